@@ -7,8 +7,8 @@ from ipaddress import ip_address
 import pytest
 from hypothesis import settings
 
-# Set before anything imports torch or the hub's client, which read these once. One thread per process: the suite runs one
-# worker per core, and sums in one order give the same numbers on every machine of a kind.
+# Set before anything imports torch or the hub's client, which read these once. One thread per process: the suite runs
+# one worker per core, and sums in one order give the same numbers on every machine of a kind.
 for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ[variable] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"

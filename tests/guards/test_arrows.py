@@ -1,0 +1,131 @@
+"""Imports point one way, and never at the reference implementation."""
+
+from collections.abc import Iterable, Iterator
+from graphlib import CycleError, TopologicalSorter
+
+import pytest
+
+from tests.guards.source import PACKAGE, Source, area_of, imports, package_sources, place
+
+LEAVES = {"configuration", "registry", "devices"}  # anybody may import these; they import nothing above
+SHARED = {"nn", "media", "checkpoints", "schedulers", "memory"}
+BELOW = {
+    "": {"registry"},  # the package's __init__ resolves public names through the table
+    "configuration": LEAVES,
+    "registry": set(),
+    "devices": LEAVES,
+    **dict.fromkeys(SHARED, SHARED | LEAVES),
+    "generation": SHARED | LEAVES,
+    "models": {"generation"} | SHARED | LEAVES,
+    "cli": {"models", "generation"} | SHARED | LEAVES,
+    "__main__": {"cli"},
+}
+NEIGHBOURS = {("shapes", "ltx")}  # a family that really builds on another one
+REFERENCES = {"diffusers", "mindone"}  # never
+ONLY_WHERE_USED = {"mindspore"}  # optional, so never when a module is loaded
+
+
+def wrong_arrows(sources: Iterable[Source]) -> Iterator[str]:
+    for source in sources:
+        if source.area not in BELOW:
+            yield f"{source.module}: no place in the layout for {source.area!r}"
+            continue
+        for node, target in imports(source):
+            if target.split(".")[0] != PACKAGE or target == f"{PACKAGE}.__version__":
+                continue
+            area = area_of(target)
+            if area == source.area and area != "models":
+                continue
+            if area == "models" == source.area:
+                family, other = _family(source.module), _family(target)
+                if family != other and (family, other) not in NEIGHBOURS:
+                    yield f"{place(source, node)}: family {family!r} imports family {other!r}"
+            elif area not in BELOW[source.area]:
+                yield f"{place(source, node)}: {source.area or PACKAGE} may not import {target}"
+
+
+def _family(module: str) -> str:
+    return [*module.split("."), "", ""][2]
+
+
+def circles(sources: Iterable[Source]) -> list[str]:
+    """The areas of a circular import, empty if there is none."""
+    graph: dict[str, set[str]] = {}
+    for source in sources:
+        targets = {area_of(target) for _, target in imports(source) if target.split(".")[0] == PACKAGE}
+        graph.setdefault(source.area, set()).update(targets - {source.area})
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return error.args[1]
+    return []
+
+
+def reference_imports(sources: Iterable[Source]) -> Iterator[str]:
+    for source in sources:
+        for node, target in imports(source):
+            library = target.split(".")[0]
+            if library in REFERENCES or (library in ONLY_WHERE_USED and node.col_offset == 0):
+                yield f"{place(source, node)}: imports {library}"
+
+
+def test_imports_follow_the_arrows():
+    assert list(wrong_arrows(package_sources())) == []
+
+
+def test_no_two_areas_import_each_other():
+    assert circles(package_sources()) == []
+
+
+def test_the_reference_is_never_imported():
+    assert list(reference_imports(package_sources())) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "text"),
+    [
+        ("filmstrip.nn.rotary", "from filmstrip.generation.latents import pack"),
+        ("filmstrip.nn.rotary", "def f():\n    from ..models import ltx"),
+        ("filmstrip.nn.rotary", "from filmstrip import Pipeline"),
+        ("filmstrip.generation.base", "import filmstrip.cli"),
+        ("filmstrip.registry", "from filmstrip.configuration import Configured"),
+        ("filmstrip.devices", "from importlib import import_module\nimport_module('filmstrip.nn')"),
+        ("filmstrip.models.ltx.pipeline", "from filmstrip.models.mochi import MochiPipeline"),
+        ("filmstrip.models.ltx.pipeline", "from ..shapes import data"),
+        ("filmstrip.helpers", ""),
+    ],
+)
+def test_an_import_against_the_arrows_is_found(module, text):
+    assert len(list(wrong_arrows([Source(module, text)]))) == 1
+
+
+@pytest.mark.parametrize(
+    ("module", "text"),
+    [
+        ("filmstrip.cli.generate", "from filmstrip.models import ltx"),
+        ("filmstrip.models.shapes.train", "from filmstrip.models.ltx.transformer import LTXVideoTransformer3DModel"),
+        ("filmstrip.generation.base", "from filmstrip.checkpoints import Model\nfrom .request import Request"),
+        ("filmstrip.memory.tiles", "from filmstrip import devices"),
+        ("filmstrip.media.writer", "from filmstrip import __version__\nimport numpy"),
+    ],
+)
+def test_an_import_along_the_arrows_is_allowed(module, text):
+    assert list(wrong_arrows([Source(module, text)])) == []
+
+
+def test_a_circle_is_found():
+    there = Source("filmstrip.nn.tiles", "from filmstrip.memory import planner")
+    back = Source("filmstrip.memory.planner", "from filmstrip.nn import tiles")
+    assert set(circles([there, back])) == {"nn", "memory"}
+    assert not circles([there])
+
+
+@pytest.mark.parametrize(
+    "text", ["import diffusers", "def f():\n    from diffusers.utils import x", "import mindspore"]
+)
+def test_an_import_of_the_reference_is_found(text):
+    assert list(reference_imports([Source("filmstrip.nn.x", text)]))
+
+
+def test_an_optional_library_may_be_imported_where_it_is_used():
+    assert list(reference_imports([Source("filmstrip.nn.x", "def f():\n    import mindspore")])) == []

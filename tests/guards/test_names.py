@@ -1,0 +1,105 @@
+"""Words that have one place: families' names, accelerators, `print`."""
+
+import ast
+import re
+from collections.abc import Iterable, Iterator
+
+import pytest
+
+from filmstrip.registry import FAMILIES
+from tests.guards.source import ROOT, Source, docstrings, package_sources, place
+
+# No English word contains one of these, so they are looked for anywhere: code, strings, docstrings and comments, in
+# upper or lower case, inside longer names too (AutoencoderKLLTXVideo), with or without a separator.
+DISTINCTIVE = re.compile(
+    r"ltx|cogvideo|hunyuan|mochi|animate[ _-]?diff|modelscope|i2vgen|text2video|text_to_video_zero"
+    r"|stable[ _-]?(video[ _-]?)?diffusion|svd_?pipeline",
+    re.IGNORECASE,
+)
+# "shapes" is a plain word (a list of shapes), so it counts only as a model's name: as a whole string, and as a part of
+# a path or module (models.shapes, models/shapes). A variable called shapes and a sentence about shapes are fine.
+QUOTED = {"shapes"}
+AS_PATH = re.compile(r"models[./]shapes\b")
+MAY_NAME_FAMILIES = {"models", "registry"}
+
+
+def families_in_shared_code(sources: Iterable[Source]) -> Iterator[str]:
+    for source in sources:
+        if source.area in MAY_NAME_FAMILIES:
+            continue
+        for number, line in enumerate(source.text.splitlines(), 1):
+            if found := DISTINCTIVE.search(line) or AS_PATH.search(line):
+                yield f"{source.module}:{number}: names a family ({found.group()})"
+        prose = docstrings(source.tree)
+        for node in ast.walk(source.tree):
+            if isinstance(node, ast.Constant) and node.value in QUOTED and node not in prose:
+                yield f"{place(source, node)}: names a family ({node.value!r})"
+
+
+def accelerators_named(sources: Iterable[Source]) -> Iterator[str]:
+    for source in sources:
+        if source.area == "devices":
+            continue
+        for number, line in enumerate(source.text.splitlines(), 1):
+            if "cuda" in line.lower():
+                yield f"{source.module}:{number}: names an accelerator"
+
+
+def prints(sources: Iterable[Source]) -> Iterator[str]:
+    for source in sources:
+        if source.area == "cli":
+            continue
+        for node in ast.walk(source.tree):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print":
+                yield f"{place(source, node)}: prints"
+
+
+def test_shared_folders_name_no_family():
+    assert list(families_in_shared_code(package_sources())) == []
+
+
+def test_every_family_is_looked_for():
+    folders = {path.parent.name for path in (ROOT / "src/filmstrip/models").glob("*/__init__.py")}
+    names = folders | {family.name for family in FAMILIES}
+    assert {name for name in names if name not in QUOTED and not DISTINCTIVE.search(name)} == set()
+
+
+def test_accelerators_are_named_in_the_device_module_only():
+    assert list(accelerators_named(package_sources())) == []
+
+
+def test_only_the_command_prints():
+    assert list(prints(package_sources())) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "class AutoencoderKLLTXVideo: ...",
+        "x = 1  # as CogVideoX does",
+        "def is_mochi(): ...",
+        '"""The schedule of Stable Diffusion."""',
+        'if model == "shapes": ...',
+        "import filmstrip.models.shapes",
+        'folder = "models/shapes/weights"',
+    ],
+)
+def test_a_family_in_shared_code_is_found(text):
+    assert list(families_in_shared_code([Source("filmstrip.nn.x", text)]))
+    assert list(families_in_shared_code([Source("filmstrip.models.x", text)])) == []
+
+
+@pytest.mark.parametrize("text", ["shapes = [x.shape for x in tensors]", '"""shapes"""', 'error = "the shapes differ"'])
+def test_the_plain_word_shapes_is_allowed(text):
+    assert list(families_in_shared_code([Source("filmstrip.nn.x", text)])) == []
+
+
+@pytest.mark.parametrize("text", ["x.cuda()", 'device = "cuda:0"', "torch.backends.CUDA"])
+def test_an_accelerator_named_elsewhere_is_found(text):
+    assert list(accelerators_named([Source("filmstrip.nn.x", text)]))
+    assert list(accelerators_named([Source("filmstrip.devices", text)])) == []
+
+
+def test_a_print_is_found():
+    assert list(prints([Source("filmstrip.nn.x", "def f():\n    print(1)")]))
+    assert list(prints([Source("filmstrip.cli.x", "print(1)"), Source("filmstrip.nn.x", "x.print()")])) == []

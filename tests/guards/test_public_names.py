@@ -1,0 +1,63 @@
+"""`__all__` is exactly what can be imported."""
+
+import importlib
+import types
+
+import pytest
+
+import filmstrip
+from filmstrip.registry import PUBLIC
+from tests.guards.source import PACKAGE, package_sources
+
+
+def unlisted(module: types.ModuleType) -> set[str]:
+    """Public names that lie about in a module without being listed in its `__all__`."""
+    names = {
+        name
+        for name, value in vars(module).items()
+        if not name.startswith("_") and not isinstance(value, types.ModuleType) and name != "annotations"
+    }
+    return names - set(module.__all__)
+
+
+def missing(module: types.ModuleType) -> set[str]:
+    """Listed names that can't be had."""
+    return {name for name in module.__all__ if not hasattr(module, name)}
+
+
+def test_all_is_the_sorted_table_of_public_names():
+    assert list(filmstrip.__all__) == sorted(PUBLIC)
+
+
+@pytest.mark.parametrize("name", sorted(PUBLIC))
+def test_a_public_name_is_what_its_module_defines(name):
+    assert getattr(filmstrip, name) is getattr(importlib.import_module(PUBLIC[name]), name)
+
+
+def test_nothing_else_can_be_imported():
+    assert not unlisted(filmstrip)
+    with pytest.raises(ImportError):
+        exec("from filmstrip import NoSuchName")
+
+
+def test_dir_lists_every_public_name():
+    assert set(PUBLIC) <= set(dir(filmstrip))
+
+
+@pytest.mark.parametrize(
+    "source", [source for source in package_sources() if "__all__" in source.text], ids=lambda source: source.module
+)
+def test_a_modules_all_can_be_imported(source):
+    if source.module != PACKAGE:
+        module = importlib.import_module(source.module)
+        assert not missing(module)
+        assert len(set(module.__all__)) == len(module.__all__)
+
+
+def test_a_stray_name_and_a_missing_one_are_found():
+    module = types.ModuleType("sample")
+    module.__all__ = ["listed", "gone"]
+    module.listed = module.stray = 1
+    module.json = importlib.import_module("json")
+    assert unlisted(module) == {"stray"}
+    assert missing(module) == {"gone"}
