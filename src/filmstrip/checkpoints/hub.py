@@ -1,0 +1,119 @@
+"""Repositories of the model hub: only the files that are needed, from the cache where there is no network."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from filmstrip.checkpoints.errors import CheckpointError
+from filmstrip.checkpoints.files import choose_files
+
+_INDEX = "model_index.json"
+_TEXT_FILES = ("*.json", "*.txt", "*.model", "*.jinja")
+
+
+class Repository:
+    """One repository, in one revision."""
+
+    def __init__(
+        self,
+        name: str,
+        revision: str | None = None,
+        cache_dir: str | Path | None = None,
+        token: str | bool | None = None,
+        local_files_only: bool = False,
+    ) -> None:
+        self.name = name
+        self._local_only = local_files_only
+        self._access: dict[str, Any] = {"revision": revision, "token": token}
+        self._cache_dir = cache_dir
+
+    def fetch(
+        self, subfolder: str | None = None, variant: str | None = None, patterns: Sequence[str] | None = None
+    ) -> Path:
+        """The folder of the repository in the cache, with the files that the whole pipeline or `subfolder` needs."""
+        if self._local_only or _hub_is_offline():
+            return self._snapshot(local_files_only=True)
+        listing = self._list()
+        if patterns is not None:
+            wanted = [name for name in listing if any(fnmatch.fnmatch(name, pattern) for pattern in patterns)]
+        elif subfolder is not None:
+            wanted = component_files(listing, subfolder, variant)
+        elif _INDEX in listing:
+            wanted = [_INDEX]
+            for component in self._components():
+                wanted += component_files(listing, component, variant)
+        else:
+            wanted = component_files(listing, "", variant)
+        if not wanted:
+            raise CheckpointError(f"the hub repository {self.name} has no {subfolder or 'checkpoint'} to load.")
+        return self._snapshot(local_files_only=False, allow_patterns=wanted)
+
+    def _components(self) -> list[str]:
+        """The folders that the index lists, each with a class that may be loaded."""
+        path = self._snapshot(local_files_only=False, allow_patterns=[_INDEX]) / _INDEX
+        from filmstrip.checkpoints.index import read_model_index
+
+        return sorted(read_model_index(path.parent).components)
+
+    def _list(self) -> list[str]:
+        import huggingface_hub
+
+        listing = self._ask(huggingface_hub.HfApi().list_repo_files, self.name, **self._access)
+        return [str(name) for name in listing]
+
+    def _snapshot(self, **how: Any) -> Path:
+        import huggingface_hub
+
+        return Path(
+            self._ask(huggingface_hub.snapshot_download, self.name, cache_dir=self._cache_dir, **self._access, **how)
+        )
+
+    def _ask(self, call: Any, *args: Any, **kwargs: Any) -> Any:
+        """The call's answer, or one sentence about why there is none."""
+        from huggingface_hub import errors
+
+        name = self.name
+        try:
+            return call(*args, **kwargs)
+        except errors.GatedRepoError as error:
+            reason = f"access to {name} has to be granted: accept its terms at https://huggingface.co/{name} and log in"
+            raise CheckpointError(f"{reason} (huggingface-cli login), or pass token.") from error
+        except errors.RepositoryNotFoundError as error:
+            raise CheckpointError(
+                f"{name!r} is neither a folder here nor a repository of the hub; check its name, or pass token if it"
+                " is private."
+            ) from error
+        except errors.RevisionNotFoundError as error:
+            raise CheckpointError(f"the repository {name} has no revision {kwargs.get('revision')!r}.") from error
+        except errors.LocalEntryNotFoundError as error:
+            raise CheckpointError(
+                f"{name!r} is not a folder here, nor in the hub's cache, and the hub is not reachable (or was not to be"
+                " asked); connect, or give the path of a folder."
+            ) from error
+        except (errors.HfHubHTTPError, errors.OfflineModeIsEnabled, OSError) as error:
+            if isinstance(error, CheckpointError):
+                raise
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise CheckpointError(
+                f"{name!r} is not a folder here, and could not be fetched from the hub ({reason}); check the"
+                " connection, or give the path of a folder."
+            ) from error
+
+
+def component_files(listing: Sequence[str], folder: str, variant: str | None) -> list[str]:
+    """The files of one component: its small text files, and its weights in one variant and one format."""
+    prefix = f"{folder}/" if folder else ""
+    names = [name[len(prefix) :] for name in listing if name.startswith(prefix)]
+    names = [name for name in names if "/" not in name]
+    texts = [name for name in names if any(fnmatch.fnmatch(name, pattern) for pattern in _TEXT_FILES)]
+    weights = choose_files(names, variant)
+    return [prefix + name for name in dict.fromkeys([*texts, *weights])]
+
+
+def _hub_is_offline() -> bool:
+    from huggingface_hub import constants
+
+    return bool(constants.HF_HUB_OFFLINE)

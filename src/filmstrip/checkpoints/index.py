@@ -1,0 +1,94 @@
+"""model_index.json: which components a pipeline's checkpoint has, and of which classes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filmstrip.checkpoints.errors import CheckpointError
+from filmstrip.registry import check_class
+
+INDEX_NAME = "model_index.json"
+# Published by some repositories and never loaded: Filmstrip leaves the judgement of pictures to its users.
+_NEVER_LOADED = frozenset({"safety_checker"})
+
+
+@dataclass(frozen=True)
+class ModelIndex:
+    """The content of a model_index.json, checked."""
+
+    pipeline_class: str
+    components: dict[str, tuple[str, str]]
+    """Component to (library, class), for those that are there."""
+    absent: tuple[str, ...]
+    """Components that the checkpoint leaves out (null)."""
+    settings: dict[str, Any]
+    """Entries that are no components, such as a flag of the pipeline's constructor."""
+
+
+def read_model_index(folder: str | Path) -> ModelIndex:
+    """The components of the pipeline's checkpoint in `folder`; entries with an underscore are metadata.
+
+    Raises:
+        CheckpointError: there is no such file, it is damaged, or it names a class that is not to be loaded.
+    """
+    path = Path(folder) / INDEX_NAME
+    if not path.is_file():
+        raise CheckpointError(
+            f"{folder} is not a pipeline's checkpoint: it has no {INDEX_NAME}; a single component is loaded with"
+            " its own class."
+        )
+    content = _read_object(path)
+    components: dict[str, tuple[str, str]] = {}
+    absent: list[str] = []
+    settings: dict[str, Any] = {}
+    for name, value in content.items():
+        if name.startswith("_"):
+            continue
+        if not (isinstance(value, list) and len(value) == 2):
+            settings[name] = value
+        elif value == [None, None] or name in _NEVER_LOADED:
+            absent.append(name)
+        else:
+            components[name] = _checked(path, name, value)
+    return ModelIndex(str(content.get("_class_name", "")), components, tuple(absent), settings)
+
+
+def write_model_index(
+    folder: str | Path, pipeline_class: str, components: Mapping[str, tuple[str, str] | None], **settings: Any
+) -> None:
+    """Write the index of a pipeline's checkpoint; a component that is None is written as absent."""
+    from importlib.metadata import version
+
+    rows = {name: list(entry) if entry else [None, None] for name, entry in components.items()}
+    content = {"_class_name": pipeline_class, "_filmstrip_version": version("filmstrip"), **rows, **settings}
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    text = json.dumps(content, indent=2, sort_keys=True) + "\n"
+    (Path(folder) / INDEX_NAME).write_text(text, encoding="utf-8")
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError(f"{path} is not valid JSON ({error}); download or save it again.") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} must hold one JSON object, got {type(content).__name__}.")
+    return content
+
+
+def _checked(path: Path, name: str, value: list[Any]) -> tuple[str, str]:
+    library, class_name = str(value[0]), str(value[1])
+    # The name is a folder: it may not lead out of the checkpoint.
+    if Path(name).name != name:
+        raise CheckpointError(f"{path} names a component {name!r}, which is not the name of a folder.")
+    try:
+        check_class(library, class_name)
+    except ValueError as error:
+        raise CheckpointError(
+            f"{path} names the class {class_name} of the library {library!r} for {name}: {error}"
+        ) from error
+    return library, class_name

@@ -1,0 +1,84 @@
+"""From the name of a checkpoint to its folder on this machine."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from filmstrip.checkpoints.errors import CheckpointError
+from filmstrip.registry import BUILTIN_MODELS
+
+_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+CONFIG_FILES = ("config.json", "scheduler_config.json", "tokenizer_config.json", "preprocessor_config.json")
+
+
+def find_checkpoint(
+    name: str | Path,
+    *,
+    subfolder: str | None = None,
+    revision: str | None = None,
+    variant: str | None = None,
+    cache_dir: str | Path | None = None,
+    token: str | bool | None = None,
+    local_files_only: bool = False,
+    patterns: Sequence[str] | None = None,
+) -> Path:
+    """The local folder of a checkpoint, fetched from the hub if need be.
+
+    Args:
+        name: an existing folder, the name of a built-in model, or "org/name" on the hub.
+        subfolder: the component of a pipeline's checkpoint, whose folder is returned.
+        variant: from the hub, fetch the weight files with that word in their names.
+        patterns: from the hub, fetch these files (with * for any text) instead of what a pipeline needs.
+
+    Raises:
+        CheckpointError: there is none; the message says what was looked for.
+    """
+    root = _local_folder(name)
+    if root is None:
+        from filmstrip.checkpoints.hub import Repository
+
+        repository = Repository(str(name), revision, cache_dir, token, local_files_only)
+        root = repository.fetch(subfolder, variant, patterns)
+    folder = root / subfolder if subfolder else root
+    _check_is_checkpoint(folder, root, subfolder)
+    return folder
+
+
+def _local_folder(name: str | Path) -> Path | None:
+    """The folder that `name` means without the hub, or None if it is a name for the hub."""
+    if Path(name).is_dir():
+        return Path(name)
+    if Path(name).is_file():
+        raise CheckpointError(f"{name} is a file; a checkpoint is a folder with a model_index.json or a config.json.")
+    if str(name) in BUILTIN_MODELS:
+        return builtin_folder(str(name))
+    if isinstance(name, Path) or not _HUB_NAME.fullmatch(name):
+        similar = difflib.get_close_matches(str(name), BUILTIN_MODELS, n=1)
+        hint = f"did you mean {similar[0]!r}?" if similar else f"built-in models are {', '.join(BUILTIN_MODELS)}."
+        raise CheckpointError(f"there is no folder {str(name)!r}, and it is not a hub name like 'org/name'; {hint}")
+    return None
+
+
+def builtin_folder(name: str) -> Path:
+    """The checkpoint of a model that comes with the package."""
+    spec = importlib.util.find_spec(BUILTIN_MODELS[name])
+    places = list(spec.submodule_search_locations or ()) if spec else []
+    folder = Path(places[0]) / "weights" if places else None
+    if folder is None or not folder.is_dir():
+        raise CheckpointError(f"the weights of the built-in model {name!r} are not installed; install Filmstrip again.")
+    return folder
+
+
+def _check_is_checkpoint(folder: Path, root: Path, subfolder: str | None) -> None:
+    if subfolder and not folder.is_dir():
+        there = sorted(path.name for path in root.iterdir() if (path / "config.json").is_file())
+        raise CheckpointError(f"{root} has no component {subfolder!r}; it has {', '.join(there) or 'none at all'}.")
+    looked_for = ("model_index.json", *CONFIG_FILES)
+    if not any((folder / name).is_file() for name in looked_for):
+        raise CheckpointError(
+            f"{folder} is not a checkpoint: it has no model_index.json (a pipeline) and no config.json (a component)."
+        )

@@ -1,0 +1,124 @@
+"""The base class of every network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from filmstrip.checkpoints.dtypes import requested_dtype, resolve_dtype
+from filmstrip.checkpoints.files import Weights, find_weights
+from filmstrip.checkpoints.loading import NameRules, build_empty, fill
+from filmstrip.checkpoints.locate import find_checkpoint
+from filmstrip.checkpoints.saving import save_weights
+from filmstrip.configuration import Configured
+from filmstrip.devices import parse_device
+
+ModelType = TypeVar("ModelType", bound="Model")
+
+
+class Model(Configured, nn.Module):
+    """A network with a config.json, whose parameter names are those of the published weights.
+
+    The class attributes are regular expressions: rows (pattern, replacement) for old names in published files,
+    tensors of files to ignore, and parameters that stay in float32 when the rest is loaded in a half type.
+    """
+
+    renamed_keys: ClassVar[tuple[tuple[str, str], ...]] = ()
+    ignored_keys: ClassVar[tuple[str, ...]] = ()
+    keep_in_fp32: ClassVar[tuple[str, ...]] = ()
+
+    @classmethod
+    def from_pretrained(
+        cls: type[ModelType],
+        name: str | Path,
+        *,
+        subfolder: str | None = None,
+        torch_dtype: Any = None,
+        dtype: Any = None,
+        mindspore_dtype: Any = None,
+        variant: str | None = None,
+        revision: str | None = None,
+        device: str | torch.device | None = None,
+        cache_dir: str | Path | None = None,
+        token: str | bool | None = None,
+        local_files_only: bool = False,
+    ) -> ModelType:
+        """Load a network in evaluation mode from a folder, a hub repository or a built-in model.
+
+        Every tensor of the files must have its place in the network, and the other way round.
+
+        Args:
+            name: "org/name" on the hub, the path of a folder, or the name of a built-in model.
+            subfolder: the component of a pipeline's checkpoint, such as "transformer".
+            torch_dtype: the type of the weights; without it they keep the type most of the file has, except that
+                a CPU runs float16 files in bfloat16. `dtype` and `mindspore_dtype` are other names of it.
+            variant: files with that word in their names, such as "fp16".
+            device: where the weights are put; without it, on the CPU.
+
+        Raises:
+            CheckpointError: there is no such checkpoint, it is damaged, or it does not fit.
+        """
+        wanted = requested_dtype(torch_dtype, dtype, mindspore_dtype)
+        folder = find_checkpoint(
+            name,
+            subfolder=subfolder,
+            revision=revision,
+            variant=variant,
+            cache_dir=cache_dir,
+            token=token,
+            local_files_only=local_files_only,
+        )
+        return cls.load(folder, dtype=wanted, device=device, variant=variant)
+
+    @classmethod
+    def load(
+        cls: type[ModelType],
+        folder: Path,
+        *,
+        dtype: torch.dtype | None = None,
+        device: str | torch.device | None = None,
+        variant: str | None = None,
+        variant_required: bool = True,
+    ) -> ModelType:
+        """`from_pretrained` for a component's folder on this machine."""
+        place = None if device is None else parse_device(device)
+        config = cls.load_config(folder)
+        weights = Weights(find_weights(folder, variant, variant_required=variant_required))
+        resolved = resolve_dtype(dtype, weights.sizes(), place)
+        model = build_empty(lambda: cls.from_config(config))
+        rules = NameRules(cls.renamed_keys, cls.ignored_keys, cls.keep_in_fp32)
+        return fill(model, weights, dtype=resolved, device=place or torch.device("cpu"), rules=rules).eval()
+
+    def save_pretrained(
+        self,
+        folder: str | Path,
+        *,
+        max_shard_size: int | str = "5GB",
+        variant: str | None = None,
+        safe_serialization: bool = True,
+    ) -> None:
+        """Write config.json and the weights to `folder`, as `from_pretrained` reads them."""
+        if not safe_serialization:
+            raise ValueError("weights are written as safetensors only; leave safe_serialization out.")
+        save_weights(self, folder, max_shard_size=max_shard_size, variant=variant)
+        self.save_config(folder)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the first floating-point parameter, or buffer if there are no parameters."""
+        return next((tensor.dtype for tensor in self._tensors() if tensor.is_floating_point()), torch.float32)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the first parameter, or buffer, is."""
+        return next((tensor.device for tensor in self._tensors()), torch.device("cpu"))
+
+    def num_parameters(self, only_trainable: bool = False) -> int:
+        """How many numbers the parameters are, tied weights counted once."""
+        return sum(p.numel() for p in self.parameters() if p.requires_grad or not only_trainable)
+
+    def _tensors(self) -> list[Tensor]:
+        return [*self.parameters(), *self.buffers()]

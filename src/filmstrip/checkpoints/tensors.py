@@ -1,0 +1,210 @@
+"""Tensors of weight files: headers first, values mapped or streamed on demand."""
+
+from __future__ import annotations
+
+import json
+import mmap
+import pickle
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
+
+import torch
+from torch import Tensor
+
+from filmstrip.checkpoints.errors import CheckpointError, first_of
+
+_REPAIR = "delete the file and download or save it again."
+_MAX_HEADER_BYTES = 100_000_000  # the limit of the safetensors format
+_TYPE_NAMES = {
+    "BOOL": "bool",
+    "U8": "uint8",
+    "I8": "int8",
+    "I16": "int16",
+    "U16": "uint16",
+    "I32": "int32",
+    "U32": "uint32",
+    "I64": "int64",
+    "U64": "uint64",
+    "F8_E4M3": "float8_e4m3fn",
+    "F8_E5M2": "float8_e5m2",
+    "BF16": "bfloat16",
+    "F16": "float16",
+    "F32": "float32",
+    "F64": "float64",
+}
+
+
+@dataclass(frozen=True)
+class TensorEntry:
+    """What a header says about one tensor; `start` counts from the beginning of the file."""
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    start: int
+
+    @property
+    def nbytes(self) -> int:
+        return self.dtype.itemsize * prod(self.shape)
+
+
+class TensorFile(Protocol):
+    """One file of weights."""
+
+    path: Path
+    entries: dict[str, TensorEntry]
+
+    def load(self, name: str, dtype: torch.dtype, device: torch.device) -> Tensor:
+        """The tensor in that type on that device, its own to change: no change reaches the file."""
+
+
+class SafetensorsFile:
+    """A safetensors file; a tensor wanted as it is stays on the disk until it is used."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.entries = read_header(path)
+        self._map: mmap.mmap | None = None
+        self._stream: BinaryIO | None = None
+        self._staging = bytearray()
+
+    def load(self, name: str, dtype: torch.dtype, device: torch.device) -> Tensor:
+        entry = self.entries[name]
+        if prod(entry.shape) == 0:
+            return torch.empty(entry.shape, dtype=dtype, device=device)
+        if device.type == "cpu" and dtype == entry.dtype:
+            return self._mapped(entry)
+        # Moved as stored, and changed there: the stored type is the narrower one where that matters.
+        return self._streamed(entry).to(device).to(dtype, copy=device.type == "cpu")
+
+    def _mapped(self, entry: TensorEntry) -> Tensor:
+        if self._map is None:
+            # Copy on write: tensors may be written to, and the file never changes.
+            with self.path.open("rb") as file:
+                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        tensor = _view(self._map, entry, entry.start)
+        # Files of old writers may place tensors at odd addresses.
+        return tensor if tensor.data_ptr() % entry.dtype.itemsize == 0 else tensor.clone()
+
+    def _streamed(self, entry: TensorEntry) -> Tensor:
+        # Read into one buffer for all tensors, so that the memory stays near that of the result.
+        if self._stream is None:
+            self._stream = self.path.open("rb", buffering=0)
+            largest = max(other.nbytes for other in self.entries.values())
+            self._staging = bytearray(largest)
+        self._stream.seek(entry.start)
+        filled = 0
+        with memoryview(self._staging) as buffer:
+            while filled < entry.nbytes:
+                count = self._stream.readinto(buffer[filled : entry.nbytes])  # type: ignore[attr-defined]
+                if not count:
+                    raise CheckpointError(f"{self.path} became shorter while it was read; {_REPAIR}")
+                filled += count
+        return _view(self._staging, entry, 0)
+
+    def __del__(self) -> None:
+        if getattr(self, "_stream", None) is not None:
+            self._stream.close()  # type: ignore[union-attr]
+
+
+class TorchFile:
+    """A `.bin` file, read by torch's weights-only loader: it can hold tensors, not code."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._tensors = _load_weights_only(path)
+        self.entries = {name: TensorEntry(t.dtype, tuple(t.shape), 0) for name, t in self._tensors.items()}
+
+    def load(self, name: str, dtype: torch.dtype, device: torch.device) -> Tensor:
+        return self._tensors[name].to(device).to(dtype).contiguous()
+
+
+def open_file(path: Path) -> TensorFile:
+    return SafetensorsFile(path) if path.suffix == ".safetensors" else TorchFile(path)
+
+
+def read_header(path: Path) -> dict[str, TensorEntry]:
+    """Name, type, shape and place of every tensor of a safetensors file; no values are read.
+
+    Raises:
+        CheckpointError: the file is cut off, or its header does not describe its content.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = file.read(8)
+        length = int.from_bytes(start, "little")
+        if len(start) < 8 or size < 8 + length:
+            if start[:7] == b"version" or length > _MAX_HEADER_BYTES:
+                raise CheckpointError(f"{path} is not a safetensors file; {_REPAIR}")
+            raise CheckpointError(f"{path} is cut off: it ends within its header, after {size:,} bytes; {_REPAIR}")
+        if length > _MAX_HEADER_BYTES:
+            raise CheckpointError(f"{path} is not a safetensors file; {_REPAIR}")
+        text = file.read(length)
+    try:
+        header = json.loads(text)
+        if not isinstance(header, dict):
+            raise ValueError("it is not an object")
+        header.pop("__metadata__", None)
+        entries = {name: _entry(name, fields, 8 + length) for name, fields in header.items()}
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise CheckpointError(f"the header of {path} is damaged ({error}); {_REPAIR}") from error
+    _check_places(path, entries, 8 + length, size)
+    return entries
+
+
+def _entry(name: str, fields: dict[str, Any], data_start: int) -> TensorEntry:
+    if fields["dtype"] not in _TYPE_NAMES:
+        raise ValueError(f"tensor {name} has the unknown type {fields['dtype']}")
+    shape = tuple(fields["shape"])
+    if not all(type(extent) is int and extent >= 0 for extent in shape):
+        raise ValueError(f"tensor {name} has the shape {shape}")
+    begin, end = fields["data_offsets"]
+    entry = TensorEntry(getattr(torch, _TYPE_NAMES[fields["dtype"]]), shape, data_start + begin)
+    if begin < 0 or end - begin != entry.nbytes:
+        raise ValueError(f"tensor {name} has {end - begin} bytes where its shape needs {entry.nbytes}")
+    return entry
+
+
+def _check_places(path: Path, entries: dict[str, TensorEntry], position: int, size: int) -> None:
+    for name, entry in sorted(entries.items(), key=lambda item: (item[1].start, item[1].nbytes)):
+        if entry.start != position:
+            raise CheckpointError(f"the header of {path} is damaged (tensor {name} is misplaced); {_REPAIR}")
+        position += entry.nbytes
+    if size < position:
+        raise CheckpointError(f"{path} is cut off: it has {size:,} of {position:,} bytes; {_REPAIR}")
+    if size > position:
+        raise CheckpointError(f"{path} has {size - position:,} bytes more than its header describes; {_REPAIR}")
+
+
+def _view(buffer: mmap.mmap | bytearray, entry: TensorEntry, offset: int) -> Tensor:
+    flat = torch.frombuffer(buffer, dtype=entry.dtype, count=prod(entry.shape), offset=offset)
+    return flat.view(entry.shape)
+
+
+def _load_weights_only(path: Path) -> dict[str, Tensor]:
+    try:
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        except RuntimeError as error:
+            if "mmap" not in str(error):
+                raise
+            # The format before torch 1.6 can't be mapped.
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path} holds more than tensors, so it is not loaded; use a safetensors file."
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError) as error:
+        raise CheckpointError(f"{path} can't be read ({str(error).splitlines()[0]}); {_REPAIR}") from error
+    if not isinstance(state, dict):
+        raise CheckpointError(f"{path} holds a {type(state).__name__} instead of named tensors.")
+    if other := [str(name) for name, value in state.items() if not isinstance(value, Tensor)]:
+        raise CheckpointError(f"{path} holds more than tensors: {first_of(other)}; use a file of weights alone.")
+    return state
+
+
+def iterate_entries(files: tuple[TensorFile, ...]) -> Iterator[tuple[str, TensorEntry]]:
+    for file in files:
+        yield from file.entries.items()

@@ -1,0 +1,116 @@
+"""Devices by name: the one module that knows which accelerators there are."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from typing import Any
+
+import torch
+
+ACCELERATORS = ("cuda", "xpu", "mps")
+"""Accelerator kinds that torch can drive, the best first."""
+
+_NAMES = (*ACCELERATORS, "cpu", "meta")
+
+
+def has_accelerator(kind: str | None = None) -> bool:
+    """Whether an accelerator (of that kind, or any) can be used now."""
+    return any(_is_available(name) for name in ([kind] if kind else ACCELERATORS))
+
+
+def best_device() -> torch.device:
+    """The first accelerator there is, else the CPU."""
+    return torch.device(next((kind for kind in ACCELERATORS if has_accelerator(kind)), "cpu"))
+
+
+def parse_device(device: str | int | torch.device | None) -> torch.device:
+    """The device meant by a name such as "cpu", "mps" or "cuda:1"; None and "auto" mean the best one.
+
+    Raises:
+        ValueError: there is no such device on this machine.
+    """
+    if device is None or device == "auto":
+        return best_device()
+    if isinstance(device, int):
+        device = f"{best_device().type}:{device}"
+    name, _, index = str(device).partition(":")
+    if name not in _NAMES or (index and not index.isdigit()):
+        similar = difflib.get_close_matches(name, _NAMES, n=1)
+        hint = f" did you mean {similar[0]!r}?" if similar and not index else ""
+        raise ValueError(f"unknown device {str(device)!r};{hint} known are {', '.join(_NAMES[:-1])}, with :N for one.")
+    if name in ACCELERATORS:
+        if not has_accelerator(name):
+            raise ValueError(f"the device {str(device)!r} is not available here; use {str(best_device())!r}.")
+        count = _backend(name).device_count()
+        if index and int(index) >= count:
+            raise ValueError(f"there is no device {str(device)!r}: this machine has {count} of that kind, from 0.")
+    return torch.device(str(device))
+
+
+def supports_dtype(device: str | torch.device, dtype: torch.dtype) -> bool:
+    """Whether tensors of that type can be held and computed with on the device (however slowly)."""
+    kind = torch.device(device).type
+    if not dtype.is_floating_point or dtype.itemsize < 2:
+        return False
+    if kind == "mps":
+        return dtype in (torch.float32, torch.float16) or (dtype == torch.bfloat16 and _macos_version() >= 14)
+    if kind == "cuda" and dtype == torch.bfloat16 and has_accelerator(kind):
+        return bool(torch.cuda.is_bf16_supported())
+    return True
+
+
+def synchronize(device: str | torch.device) -> None:
+    """Wait until the device has done all that was asked of it."""
+    kind = torch.device(device).type
+    if kind in ACCELERATORS and has_accelerator(kind):
+        _backend(kind).synchronize()
+
+
+def empty_cache(device: str | torch.device) -> None:
+    """Give memory that torch holds in reserve back to the device."""
+    kind = torch.device(device).type
+    if kind in ACCELERATORS and has_accelerator(kind):
+        _backend(kind).empty_cache()
+
+
+def peak_memory(device: str | torch.device) -> int:
+    """The most bytes in use so far: of the process on a CPU, else of torch's allocator on the accelerator."""
+    device = torch.device(device)
+    if device.type == "cpu":
+        return _peak_resident()
+    backend = _backend(device.type)
+    if device.type == "mps":
+        return int(backend.driver_allocated_memory())
+    return int(backend.max_memory_allocated(device))
+
+
+def reset_peak_memory(device: str | torch.device) -> None:
+    """Start `peak_memory` anew; on a CPU, whose peak is the process's, nothing changes."""
+    device = torch.device(device)
+    if device.type in ("cuda", "xpu") and has_accelerator(device.type):
+        _backend(device.type).reset_peak_memory_stats(device)
+
+
+def _backend(kind: str) -> Any:
+    return getattr(torch, kind)
+
+
+def _is_available(kind: str) -> bool:
+    backend = torch.backends.mps if kind == "mps" else getattr(torch, kind, None)
+    return backend is not None and bool(backend.is_available())
+
+
+def _macos_version() -> int:
+    import platform
+
+    return int(platform.mac_ver()[0].partition(".")[0] or 0)
+
+
+def _peak_resident() -> int:
+    try:
+        import resource
+    except ImportError:  # there is no such module on Windows
+        return 0
+    usage = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return usage if sys.platform == "darwin" else usage * 1024

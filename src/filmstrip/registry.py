@@ -1,0 +1,151 @@
+"""The tables of public names: what `filmstrip` exports, and which model families there are."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+_LTX = "filmstrip.models.ltx"
+_GENERATION = "filmstrip.generation"
+_MEDIA = "filmstrip.media"
+
+PUBLIC: dict[str, str] = {
+    "AutoencoderKLLTXVideo": _LTX,
+    "DiffusionPipeline": _GENERATION,
+    "FlowMatchEulerDiscreteScheduler": "filmstrip.schedulers",
+    "LTXConditionPipeline": _LTX,
+    "LTXImageToVideoPipeline": _LTX,
+    "LTXLatentUpsamplePipeline": _LTX,
+    "LTXLatentUpsamplerModel": _LTX,
+    "LTXPipeline": _LTX,
+    "LTXVideoCondition": _LTX,
+    "LTXVideoTransformer3DModel": _LTX,
+    "Pipeline": _GENERATION,
+    "export_to_gif": _MEDIA,
+    "export_to_video": _MEDIA,
+    "load_image": _MEDIA,
+    "load_video": _MEDIA,
+    "read_metadata": _MEDIA,
+}
+"""Public name to the module that defines it."""
+
+BUILTIN_MODELS: dict[str, str] = {"shapes": "filmstrip.models.shapes"}
+"""Model that comes with the package to the package folder whose `weights/` holds its checkpoint."""
+
+TRANSFORMERS_NETWORKS = frozenset(
+    {
+        "CLIPTextModel",
+        "CLIPTextModelWithProjection",
+        "CLIPVisionModel",
+        "CLIPVisionModelWithProjection",
+        "LlamaModel",
+        "LlavaForConditionalGeneration",
+        "T5EncoderModel",
+        "UMT5EncoderModel",
+    }
+)
+"""Text and image encoders that checkpoints take from transformers."""
+
+TRANSFORMERS_PROCESSORS = frozenset(
+    {
+        "CLIPFeatureExtractor",
+        "CLIPImageProcessor",
+        "CLIPTokenizer",
+        "CLIPTokenizerFast",
+        "LlamaTokenizer",
+        "LlamaTokenizerFast",
+        "PreTrainedTokenizerFast",
+        "T5Tokenizer",
+        "T5TokenizerFast",
+        "TokenizersBackend",
+    }
+)
+"""Tokenizers and image processors, which hold no weights."""
+
+# Checkpoints written by the reference name its packages; a class that lives beside a pipeline is filed under the
+# pipeline's folder there.
+_OUR_LIBRARIES = frozenset({"diffusers", "filmstrip", "mindone.diffusers", "ltx", "pipelines"})
+_TRANSFORMERS_LIBRARIES = frozenset({"transformers", "mindone.transformers"})
+
+
+@dataclass(frozen=True)
+class Family:
+    """One row of `filmstrip models`."""
+
+    name: str
+    title: str
+    pipelines: dict[str, str]
+    """Task ("text-to-video", ...) to the public name of the pipeline class that serves it."""
+    checkpoints: tuple[str, ...]
+    """Hub repositories or built-in names to try first."""
+
+
+_LTX_TASKS = {
+    "text-to-video": "LTXPipeline",
+    "image-to-video": "LTXImageToVideoPipeline",
+    "video-to-video": "LTXConditionPipeline",
+    "latent-upsampling": "LTXLatentUpsamplePipeline",
+}
+
+FAMILIES: tuple[Family, ...] = (
+    Family(
+        "shapes",
+        "Shapes, the model in the box",
+        {task: name for task, name in _LTX_TASKS.items() if task != "latent-upsampling"},
+        ("shapes",),
+    ),
+    Family(
+        "ltx",
+        "LTX-Video",
+        _LTX_TASKS,
+        (
+            "Lightricks/LTX-Video",
+            "Lightricks/LTX-Video-0.9.5",
+            "Lightricks/LTX-Video-0.9.7-dev",
+            "Lightricks/LTX-Video-0.9.8-13B-distilled",
+            "Lightricks/ltxv-spatial-upscaler-0.9.7",
+        ),
+    ),
+)
+
+PIPELINES: tuple[str, ...] = tuple(sorted({name for family in FAMILIES for name in family.pipelines.values()}))
+"""Public names of all pipeline classes."""
+
+
+def canonical_library(library: str) -> str:
+    """ "filmstrip" or "transformers", whichever serves the classes of `library` as checkpoints name it.
+
+    Raises:
+        ValueError: it is neither; nothing is imported to find out.
+    """
+    for known, ours in ((_OUR_LIBRARIES, "filmstrip"), (_TRANSFORMERS_LIBRARIES, "transformers")):
+        if any(library == name or library.startswith(f"{name}.") for name in known):
+            return ours
+    raise ValueError(f"the library {library!r} is not one that checkpoints may name (diffusers, transformers).")
+
+
+def check_class(library: str, class_name: str) -> None:
+    """Raise ValueError if no class of that name and library may be loaded; imports nothing."""
+    if canonical_library(library) == "filmstrip":
+        known = frozenset(PUBLIC)
+    else:
+        known = TRANSFORMERS_NETWORKS | TRANSFORMERS_PROCESSORS
+    if class_name not in known:
+        similar = difflib.get_close_matches(class_name, known, n=1)
+        hint = f"; did you mean {similar[0]}?" if similar else "; only known classes are ever loaded."
+        raise ValueError(f"Filmstrip has no class {class_name} for the library {library!r}{hint}")
+
+
+def resolve_class(library: str, class_name: str) -> Any:
+    """The class that a checkpoint names, imported now.
+
+    Raises:
+        ValueError: it is not in the tables above. Nothing outside them is imported, whatever a checkpoint says.
+    """
+    check_class(library, class_name)
+    if canonical_library(library) == "filmstrip":
+        return getattr(import_module(PUBLIC[class_name]), class_name)
+    # The package resolves its names lazily: only the submodule of this class is imported.
+    return getattr(import_module("transformers"), class_name)
