@@ -6,7 +6,7 @@ TESTS ?= tests
 BENCHMARKS ?= $(sort $(wildcard benchmarks/[!_]*.py))
 
 BIN := $(VENV)/bin
-PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip --quiet
+PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip -qq
 INPUTS := pyproject.toml constraints.txt
 
 .PHONY: help demo test lint format bench clean

@@ -1,7 +1,7 @@
 """The files that the guards read, parsed once."""
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
@@ -80,3 +80,9 @@ def docstrings(tree: ast.AST) -> set[ast.Constant]:
         if isinstance(node, owners) and ast.get_docstring(node, clean=False) is not None:
             found.add(node.body[0].value)
     return found
+
+
+def expect_none(complaints: Iterable[str]) -> None:
+    """Fail with one complaint a line, all of them."""
+    found = list(complaints)
+    assert not found, "\n".join(["", *found])

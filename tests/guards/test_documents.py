@@ -4,8 +4,12 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.guards.source import ROOT
+import pytest
 
+from filmstrip.registry import PUBLIC
+from tests.guards.source import ROOT, Source, expect_none, imports
+
+SNIPPET = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)#\s]+)[^)]*\)")
 
 
@@ -19,9 +23,29 @@ def dead_links(page: Path, text: str) -> Iterator[str]:
             yield f"{page.name}: {target}"
 
 
+def unknown_names(page: Path, text: str) -> Iterator[str]:
+    """What the page's snippets import from filmstrip without it being a public name; a snippet must parse, too."""
+    for snippet in SNIPPET.findall(text):
+        for _, target in imports(Source("snippet", snippet)):
+            library, _, name = target.partition(".")
+            if library == "filmstrip" and name not in PUBLIC:
+                yield f"{page.name}: {target}"
+
+
 def test_every_link_between_the_pages_leads_somewhere():
     assert pages()
-    assert not [link for page in pages() for link in dead_links(page, page.read_text(encoding="utf-8"))]
+    expect_none(link for page in pages() for link in dead_links(page, page.read_text(encoding="utf-8")))
+
+
+def test_the_snippets_import_public_names():
+    expect_none(name for page in pages() for name in unknown_names(page, page.read_text(encoding="utf-8")))
+
+
+def test_a_snippet_with_an_unknown_name_is_found():
+    text = "```python\nfrom filmstrip import LTXPipeline, NoSuchName\n```\n"
+    assert list(unknown_names(Path("page.md"), text)) == ["page.md: filmstrip.NoSuchName"]
+    with pytest.raises(SyntaxError):
+        list(unknown_names(Path("page.md"), "```python\npipe = (\n```\n"))
 
 
 def test_a_dead_link_is_found(tmp_path):

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 import pytest
 
 from filmstrip.registry import FAMILIES
-from tests.guards.source import ROOT, Source, docstrings, package_sources, place
+from tests.guards.source import ROOT, Source, docstrings, expect_none, package_sources, place
 
 # No English word contains one of these, so they are looked for anywhere: code, strings, docstrings and comments, in
 # upper or lower case, inside longer names too (AutoencoderKLLTXVideo), with or without a separator.
@@ -55,7 +55,7 @@ def prints(sources: Iterable[Source]) -> Iterator[str]:
 
 
 def test_shared_folders_name_no_family():
-    assert list(families_in_shared_code(package_sources())) == []
+    expect_none(families_in_shared_code(package_sources()))
 
 
 def test_every_family_is_looked_for():
@@ -65,11 +65,11 @@ def test_every_family_is_looked_for():
 
 
 def test_accelerators_are_named_in_the_device_module_only():
-    assert list(accelerators_named(package_sources())) == []
+    expect_none(accelerators_named(package_sources()))
 
 
 def test_only_the_command_prints():
-    assert list(prints(package_sources())) == []
+    expect_none(prints(package_sources()))
 
 
 @pytest.mark.parametrize(
