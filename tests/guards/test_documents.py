@@ -10,6 +10,7 @@ from filmstrip.registry import PUBLIC
 from tests.guards.source import ROOT, Source, expect_none, imports
 
 SNIPPET = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 LINK = re.compile(r"\]\(([^)#\s]+)[^)]*\)")
 
 
@@ -18,7 +19,7 @@ def pages() -> list[Path]:
 
 
 def dead_links(page: Path, text: str) -> Iterator[str]:
-    for target in LINK.findall(text):
+    for target in LINK.findall(COMMENT.sub("", text)):
         if "://" not in target and not (page.parent / target).exists():
             yield f"{page.name}: {target}"
 
