@@ -1,0 +1,208 @@
+"""What all schedulers have in common: settings, runs, and the calls that users of Diffusers know."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from filmstrip.configuration import Configured
+from filmstrip.nn.noise import Generators
+from filmstrip.nn.outputs import Output
+
+SchedulerType = TypeVar("SchedulerType", bound="Scheduler")
+
+
+@dataclass
+class SchedulerOutput(Output):
+    """The latents after one step."""
+
+    prev_sample: Tensor
+
+
+class Run(Protocol):
+    """One generation's schedule and solver, made by a scheduler's `start`; runs share nothing."""
+
+    order: ClassVar[int]
+
+    @property
+    def timesteps(self) -> Tensor:
+        """What the network is fed at each step: (num_steps,), float32, on the CPU."""
+
+    @property
+    def sigmas(self) -> Tensor:
+        """Noise level before each step and after the last one: (num_steps + 1,), float32, on the CPU."""
+
+    @property
+    def init_noise_sigma(self) -> float:
+        """Standard deviation of the noise that the run starts from."""
+
+    def scale_input(self, latents: Tensor, step_index: int) -> Tensor:
+        """The latents as the network wants to see them at this step."""
+
+    def step(
+        self,
+        prediction: Tensor,
+        step_index: int,
+        latents: Tensor,
+        *,
+        generator: Generators = None,
+        per_token_timesteps: Tensor | None = None,
+    ) -> Tensor:
+        """The latents after the step, given the network's prediction for them."""
+
+    def add_noise(self, clean: Tensor, noise: Tensor, step_index: int) -> Tensor:
+        """Clean latents as noisy as they are before this step."""
+
+
+class Scheduler(Configured):
+    """Settings of a noise schedule and its solver.
+
+    `start` gives a run its own object and changes nothing here. The rest is the interface of Diffusers: a thin
+    layer that keeps one such run on the scheduler, for loops written against it.
+    """
+
+    config_name = "scheduler_config.json"
+    order: ClassVar[int] = 1
+    init_noise_sigma: float = 1.0
+    num_inference_steps: int | None = None
+
+    _held: Run
+    _timesteps: Tensor
+    _sigmas: Tensor
+    _step_index: int | None = None
+    _begin_index: int | None = None
+
+    @classmethod
+    def from_pretrained(
+        cls: type[SchedulerType],
+        name: str | Path,
+        *,
+        subfolder: str | None = None,
+        revision: str | None = None,
+        cache_dir: str | Path | None = None,
+        token: str | bool | None = None,
+        local_files_only: bool = False,
+        **overrides: Any,
+    ) -> SchedulerType:
+        """Build a scheduler from the settings in a checkpoint.
+
+        Args:
+            name: a folder, a hub name or a built-in model.
+            subfolder: where the settings lie in it; usually "scheduler".
+            overrides: constructor arguments that replace the checkpoint's.
+        """
+        folder = Path(name, subfolder or "")
+        if not folder.is_dir():
+            from filmstrip.checkpoints import find_checkpoint
+
+            folder = find_checkpoint(
+                name,
+                subfolder=subfolder,
+                revision=revision,
+                cache_dir=cache_dir,
+                token=token,
+                local_files_only=local_files_only,
+            )
+        return cls.from_config(cls.load_config(folder), **overrides)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write the settings to `folder`, from where `from_pretrained` reads them."""
+        self.save_config(folder)
+
+    @property
+    def timesteps(self) -> Tensor:
+        """What the network is fed at each step of the held run, on the device given to `set_timesteps`."""
+        return self._timesteps
+
+    @property
+    def sigmas(self) -> Tensor:
+        """Noise levels of the held run, the final one included."""
+        return self._sigmas
+
+    @property
+    def step_index(self) -> int | None:
+        """Index of the next step of the held run; None before the first one."""
+        return self._step_index
+
+    @property
+    def begin_index(self) -> int | None:
+        """Index of the first step, if it was set."""
+        return self._begin_index
+
+    def set_begin_index(self, begin_index: int = 0) -> None:
+        """Start the held run at this step instead of looking up the first timestep."""
+        self._begin_index = begin_index
+
+    def scale_model_input(self, sample: Tensor, timestep: float | Tensor | None = None) -> Tensor:
+        """The latents as the network wants to see them."""
+        return sample
+
+    def index_for_timestep(self, timestep: float | Tensor, schedule_timesteps: Tensor | None = None) -> int | Tensor:
+        """Index of the step with this timestep, or a tensor of indices for a batch of timesteps.
+
+        Of equal timesteps it is the second, so that a run which starts in the middle of a schedule skips no level.
+        A timestep may be off by rounding.
+
+        Args:
+            schedule_timesteps: where to look; the held run's timesteps if None.
+        """
+        schedule = self._held.timesteps if schedule_timesteps is None else schedule_timesteps
+        table = schedule.double().cpu().numpy()
+        if isinstance(timestep, Tensor) and timestep.ndim:
+            indices = [self._index_in(table, value) for value in timestep.tolist()]
+            return torch.tensor(indices, device=schedule.device)
+        return self._index_in(table, float(timestep))
+
+    def __len__(self) -> int:
+        return int(self.config.num_train_timesteps)
+
+    def _hold(self, run: Run, device: torch.device | str | None = None) -> None:
+        self._held = run
+        self._timesteps, self._sigmas = run.timesteps.to(device), run.sigmas.to(device)
+        self._step_index = self._begin_index = None
+
+    def _next_index(self, timestep: float | Tensor) -> int:
+        """Index of the step that is due; the first one is found by its timestep."""
+        if isinstance(timestep, int) or (isinstance(timestep, Tensor) and not timestep.is_floating_point()):
+            raise ValueError(
+                f"step takes one of scheduler.timesteps, which are not whole numbers, got {timestep!r};"
+                " if it is the index of a step, pass scheduler.timesteps[index]."
+            )
+        if self._step_index is None:
+            self._step_index = self._begin_index
+        if self._step_index is None:
+            table = self._held.timesteps.double().numpy()
+            self._step_index = self._index_in(table, self._value(timestep))
+        if self._step_index >= len(self._timesteps):
+            raise ValueError(
+                f"all {len(self._timesteps)} steps of this schedule are done; call set_timesteps to start another run."
+            )
+        index = self._step_index
+        self._step_index += 1
+        return index
+
+    def _value(self, timestep: float | Tensor) -> float:
+        """A timestep as a number; one that was taken from `timesteps` is read without waiting for the device."""
+        if isinstance(timestep, Tensor) and timestep.device.type != "cpu":
+            table = self._timesteps.untyped_storage().data_ptr()
+            if timestep.untyped_storage().data_ptr() == table:
+                return float(self._held.timesteps[timestep.storage_offset()])
+        return float(timestep)
+
+    def _index_in(self, table: np.ndarray[Any, Any], timestep: float) -> int:
+        matches = np.flatnonzero(table == timestep)
+        if len(matches):
+            return int(matches[min(1, len(matches) - 1)])
+        nearest = int(np.abs(table - timestep).argmin())
+        # float32 rounds a timestep of 1000 by 3e-5; schedules are not finer than this tolerance.
+        if abs(table[nearest] - timestep) > 1e-6 * len(self):
+            raise IndexError(
+                f"timestep {timestep:g} is not in the schedule (the nearest is {table[nearest]:g});"
+                " take one of scheduler.timesteps."
+            )
+        return nearest
