@@ -1,0 +1,249 @@
+"""One encoder per kind of file. Each takes frames of one size in turn and leaves a finished file or folder."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from filmstrip.media import metadata
+from filmstrip.media.formats import DEFAULT_QUALITY, Format, crf_of
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+BT709 = 1  # the same number for matrix, primaries and transfer (ITU-T H.273)
+LIMITED_RANGE = 1
+
+_MOST_GIF_COLOURS = 255  # one of 256 entries stands for "as in the frame before"
+_PALETTE_SAMPLES = 1 << 16
+
+
+@dataclass(frozen=True)
+class Job:
+    """What an encoder has to make."""
+
+    path: Path  # written in place; the caller renames it
+    format: Format
+    fps: Fraction
+    height: int
+    width: int
+    quality: float | None
+    bitrate: int | None
+    metadata: Mapping[str, Any] | None
+    facts: Mapping[str, Any]  # true size and frame rate, kept with the metadata
+
+
+class Encoder(Protocol):
+    """What the writer asks of an encoder."""
+
+    def add(self, frame: NDArray[np.uint8]) -> None:
+        """Take the next frame, contiguous (height, width, 3)."""
+
+    def finish(self) -> None:
+        """Complete the file."""
+
+    def abort(self) -> None:
+        """Let go of the file, whatever state it is in."""
+
+
+def open_encoder(job: Job) -> Encoder:
+    """The encoder for a job; the file is open on return."""
+    encoders: dict[str, type[Any]] = {
+        "video": VideoEncoder,
+        "gif": GifEncoder,
+        "webp": WebPEncoder,
+        "folder": FolderEncoder,
+    }
+    encoder: Encoder = encoders[job.format.kind](job)
+    return encoder
+
+
+class VideoEncoder:
+    """H.264, VP9 or FFV1 in its container, frame by frame."""
+
+    def __init__(self, job: Job) -> None:
+        import av
+        from av.video.reformatter import VideoReformatter
+
+        self._av = av
+        self._format = job.format
+        self._fps = job.fps
+        self._num_frames = 0
+        self._reformatter = VideoReformatter()
+        self._container: Any = av.open(
+            str(job.path), "w", format=job.format.container, container_options=dict(job.format.container_options)
+        )
+        try:
+            self._container.metadata["comment"] = metadata.encode(job.metadata, job.facts)
+            self._stream = self._open_stream(job)
+        except BaseException:
+            self.abort()
+            raise
+
+    def _open_stream(self, job: Job) -> Any:
+        stream = self._container.add_stream(job.format.codec, rate=job.fps)
+        stream.width, stream.height, stream.pix_fmt = job.width, job.height, job.format.pixel_format
+        options = dict(job.format.options)
+        if job.bitrate is not None:
+            stream.bit_rate = job.bitrate
+        elif job.format.largest_crf is not None:
+            quality = DEFAULT_QUALITY if job.quality is None else job.quality
+            options["crf"] = crf_of(quality, job.format.largest_crf)
+            stream.bit_rate = 0  # VP9 takes any other value for a limit
+        stream.options = options
+        stream.thread_count = 0  # as many as there are cores
+        if job.format.pixel_format.startswith("yuv"):
+            context = stream.codec_context
+            context.colorspace = context.color_primaries = context.color_trc = BT709
+            context.color_range = LIMITED_RANGE
+        return stream
+
+    def add(self, frame: NDArray[np.uint8]) -> None:
+        rgb = self._av.VideoFrame.from_numpy_buffer(frame, format="rgb24")
+        colours: dict[str, Any] = {}
+        if self._format.pixel_format.startswith("yuv"):
+            colours = {"dst_colorspace": BT709, "dst_color_range": LIMITED_RANGE, "interpolation": "BICUBIC"}
+        picture = self._reformatter.reformat(rgb, format=self._format.pixel_format, **colours)
+        picture.pts, picture.time_base = self._num_frames, 1 / self._fps
+        self._num_frames += 1
+        self._container.mux(self._stream.encode(picture))
+
+    def finish(self) -> None:
+        self._container.mux(self._stream.encode(None))
+        self._container.close()
+
+    def abort(self) -> None:
+        with contextlib.suppress(Exception):
+            self._container.close()
+
+
+class GifEncoder:
+    """GIF with one palette for all frames, which therefore don't flicker; frames are kept until the end."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._frames: list[NDArray[np.uint8]] = []
+
+    def add(self, frame: NDArray[np.uint8]) -> None:
+        self._frames.append(frame.copy())
+
+    def finish(self) -> None:
+        palette, indexed = _reduce_colours(self._frames)
+        self._encode(palette, indexed)
+        facts = {**self._job.facts, "num_frames": len(self._frames)}
+        comment = metadata.gif_comment(metadata.encode(self._job.metadata, facts))
+        gif = self._job.path.read_bytes()
+        # Header and screen descriptor take 13 bytes; the global palette, if any, follows (GIF89a, section 18).
+        start = 13 + (3 << ((gif[10] & 7) + 1) if gif[10] & 0x80 else 0)
+        self._job.path.write_bytes(gif[:start] + comment + gif[start:])
+
+    def _encode(self, palette: NDArray[np.uint8], indexed: list[NDArray[np.uint8]]) -> None:
+        import av
+
+        argb = np.zeros((256, 4), np.uint8)  # entries without a colour are transparent
+        argb[: len(palette), 0] = 255
+        argb[: len(palette), 1:] = palette
+        with av.open(str(self._job.path), "w", format="gif") as container:
+            stream = container.add_stream("gif", rate=self._job.fps)
+            stream.width, stream.height, stream.pix_fmt = self._job.width, self._job.height, "pal8"
+            stream.time_base = hundredth = Fraction(1, 100)
+            for index, pixels in enumerate(indexed):
+                frame = av.VideoFrame.from_ndarray((pixels, argb), format="pal8")
+                # Rounding the time rather than the duration keeps the mean frame rate.
+                frame.pts, frame.time_base = round(index * 100 / self._job.fps), hundredth
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+
+    def abort(self) -> None:
+        self._frames.clear()
+
+
+def _reduce_colours(frames: list[NDArray[np.uint8]]) -> tuple[NDArray[np.uint8], list[NDArray[np.uint8]]]:
+    """A palette, (colours, 3), and each frame as indices into it; exact if the frames have few colours."""
+    colours: set[Any] = set()
+    for frame in frames:
+        found = Image.fromarray(frame).getcolors(_MOST_GIF_COLOURS)
+        colours.update(colour for _, colour in found or ())
+        if found is None or len(colours) > _MOST_GIF_COLOURS:
+            return _quantize_colours(frames)
+    palette = np.array(sorted(colours), np.uint8)
+    codes = _colour_codes(palette)
+    return palette, [np.searchsorted(codes, _colour_codes(frame)).astype(np.uint8) for frame in frames]
+
+
+def _colour_codes(pixels: NDArray[np.uint8]) -> NDArray[np.int32]:
+    codes: NDArray[np.int32] = pixels.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
+    return codes
+
+
+def _quantize_colours(frames: list[NDArray[np.uint8]]) -> tuple[NDArray[np.uint8], list[NDArray[np.uint8]]]:
+    pixels = sum(frame.shape[0] * frame.shape[1] for frame in frames)
+    stride = max(1, pixels // _PALETTE_SAMPLES)
+    sample = np.concatenate([frame.reshape(-1, 3)[index % stride :: stride] for index, frame in enumerate(frames)])
+    reduced = Image.fromarray(sample[None]).quantize(
+        _MOST_GIF_COLOURS, method=Image.Quantize.MEDIANCUT, kmeans=1
+    )  # median cut, mended by k-means: 2 dB nearer than median cut alone
+    palette = np.array(reduced.getpalette(), np.uint8).reshape(-1, 3)[:_MOST_GIF_COLOURS]
+    # Without dithering: its grain is the larger error, flickers, and doubles the file.
+    indexed = [Image.fromarray(frame).quantize(palette=reduced, dither=Image.Dither.NONE) for frame in frames]
+    return palette, [np.minimum(np.asarray(picture), len(palette) - 1) for picture in indexed]
+
+
+class WebPEncoder:
+    """Animated WebP; frames are kept until the end."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._frames: list[Image.Image] = []
+
+    def add(self, frame: NDArray[np.uint8]) -> None:
+        self._frames.append(Image.fromarray(frame.copy()))
+
+    def finish(self) -> None:
+        first, *rest = self._frames
+        quality = DEFAULT_QUALITY if self._job.quality is None else self._job.quality
+        times = [round(index * 1000 / self._job.fps) for index in range(len(self._frames) + 1)]
+        facts = {**self._job.facts, "num_frames": len(self._frames)}
+        first.save(
+            self._job.path,
+            format="WEBP",
+            save_all=True,
+            append_images=rest,
+            duration=[end - start for start, end in pairwise(times)],
+            loop=0,
+            quality=100 * (quality / 10) ** 0.25,  # the default is 90
+            xmp=metadata.xmp_of_text(metadata.encode(self._job.metadata, facts)),
+        )
+
+    def abort(self) -> None:
+        self._frames.clear()
+
+
+class FolderEncoder:
+    """A folder of PNG files, each with the metadata."""
+
+    def __init__(self, job: Job) -> None:
+        self._folder = job.path
+        self._folder.mkdir()
+        self._num_frames = 0
+        self._info = PngInfo()
+        self._info.add_itxt("filmstrip", metadata.encode(job.metadata, job.facts))
+
+    def add(self, frame: NDArray[np.uint8]) -> None:
+        Image.fromarray(frame).save(self._folder / f"{self._num_frames:05d}.png", pnginfo=self._info)
+        self._num_frames += 1
+
+    def finish(self) -> None:
+        """Every frame is a file already."""
+
+    def abort(self) -> None:
+        """Nothing is open between frames."""

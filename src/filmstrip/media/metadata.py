@@ -1,0 +1,142 @@
+"""The story of a video (prompt, seed, settings, versions), kept inside the file and in a JSON file beside it."""
+
+from __future__ import annotations
+
+import html
+import json
+import logging
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from filmstrip.media.formats import FORMATS, partial_path
+
+logger = logging.getLogger(__name__)
+
+# The writer's own facts lie under this key, beside the caller's: true size, number of frames, frame rate.
+FILE_KEY = "_file"
+
+
+def encode(metadata: Mapping[str, Any] | None, facts: Mapping[str, Any]) -> str:
+    """One line of JSON; values that JSON lacks are written as text."""
+    return json.dumps({**(metadata or {}), FILE_KEY: dict(facts)}, ensure_ascii=False, default=str)
+
+
+def decode(text: str | bytes | None) -> dict[str, Any] | None:
+    """What `encode` was given, with the facts under `FILE_KEY`; None for text that is not ours."""
+    try:
+        record = json.loads(text or "")
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) and FILE_KEY in record else None
+
+
+def read_metadata(path: Path | str) -> dict[str, Any]:
+    """The metadata a video was written with, from the file itself, else from the JSON file beside it.
+
+    Raises:
+        ValueError: there is no such file, or it carries no metadata of ours.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise ValueError(f"there is no file {path}.")
+    for record in (read_embedded(path), _read_beside(path)):
+        if record and (metadata := {key: value for key, value in record.items() if key != FILE_KEY}):
+            return metadata
+    raise ValueError(
+        f"{path} carries no metadata, and {json_path(path).name} beside it holds none: "
+        "it was not written by filmstrip, or without metadata."
+    )
+
+
+def read_embedded(path: Path) -> dict[str, Any] | None:
+    """The record inside a file or folder of frames; None where there is none."""
+    if path.is_dir():
+        first = min(path.glob("*.png"), default=None)
+        return read_embedded(first) if first else None
+    suffix = path.suffix.lower()
+    if suffix in (".gif", ".webp", ".png"):
+        return _read_from_picture(path)
+    if suffix == ".json":
+        return decode(path.read_bytes())
+    return _read_from_container(path)
+
+
+def _read_from_picture(path: Path) -> dict[str, Any] | None:
+    from PIL import Image
+
+    try:
+        with Image.open(path) as picture:
+            info = dict(picture.info)
+    except OSError:
+        return None
+    if "xmp" in info:
+        return decode(text_of_xmp(info["xmp"]))
+    return decode(info.get("comment") or info.get("filmstrip"))
+
+
+def _read_from_container(path: Path) -> dict[str, Any] | None:
+    import av
+
+    try:
+        with av.open(str(path)) as container:
+            tags = {key.lower(): value for key, value in container.metadata.items()}
+    except (av.FFmpegError, OSError):
+        return None
+    return decode(tags.get("comment"))
+
+
+def _read_beside(path: Path) -> dict[str, Any] | None:
+    beside = json_path(path)
+    return decode(beside.read_bytes()) if beside.is_file() else None
+
+
+def json_path(path: Path) -> Path:
+    """The JSON file that goes with a video: name.mp4 has name.json."""
+    return path.with_suffix(".json") if path.suffix.lower() in FORMATS else path.with_name(f"{path.name}.json")
+
+
+def write_beside(path: Path, text: str) -> None:
+    """Write the JSON file of a video, whole or not at all; a JSON file that is not ours is left alone."""
+    beside = json_path(path)
+    if beside.exists() and decode(beside.read_bytes()) is None:
+        logger.warning("%s was not written by filmstrip and is kept; the metadata are in %s only.", beside, path)
+        return
+    partial = partial_path(beside)
+    try:
+        partial.write_text(json.dumps(json.loads(text), ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+        partial.replace(beside)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+# ---- where formats keep text -----------------------------------------------------------------------------------------
+
+
+def xmp_of_text(text: str) -> bytes:
+    """An XMP packet whose description is the text; WebP has no plainer place for Unicode."""
+    return (
+        '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+        '<rdf:Description rdf:about="" xmlns:dc="http://purl.org/dc/elements/1.1/"><dc:description><rdf:Alt>'
+        f'<rdf:li xml:lang="x-default">{html.escape(text)}</rdf:li>'
+        "</rdf:Alt></dc:description></rdf:Description></rdf:RDF></x:xmpmeta>"
+    ).encode()
+
+
+def text_of_xmp(packet: bytes) -> str | None:
+    """The description in an XMP packet."""
+    found = re.search(r"<dc:description>.*?<rdf:li[^>]*>(.*?)</rdf:li>", packet.decode(errors="replace"), re.DOTALL)
+    return html.unescape(found[1]) if found else None
+
+
+def gif_comment(text: str) -> bytes:
+    """A comment extension block: the text in pieces of at most 255 bytes (GIF89a, section 24)."""
+    data = text.encode()
+    return b"\x21\xfe" + b"".join(_sub_blocks(data)) + b"\x00"
+
+
+def _sub_blocks(data: bytes) -> Iterable[bytes]:
+    for start in range(0, len(data), 255):
+        piece = data[start : start + 255]
+        yield bytes([len(piece)]) + piece

@@ -1,0 +1,281 @@
+"""Every change of pixel range, type or layout, written once.
+
+Three ranges meet here: floats in [-1, 1] inside the library, floats in [0, 1] in what users give and get, and uint8 in
+files. Torch is not imported by importing this module, so frames that are pictures or arrays are written without it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypeGuard
+
+import numpy as np
+from PIL import Image
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+OutputType = Literal["pil", "np", "pt", "uint8"]
+OUTPUT_TYPES: tuple[str, ...] = ("pil", "np", "pt", "uint8")
+
+# Resampling overshoots [0, 1] a little, which is clipped; a video in [-1, 1] or [0, 255] goes well beyond this.
+_OVERSHOOT = 0.25
+
+
+def _is_tensor(value: object) -> TypeGuard[Tensor]:
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor)
+
+
+def _is_array(value: object) -> bool:
+    return isinstance(value, np.ndarray) or _is_tensor(value)
+
+
+# ---- what users give, to uint8 frames ------------------------------------------------------------------------------
+
+
+def to_uint8_frames(frames: Any) -> Iterator[NDArray[np.uint8]]:
+    """Yield one video's frames as contiguous arrays, each (height, width, 3).
+
+    Args:
+        frames: one video: pictures, arrays or tensors in a list, or one array or tensor,
+            (frames, height, width, channels) or (frames, channels, height, width), or an iterator over frames or chunks
+            of frames. A batch of one video is taken as that video. Floats are in [0, 1]; one channel is grey.
+    """
+    for index, frame in enumerate(_iterate(frames)):
+        yield _frame_to_uint8(frame, index)
+
+
+def _iterate(frames: Any) -> Iterator[Any]:
+    """Yield single frames: a picture, or an array or tensor of two or three dimensions."""
+    if isinstance(frames, Image.Image):
+        yield frames
+    elif _is_array(frames):
+        yield from _frames_of_array(frames)
+    elif isinstance(frames, (list, tuple)):
+        if not frames:
+            raise ValueError("the video has no frames; give at least one.")
+        if all(isinstance(item, (list, tuple)) or (_is_array(item) and item.ndim > 3) for item in frames):
+            yield from _iterate(_only_video(frames))
+        else:
+            for frame in frames:
+                yield from _iterate(frame)
+    elif isinstance(frames, Iterable) and not isinstance(frames, (str, bytes)):
+        for chunk in frames:
+            yield from _iterate(chunk)
+    else:
+        raise ValueError(
+            "frames must be pictures, arrays or tensors (a list of them, or one array with a dimension of frames), "
+            f"got {type(frames).__name__}."
+        )
+
+
+def _only_video(videos: Any) -> Any:
+    if len(videos) != 1:
+        raise ValueError(f"a file holds one video, got a batch of {len(videos)}; write each with a call of its own.")
+    return videos[0]
+
+
+def _frames_of_array(frames: Any) -> Iterator[Any]:
+    if frames.ndim == 5:
+        frames = _only_video(frames)
+    if frames.ndim == 4:
+        # The layout of the whole, so that a frame 3 pixels high or wide can't be read in two ways.
+        channels_first = _is_channels_first(frames.shape[1:], _is_tensor(frames))
+        frames = frames if channels_first else _channels_to_front(frames)
+        yield from frames
+    elif frames.ndim == 3:
+        yield frames if _is_channels_first(frames.shape, _is_tensor(frames)) else _channels_to_front(frames)
+    elif frames.ndim == 2:
+        yield frames[None]
+    else:
+        raise ValueError(f"frames must have 2 to 5 dimensions, got the shape {tuple(frames.shape)}.")
+
+
+def _is_channels_first(shape: Sequence[int], prefer_first: bool) -> bool:
+    first, last = shape[0] in (1, 3), shape[-1] in (1, 3)
+    if not (first or last):
+        raise ValueError(
+            f"a frame must be (height, width, channels) or (channels, height, width) with 3 channels, or 1 for grey; "
+            f"got the shape {tuple(shape)}."
+        )
+    return first and (prefer_first or not last)
+
+
+def _channels_to_front(array: Any) -> Any:
+    return array.movedim(-1, -3) if _is_tensor(array) else np.moveaxis(array, -1, -3)
+
+
+def _frame_to_uint8(frame: Any, index: int) -> NDArray[np.uint8]:
+    if isinstance(frame, Image.Image):
+        return np.asarray(frame.convert("RGB"))
+    if _is_tensor(frame):
+        frame = frame.detach()
+        if frame.is_floating_point():
+            low, high = frame.aminmax()
+            _check_unit_range(float(low), float(high), index)
+            frame = _quantize(frame.clamp(0, 1).float())
+        planes = frame.cpu().numpy()
+    else:
+        planes = frame
+        if np.issubdtype(planes.dtype, np.floating):
+            _check_unit_range(float(planes.min()), float(planes.max()), index)
+            scaled = np.multiply(planes, 255, dtype=np.float32)
+            planes = np.rint(scaled, out=scaled).clip(0, 255, out=scaled).astype(np.uint8)
+    if planes.dtype != np.uint8:
+        raise ValueError(f"frames must be uint8, or floats in [0, 1]; got {planes.dtype} in frame {index}.")
+    return _interleave(planes)
+
+
+def _check_unit_range(low: float, high: float, index: int) -> None:
+    if low != low or high != high:
+        raise ValueError(f"frame {index} holds NaN; the video was not computed correctly, so nothing is written.")
+    if low < -_OVERSHOOT or high > 1 + _OVERSHOOT:
+        raise ValueError(
+            f"float frames must be in [0, 1], got {low:.3g} to {high:.3g} in frame {index}; "
+            "give (video + 1) / 2 for a video in [-1, 1], and uint8 for one in [0, 255]."
+        )
+
+
+def _quantize(unit: Tensor) -> Tensor:
+    """uint8 levels of float32 values in [0, 1], which are overwritten."""
+    import torch
+
+    return unit.mul_(255).round_().to(torch.uint8)
+
+
+def _interleave(planes: NDArray[Any]) -> NDArray[Any]:
+    """(1 or 3, height, width) as contiguous (height, width, 3); plane by plane is faster than a transposed copy."""
+    pixels = np.moveaxis(planes, 0, -1)
+    if len(planes) == 3 and pixels.flags.c_contiguous:
+        return pixels
+    frame = np.empty((*planes.shape[1:], 3), planes.dtype)
+    for channel in range(3):
+        frame[..., channel] = planes[channel % len(planes)]
+    return frame
+
+
+# ---- what a decoder gives, to what users get -------------------------------------------------------------------------
+
+
+def video_to_output(video: Tensor, output_type: str = "pil") -> Any:
+    """Turn decoded video into what the user gets.
+
+    Args:
+        video: (batch, 3, frames, height, width) in [-1, 1]; values beyond are clipped.
+        output_type: "pil" gives a list of pictures per video; "np" float32 in [0, 1] and "uint8" levels, both arrays,
+            (batch, frames, height, width, 3); "pt" a tensor of the video's own type,
+            (batch, frames, 3, height, width), in [0, 1].
+    """
+    import torch
+
+    if output_type not in OUTPUT_TYPES:
+        raise ValueError(f"output_type must be one of {', '.join(OUTPUT_TYPES)}, got {output_type!r}.")
+    video = video.detach()
+    if output_type == "pt":
+        owned = video.movedim(2, 1).clone(memory_format=torch.contiguous_format)
+        return owned.mul_(0.5).add_(0.5).clamp_(0, 1)
+
+    batch, channels, num_frames, height, width = video.shape
+    dtype = np.float32 if output_type == "np" else np.uint8
+    output = np.empty((batch, num_frames, height, width, channels), dtype)
+    # One frame at a time stays in the processor's cache, which makes float32 free for a bfloat16 video.
+    unit = torch.empty((channels, height, width), device=video.device)
+    for sample in range(batch):
+        for index in range(num_frames):
+            unit.copy_(video[sample, :, index]).mul_(0.5).add_(0.5).clamp_(0, 1)
+            planes = (unit if output_type == "np" else _quantize(unit)).cpu().numpy()
+            for channel in range(channels):
+                output[sample, index, ..., channel] = planes[channel]
+    if output_type == "pil":
+        return [[Image.fromarray(frame) for frame in frames] for frames in output]
+    return output
+
+
+# ---- what users give, to what an encoder takes -----------------------------------------------------------------------
+
+
+def preprocess_image(image: Any, height: int, width: int) -> Tensor:
+    """Resize and scale pictures for a network: (batch, 3, height, width), float32 in [-1, 1].
+
+    Args:
+        image: a picture, an array (height, width, channels), a tensor (channels, height, width), or several of these,
+            in a list or with a leading dimension. Floats are in [0, 1]; one with negative values is taken to be in
+            [-1, 1] already. Pictures are resized by Lanczos' filter, arrays and tensors to the nearest pixel.
+    """
+    import torch
+
+    images = list(image) if isinstance(image, (list, tuple)) else [image]
+    if not images:
+        raise ValueError("no picture was given; give at least one.")
+    if all(isinstance(item, Image.Image) for item in images):
+        arrays = [np.asarray(_resize_picture(item, height, width)) for item in images]
+        pixels = torch.from_numpy(np.stack(arrays)).movedim(-1, 1)
+        return _to_symmetric(pixels)
+    pixels = torch.cat([_image_tensor(item) for item in images])
+    pixels = torch.nn.functional.interpolate(_to_symmetric(pixels), size=(height, width))
+    return pixels.expand(-1, 3, -1, -1).contiguous()
+
+
+def _resize_picture(picture: Image.Image, height: int, width: int) -> Image.Image:
+    return picture.convert("RGB").resize((width, height), Image.Resampling.LANCZOS)
+
+
+def _image_tensor(image: Any) -> Tensor:
+    """(batch, channels, height, width) of an array or tensor of two to four dimensions."""
+    import torch
+
+    if not _is_array(image) or not 2 <= image.ndim <= 4:
+        got = f"shape {tuple(image.shape)}" if _is_array(image) else type(image).__name__
+        raise ValueError(
+            "a picture must be a PIL image, an array (height, width, channels) or a tensor (channels, height, width), "
+            f"or all pictures of a list alike; got {got}."
+        )
+    if image.ndim == 2:
+        image = image[None]
+    elif not _is_channels_first(image.shape[-3:], _is_tensor(image)):
+        image = _channels_to_front(image)
+    tensor = image.detach() if _is_tensor(image) else torch.from_numpy(np.array(image, order="C"))
+    return tensor if tensor.ndim == 4 else tensor[None]
+
+
+def _to_symmetric(pixels: Tensor) -> Tensor:
+    import torch
+
+    if pixels.dtype == torch.uint8:
+        pixels = pixels.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
+    elif not pixels.is_floating_point():
+        raise ValueError(f"pictures must be uint8, or floats in [0, 1]; got {pixels.dtype}.")
+    elif pixels.amin() < 0:
+        return pixels.float()
+    return pixels.float() * 2.0 - 1.0
+
+
+def preprocess_video(video: Any, height: int, width: int) -> Tensor:
+    """Resize and scale videos for a network: (batch, 3, frames, height, width), float32 in [-1, 1].
+
+    Args:
+        video: one video: a list of frames, an array (frames, height, width, channels) or a tensor
+            (frames, channels, height, width); or several, in a list or with a leading dimension.
+            Frames are taken as `preprocess_image` takes pictures.
+    """
+    import torch
+
+    if _is_array(video):
+        if video.ndim not in (4, 5):
+            raise ValueError(f"a video must have 4 dimensions, a batch of videos 5; got {tuple(video.shape)}.")
+        videos = [video] if video.ndim == 4 else list(video)
+    elif not isinstance(video, (list, tuple)) or not video:
+        raise ValueError(f"a video must be a list of frames, an array or a tensor; got {video!r:.60}.")
+    elif isinstance(video[0], (list, tuple)) or (_is_array(video[0]) and video[0].ndim >= 4):
+        videos = [single for item in video for single in (item if _is_array(item) and item.ndim == 5 else [item])]
+    else:
+        videos = [video]
+    samples = [preprocess_image(frames, height, width).movedim(0, 1) for frames in videos]
+    if lengths := {sample.shape[1] for sample in samples} - {samples[0].shape[1]}:
+        raise ValueError(
+            f"videos of a batch must have the same number of frames, got {samples[0].shape[1]} and {min(lengths)}."
+        )
+    return torch.stack(samples)
