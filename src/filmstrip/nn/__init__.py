@@ -1,1 +1,1 @@
-
+"""Building blocks that two or more models share."""

@@ -1,0 +1,243 @@
+"""The video autoencoder of LTX-Video (arXiv:2501.00103, section 2.1), versions 0.9.0 to 0.9.8."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from filmstrip.checkpoints import Model
+from filmstrip.memory.tiling import Tile, tiled_in_space, tiled_in_time
+from filmstrip.models.ltx.autoencoder_coders import LTXVideoDecoder3d, LTXVideoEncoder3d
+from filmstrip.nn.noise import Generators
+from filmstrip.nn.outputs import DiagonalGaussian, EncoderOutput, SampleOutput
+from filmstrip.nn.streaming import run_stages
+
+FOUR_BLOCKS = ("LTXVideoDownBlock3D",) * 4
+
+
+class AutoencoderKLLTXVideo(Model):
+    """Compresses video to latents and back.
+
+    A video is (batch, 3, frames, height, width) in [-1, 1]; its latents are (batch, latent_channels,
+    (frames - 1) / temporal_compression_ratio + 1, height / spatial_compression_ratio, width / ...).
+
+    Args: those of the published `config.json`; the compression ratios follow from the rest where a file lacks them.
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 3,
+        out_channels: int = 3,
+        latent_channels: int = 128,
+        block_out_channels: Sequence[int] = (128, 256, 512, 512),
+        down_block_types: Sequence[str] = FOUR_BLOCKS,
+        decoder_block_out_channels: Sequence[int] = (128, 256, 512, 512),
+        layers_per_block: Sequence[int] = (4, 3, 3, 3, 4),
+        decoder_layers_per_block: Sequence[int] = (4, 3, 3, 3, 4),
+        spatio_temporal_scaling: Sequence[bool] = (True, True, True, False),
+        decoder_spatio_temporal_scaling: Sequence[bool] = (True, True, True, False),
+        decoder_inject_noise: Sequence[bool] = (False, False, False, False, False),
+        downsample_type: Sequence[str] = ("conv", "conv", "conv", "conv"),
+        upsample_residual: Sequence[bool] = (False, False, False, False),
+        upsample_factor: Sequence[int] = (1, 1, 1, 1),
+        timestep_conditioning: bool = False,
+        patch_size: int = 4,
+        patch_size_t: int = 1,
+        resnet_norm_eps: float = 1e-6,
+        scaling_factor: float = 1.0,
+        encoder_causal: bool = True,
+        decoder_causal: bool = False,
+        spatial_compression_ratio: int | None = None,
+        temporal_compression_ratio: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.encoder = LTXVideoEncoder3d(
+            in_channels=in_channels,
+            out_channels=latent_channels,
+            block_out_channels=block_out_channels,
+            down_block_types=down_block_types,
+            spatio_temporal_scaling=spatio_temporal_scaling,
+            layers_per_block=layers_per_block,
+            downsample_type=downsample_type,
+            patch_size=patch_size,
+            patch_size_t=patch_size_t,
+            resnet_norm_eps=resnet_norm_eps,
+            is_causal=encoder_causal,
+        )
+        self.decoder = LTXVideoDecoder3d(
+            in_channels=latent_channels,
+            out_channels=out_channels,
+            block_out_channels=decoder_block_out_channels,
+            spatio_temporal_scaling=decoder_spatio_temporal_scaling,
+            layers_per_block=decoder_layers_per_block,
+            patch_size=patch_size,
+            patch_size_t=patch_size_t,
+            resnet_norm_eps=resnet_norm_eps,
+            is_causal=decoder_causal,
+            inject_noise=decoder_inject_noise,
+            timestep_conditioning=timestep_conditioning,
+            upsample_residual=upsample_residual,
+            upsample_factor=upsample_factor,
+        )
+        self.latents_mean: Tensor
+        self.latents_std: Tensor
+        self.register_buffer("latents_mean", torch.zeros(latent_channels))
+        self.register_buffer("latents_std", torch.ones(latent_channels))
+
+        halvings = 2 ** sum(spatio_temporal_scaling)
+        self.spatial_compression_ratio = spatial_compression_ratio or patch_size * halvings
+        self.temporal_compression_ratio = temporal_compression_ratio or patch_size_t * halvings
+
+        self.use_slicing = self.use_tiling = False
+        self.use_framewise_encoding = self.use_framewise_decoding = False
+        # Tiles in pixels and frames, and the steps between them; settings that `enable_tiling` takes.
+        self.tile_sample_min_height = self.tile_sample_min_width = 512
+        self.tile_sample_stride_height = self.tile_sample_stride_width = 448
+        self.tile_sample_min_num_frames, self.tile_sample_stride_num_frames = 16, 8
+
+    def enable_tiling(
+        self,
+        tile_sample_min_height: int | None = None,
+        tile_sample_min_width: int | None = None,
+        tile_sample_min_num_frames: int | None = None,
+        tile_sample_stride_height: int | None = None,
+        tile_sample_stride_width: int | None = None,
+        tile_sample_stride_num_frames: int | None = None,
+    ) -> None:
+        """Code pictures larger than a tile in overlapping tiles, each setting in pixels or frames; None keeps it.
+
+        Tiles differ slightly from the undivided result near their seams: the network's reach is larger than the
+        overlap. Frames are cut only where `use_framewise_encoding` or `use_framewise_decoding` is set as well.
+        """
+        settings = {name: value for name, value in locals().items() if name.startswith("tile_") and value is not None}
+        for name, value in settings.items():
+            setattr(self, name, value)
+        self.use_tiling = True
+
+    def disable_tiling(self) -> None:
+        """Code pictures undivided again."""
+        self.use_tiling = False
+
+    def enable_slicing(self) -> None:
+        """Code the videos of a batch one after the other, for less memory."""
+        self.use_slicing = True
+
+    def disable_slicing(self) -> None:
+        """Code the videos of a batch together again."""
+        self.use_slicing = False
+
+    def encode(self, x: Tensor, return_dict: bool = True) -> EncoderOutput | tuple[DiagonalGaussian]:
+        """The posterior of a video's latents."""
+        parts = x.split(1) if self.use_slicing else (x,)
+        posterior = DiagonalGaussian(torch.cat([self._encode(part) for part in parts]))
+        return EncoderOutput(posterior) if return_dict else (posterior,)
+
+    def decode(
+        self,
+        z: Tensor,
+        temb: Tensor | None = None,
+        return_dict: bool = True,
+        generator: Generators = None,
+    ) -> SampleOutput | tuple[Tensor]:
+        """The video that latents stand for.
+
+        Args:
+            temb: (batch,), the timestep in [0, 1] that a timestep-conditioned decoder finishes from.
+            generator: source of the noise that some decoders inject; one, or a list with one for each video.
+        """
+        videos = []
+        for latents, timestep, source in self._slices(z, temb, generator):
+            videos.append(self._decode(latents, partial(self.decoder, temb=timestep, generator=source)))
+        video = torch.cat(videos) if len(videos) > 1 else videos[0]
+        return SampleOutput(video) if return_dict else (video,)
+
+    def decode_stream(
+        self,
+        z: Tensor,
+        temb: Tensor | None = None,
+        generator: Generators = None,
+        frames_at_once: int = 8,
+    ) -> Iterator[Tensor]:
+        """Yield the video of `decode` in runs of frames, in memory that does not grow with its length.
+
+        The network only looks a few frames around and normalises each position alone, so the joined runs equal the
+        whole. Tiling does not apply.
+
+        Args:
+            frames_at_once: how many frames a layer works on at a time, at that layer's own frame rate.
+        """
+        return run_stages(self.decoder.stages(temb, generator), [z], frames_at_once)
+
+    def encode_stream(self, x: Tensor, frames_at_once: int = 8) -> Iterator[Tensor]:
+        """Yield the moments that `encode` finds in runs of latent frames, in memory that does not grow with length."""
+        return run_stages(self.encoder.stages(), [x], frames_at_once)
+
+    def forward(
+        self,
+        sample: Tensor,
+        temb: Tensor | None = None,
+        sample_posterior: bool = False,
+        return_dict: bool = True,
+        generator: Generators = None,
+    ) -> SampleOutput | tuple[Tensor]:
+        """Encode a video and decode it again."""
+        posterior = self.encode(sample)[0]
+        latents = posterior.sample(generator) if sample_posterior else posterior.mode()
+        return self.decode(latents, temb, return_dict, generator)
+
+    def _slices(
+        self, z: Tensor, temb: Tensor | None, generator: Generators
+    ) -> Iterator[tuple[Tensor, Tensor | None, Generators]]:
+        if not self.use_slicing or z.shape[0] == 1:
+            yield z, temb, generator
+            return
+        for i in range(z.shape[0]):
+            timestep = None if temb is None else temb[i : i + 1]
+            yield z[i : i + 1], timestep, generator[i] if isinstance(generator, list) else generator
+
+    def _encode(self, video: Tensor) -> Tensor:
+        ratio, ratio_t = self.spatial_compression_ratio, self.temporal_compression_ratio
+
+        def in_space(video: Tensor) -> Tensor:
+            if not self.use_tiling or not self._exceeds_tile(video, 1):
+                return self.encoder(video)
+            rows, columns = self._tiles(ratio)
+            rows, columns = (Tile(tile.size * ratio, tile.stride * ratio) for tile in (rows, columns))
+            return tiled_in_space(self.encoder, video, rows, columns, Fraction(1, ratio))
+
+        if self.use_framewise_encoding and video.shape[2] > self.tile_sample_min_num_frames:
+            frames = self._frames_tile(ratio_t)
+            frames = Tile(frames.size * ratio_t, frames.stride * ratio_t)
+            return tiled_in_time(in_space, video, frames, Fraction(1, ratio_t), trim=slice(1, None))
+        return in_space(video)
+
+    def _decode(self, latents: Tensor, decoder: Callable[[Tensor], Tensor]) -> Tensor:
+        ratio, ratio_t = self.spatial_compression_ratio, self.temporal_compression_ratio
+
+        def in_space(latents: Tensor) -> Tensor:
+            if not self.use_tiling or not self._exceeds_tile(latents, ratio):
+                return decoder(latents)
+            return tiled_in_space(decoder, latents, *self._tiles(ratio), Fraction(ratio))
+
+        frames = self._frames_tile(ratio_t)
+        if self.use_framewise_decoding and latents.shape[2] > frames.size:
+            return tiled_in_time(in_space, latents, frames, Fraction(ratio_t), trim=slice(None, -1))
+        return in_space(latents)
+
+    def _exceeds_tile(self, tensor: Tensor, ratio: int) -> bool:
+        height, width = tensor.shape[-2:]
+        return height > self.tile_sample_min_height // ratio or width > self.tile_sample_min_width // ratio
+
+    def _tiles(self, ratio: int) -> tuple[Tile, Tile]:
+        """Rows and columns of a tile, in latent pixels."""
+        return (
+            Tile(self.tile_sample_min_height // ratio, self.tile_sample_stride_height // ratio),
+            Tile(self.tile_sample_min_width // ratio, self.tile_sample_stride_width // ratio),
+        )
+
+    def _frames_tile(self, ratio: int) -> Tile:
+        return Tile(self.tile_sample_min_num_frames // ratio, self.tile_sample_stride_num_frames // ratio)

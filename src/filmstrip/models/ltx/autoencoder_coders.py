@@ -1,0 +1,200 @@
+"""Encoder and decoder of LTX-Video's autoencoder, each a chain of stages that runs on whole videos or on streams."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from filmstrip.models.ltx.autoencoder_blocks import (
+    DecoderCondition,
+    LTXVideoDownBlock3D,
+    LTXVideoMidBlock3d,
+    LTXVideoUpBlock3d,
+    Stage,
+    modulate_channels,
+    pixel_norm,
+)
+from filmstrip.nn.causal_conv import CausalConv3d, channels_last, depth_to_space, space_to_depth
+from filmstrip.nn.embeddings import CombinedTimestepEmbedding
+from filmstrip.nn.modules import module_list
+from filmstrip.nn.noise import Generators
+from filmstrip.nn.streaming import FrameStream
+
+
+def patchify(video: Tensor, patch_size_t: int, patch_size: int) -> Tensor:
+    """Patches folded into channels; within a patch, columns come before rows."""
+    return space_to_depth(video.transpose(3, 4), (patch_size_t, patch_size, patch_size)).transpose(3, 4)
+
+
+def unpatchify(patches: Tensor, patch_size_t: int, patch_size: int) -> Tensor:
+    """The inverse of `patchify`."""
+    return depth_to_space(patches.transpose(3, 4), (patch_size_t, patch_size, patch_size)).transpose(3, 4)
+
+
+def run_whole(stages: Sequence[Stage], hidden_states: Tensor) -> Tensor:
+    """What a chain of stages makes of a whole video."""
+    for stage in stages:
+        hidden_states = stage(hidden_states, None)
+    return hidden_states
+
+
+class LTXVideoEncoder3d(nn.Module):
+    """Pixels to the moments of the latents."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        block_out_channels: Sequence[int],
+        down_block_types: Sequence[str],
+        spatio_temporal_scaling: Sequence[bool],
+        layers_per_block: Sequence[int],
+        downsample_type: Sequence[str],
+        patch_size: int,
+        patch_size_t: int,
+        resnet_norm_eps: float,
+        is_causal: bool,
+    ) -> None:
+        super().__init__()
+        self.patch_size, self.patch_size_t = patch_size, patch_size_t
+        width = block_out_channels[0]
+        self.conv_in = CausalConv3d(in_channels * patch_size**2, width, is_causal=is_causal)
+
+        # 0.9.5 lists one width more than it has blocks; before, the last block keeps the last width.
+        is_095 = down_block_types[-1] == "LTXVideo095DownBlock3D"
+        num_blocks = len(block_out_channels) - is_095
+        down_blocks = []
+        for i in range(num_blocks):
+            if down_block_types[i] not in ("LTXVideoDownBlock3D", "LTXVideo095DownBlock3D"):
+                known = "LTXVideoDownBlock3D or LTXVideo095DownBlock3D"
+                raise ValueError(f"Each of down_block_types is {known}, got {down_block_types[i]!r}.")
+            next_width = block_out_channels[min(i + 1, len(block_out_channels) - 1)]
+            block_type = downsample_type[i] if down_block_types[i] == "LTXVideo095DownBlock3D" else None
+            down_blocks.append(
+                LTXVideoDownBlock3D(
+                    in_channels=width,
+                    out_channels=next_width,
+                    num_layers=layers_per_block[i],
+                    eps=resnet_norm_eps,
+                    is_causal=is_causal,
+                    downsamples=spatio_temporal_scaling[i],
+                    downsample_type=block_type,
+                )
+            )
+            width = next_width
+        self.down_blocks = module_list(down_blocks)
+
+        self.mid_block = LTXVideoMidBlock3d(width, layers_per_block[-1], resnet_norm_eps, is_causal)
+        self.conv_out = CausalConv3d(width, out_channels + 1, is_causal=is_causal)
+
+    def stages(self) -> list[Stage]:
+        """From pixels to moments, in order."""
+        stages: list[Stage] = [self._enter]
+        for block in self.down_blocks:
+            stages += block.stages()
+        return [*stages, *self.mid_block.stages(), self._leave]
+
+    def forward(
+        self,
+        video: Tensor,  # (batch, in_channels, frames, height, width)
+    ) -> Tensor:  # (batch, 2 * out_channels, latent frames, latent height, latent width)
+        return run_whole(self.stages(), video)
+
+    def _enter(self, video: Tensor, stream: FrameStream | None) -> Tensor:
+        return self.conv_in(channels_last(patchify(video, self.patch_size_t, self.patch_size)), stream)
+
+    def _leave(self, hidden_states: Tensor, stream: FrameStream | None) -> Tensor:
+        moments = self.conv_out(F.silu(pixel_norm(hidden_states), inplace=True), stream)
+        # One variance is learned for all channels: it is repeated to stand beside every mean.
+        return torch.cat([moments, moments[:, -1:].expand(-1, moments.shape[1] - 2, -1, -1, -1)], dim=1)
+
+
+class LTXVideoDecoder3d(nn.Module):
+    """Latents to pixels; a timestep-conditioned decoder also takes the last denoising step (section 2.1.2)."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        block_out_channels: Sequence[int],
+        spatio_temporal_scaling: Sequence[bool],
+        layers_per_block: Sequence[int],
+        patch_size: int,
+        patch_size_t: int,
+        resnet_norm_eps: float,
+        is_causal: bool,
+        inject_noise: Sequence[bool],
+        timestep_conditioning: bool,
+        upsample_residual: Sequence[bool],
+        upsample_factor: Sequence[int],
+    ) -> None:
+        super().__init__()
+        self.patch_size, self.patch_size_t = patch_size, patch_size_t
+        # Configurations list the blocks from pixels to latents; the decoder goes the other way.
+        widths = block_out_channels[::-1]
+        layers, noise = layers_per_block[::-1], inject_noise[::-1]
+        width = widths[0]
+        self.conv_in = CausalConv3d(in_channels, width, is_causal=is_causal)
+        self.mid_block = LTXVideoMidBlock3d(
+            width, layers[0], resnet_norm_eps, is_causal, noise[0], timestep_conditioning
+        )
+        up_blocks = []
+        for i, factor in zip(range(len(widths)), upsample_factor[::-1], strict=False):
+            block = LTXVideoUpBlock3d(
+                in_channels=width // factor,
+                out_channels=widths[i] // factor,
+                num_layers=layers[i + 1],
+                eps=resnet_norm_eps,
+                is_causal=is_causal,
+                upsamples=spatio_temporal_scaling[::-1][i],
+                inject_noise=noise[i + 1],
+                timestep_conditioning=timestep_conditioning,
+                upsample_residual=upsample_residual[::-1][i],
+                upscale_factor=factor,
+            )
+            up_blocks.append(block)
+            width = widths[i] // factor
+        self.up_blocks = module_list(up_blocks)
+
+        self.conv_out = CausalConv3d(width, out_channels * patch_size**2, is_causal=is_causal)
+        self.timestep_scale_multiplier: nn.Parameter | None = None
+        self.time_embedder: CombinedTimestepEmbedding | None = None
+        self.scale_shift_table: nn.Parameter | None = None
+        if timestep_conditioning:
+            self.timestep_scale_multiplier = nn.Parameter(torch.tensor(1000.0))
+            self.time_embedder = CombinedTimestepEmbedding(2 * width)
+            self.scale_shift_table = nn.Parameter(torch.randn(2, width) / width**0.5)
+
+    def stages(self, temb: Tensor | None, generator: Generators) -> list[Stage]:
+        """From latents to pixels, in order."""
+        if self.timestep_scale_multiplier is not None:
+            if temb is None:
+                raise ValueError("This decoder is conditioned on a timestep: pass temb, one value for each video.")
+            temb = (temb * self.timestep_scale_multiplier).flatten()
+        condition = DecoderCondition(temb, generator, self.conv_in.conv.weight.dtype)
+        stages: list[Stage] = [lambda latents, stream: self.conv_in(channels_last(latents), stream)]
+        stages += self.mid_block.stages(condition)
+        for block in self.up_blocks:
+            stages += block.stages(condition)
+        return [*stages, partial(self._leave, condition)]
+
+    def forward(
+        self,
+        latents: Tensor,  # (batch, in_channels, latent frames, latent height, latent width)
+        temb: Tensor | None = None,  # (batch,), the timestep in [0, 1]
+        generator: Generators = None,
+    ) -> Tensor:  # (batch, out_channels, frames, height, width)
+        return run_whole(self.stages(temb, generator), latents)
+
+    def _leave(self, condition: DecoderCondition, hidden_states: Tensor, stream: FrameStream | None) -> Tensor:
+        hidden_states = pixel_norm(hidden_states)
+        if self.time_embedder is not None and self.scale_shift_table is not None and condition.timestep is not None:
+            embedded = self.time_embedder(condition.timestep, hidden_states.dtype).unflatten(1, (2, -1))
+            shift, scale = (embedded + self.scale_shift_table).unbind(1)
+            hidden_states = modulate_channels(hidden_states, scale, shift)
+        patches = self.conv_out(F.silu(hidden_states, inplace=True), stream)
+        return unpatchify(patches, self.patch_size_t, self.patch_size)
