@@ -66,7 +66,8 @@ TRANSFORMERS_PROCESSORS = frozenset(
 
 # Checkpoints written by the reference name its packages; a class that lives beside a pipeline is filed under the
 # pipeline's folder there.
-_OUR_LIBRARIES = frozenset({"diffusers", "filmstrip", "mindone.diffusers", "ltx", "pipelines"})
+_OUR_LIBRARIES = frozenset({"diffusers", "filmstrip", "mindone.diffusers", "ltx"})
+_FILED_WITH_A_PIPELINE = {"LTXLatentUpsamplerModel": "ltx"}
 _TRANSFORMERS_LIBRARIES = frozenset({"transformers", "mindone.transformers"})
 
 
@@ -124,6 +125,11 @@ def canonical_library(library: str) -> str:
         if any(library == name or library.startswith(f"{name}.") for name in known):
             return ours
     raise ValueError(f"the library {library!r} is not one that checkpoints may name (diffusers, transformers).")
+
+
+def reference_library(class_name: str) -> str:
+    """The library under which a saved checkpoint names one of our classes, so that others can load it too."""
+    return _FILED_WITH_A_PIPELINE.get(class_name, "diffusers")
 
 
 def check_class(library: str, class_name: str) -> None:

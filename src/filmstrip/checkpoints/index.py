@@ -41,7 +41,7 @@ def read_model_index(folder: str | Path) -> ModelIndex:
             f"{folder} is not a pipeline's checkpoint: it has no {INDEX_NAME}; a single component is loaded with"
             " its own class."
         )
-    content = _read_object(path)
+    content = read_json(path)
     components: dict[str, tuple[str, str]] = {}
     absent: list[str] = []
     settings: dict[str, Any] = {}
@@ -70,7 +70,8 @@ def write_model_index(
     (Path(folder) / INDEX_NAME).write_text(text, encoding="utf-8")
 
 
-def _read_object(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:

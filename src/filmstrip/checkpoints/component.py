@@ -1,0 +1,67 @@
+"""One component of a pipeline's checkpoint, of whichever kind its index says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from filmstrip.checkpoints.errors import CheckpointError
+from filmstrip.checkpoints.model import Model
+from filmstrip.configuration import Configured
+from filmstrip.registry import canonical_library, reference_library, resolve_class
+
+
+def load_component(
+    library: str,
+    class_name: str,
+    folder: str | Path,
+    *,
+    dtype: torch.dtype | None = None,
+    device: str | torch.device | None = None,
+    variant: str | None = None,
+) -> Any:
+    """The network, scheduler, tokenizer or encoder that a model_index.json names as (library, class).
+
+    Args:
+        folder: the component's own folder.
+        variant: taken where the component has it; its plain files serve otherwise.
+
+    Raises:
+        CheckpointError: the folder or something in it is missing, damaged or does not fit.
+        ValueError: the class is not one that may be loaded.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise CheckpointError(f"the checkpoint has no folder {folder}, which its {class_name} should be in.")
+    if canonical_library(library) == "transformers":
+        from filmstrip.checkpoints.transformers_components import load_transformers_component
+
+        return load_transformers_component(class_name, folder, dtype=dtype, device=device, variant=variant)
+    component_class = resolve_class(library, class_name)
+    if not (isinstance(component_class, type) and issubclass(component_class, Configured)):
+        raise CheckpointError(f"{class_name} is not a class of components, so {folder} is not loaded as one.")
+    if issubclass(component_class, Model):
+        return component_class.load(folder, dtype=dtype, device=device, variant=variant, variant_required=False)
+    return component_class.from_config(component_class.load_config(folder))
+
+
+def save_component(
+    component: Any, folder: str | Path, *, max_shard_size: int | str = "5GB", variant: str | None = None
+) -> tuple[str, str]:
+    """Write a component to its folder and return what the index has to say about it: (library, class)."""
+    class_name = type(component).__name__
+    if isinstance(component, Model):
+        component.save_pretrained(folder, max_shard_size=max_shard_size, variant=variant)
+    elif isinstance(component, Configured):
+        component.save_config(folder)
+    elif type(component).__module__.partition(".")[0] == "transformers":
+        if isinstance(component, torch.nn.Module):
+            component.save_pretrained(folder, max_shard_size=max_shard_size, variant=variant)  # type: ignore[operator]
+        else:
+            component.save_pretrained(folder)
+        return "transformers", class_name
+    else:
+        raise CheckpointError(f"a {class_name} can't be saved as a component of a checkpoint.")
+    return reference_library(class_name), class_name

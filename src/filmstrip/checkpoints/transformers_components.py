@@ -1,0 +1,103 @@
+"""Text encoders, image encoders and tokenizers: the classes of transformers, filled by our own loader."""
+
+from __future__ import annotations
+
+import re
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from filmstrip.checkpoints.dtypes import resolve_dtype
+from filmstrip.checkpoints.errors import CheckpointError
+from filmstrip.checkpoints.files import Weights, find_weights
+from filmstrip.checkpoints.loading import NameRules, build_empty, fill
+from filmstrip.devices import parse_device
+from filmstrip.registry import TRANSFORMERS_NETWORKS, TRANSFORMERS_PROCESSORS
+
+# Text towers of CLIP: files, and the classes of transformers before 5, have a level that the classes of 5 lack.
+# A row is applied only to names that the network does not have, so each serves one of the two.
+_RENAMED = ((r"^text_model\.", ""), (r"^(?=embeddings\.|encoder\.|final_layer_norm\.)", "text_model."))
+_VOCABULARIES = ("tokenizer.json", "vocab.json", "spiece.model", "tokenizer.model", "vocab.txt")
+# A buffer that files of old versions hold; the classes compute it.
+_IGNORED = (r"\bposition_ids$",)
+
+
+def load_transformers_component(
+    class_name: str,
+    folder: Path,
+    *,
+    dtype: torch.dtype | None = None,
+    device: str | torch.device | None = None,
+    variant: str | None = None,
+    variant_required: bool = False,
+) -> Any:
+    """An encoder in evaluation mode, or a tokenizer or image processor, from a component's folder.
+
+    No code of the folder is run, and the network is not asked.
+    """
+    if class_name in TRANSFORMERS_PROCESSORS:
+        return _load_processor(class_name, folder)
+    if class_name not in TRANSFORMERS_NETWORKS:
+        raise CheckpointError(f"{class_name} is not a class of transformers that Filmstrip loads.")
+    network_class = _class(class_name)
+    place = None if device is None else parse_device(device)
+    config = network_class.config_class.from_pretrained(folder, local_files_only=True)
+    weights = Weights(find_weights(folder, variant, variant_required=variant_required))
+    resolved = resolve_dtype(dtype, weights.sizes(), place)
+    network = build_empty(lambda: network_class(config))
+    rules = NameRules(
+        _RENAMED,
+        (*_IGNORED, *(getattr(network_class, "_keys_to_ignore_on_load_unexpected", None) or ())),
+        _kept_in_fp32(network, resolved),
+    )
+    fill(network, weights, dtype=resolved, device=place or torch.device("cpu"), rules=rules)
+    network.config.torch_dtype = resolved
+    return network.eval()
+
+
+def _load_processor(class_name: str, folder: Path) -> Any:
+    # Before version 5 the plain class reads a vocabulary file that a folder with a tokenizer.json may lack.
+    fast_only = (folder / "tokenizer.json").is_file() and not any(folder.glob("*.model")) and _major_version() < 5
+    names = [class_name]
+    if class_name == "TokenizersBackend":
+        names.append("PreTrainedTokenizerFast")
+    elif fast_only and f"{class_name}Fast" in TRANSFORMERS_PROCESSORS:
+        names.insert(0, f"{class_name}Fast")
+    elif class_name == "CLIPFeatureExtractor":  # the name of the image processor before 4.27
+        names.append("CLIPImageProcessor")
+    processor_class = next((found for name in names if (found := _class(name, required=False)) is not None), None)
+    if processor_class is None:
+        raise CheckpointError(f"this version of transformers has no {class_name}, which {folder} needs; upgrade it.")
+    # Without a vocabulary some versions make an empty tokenizer, which knows no word.
+    if "Token" in class_name and not any((folder / name).is_file() for name in _VOCABULARIES):
+        raise CheckpointError(f"{folder} holds no vocabulary for its {class_name}: none of {', '.join(_VOCABULARIES)}.")
+    try:
+        return processor_class.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, TypeError, ImportError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise CheckpointError(f"{folder} does not hold a whole {class_name} ({reason}).") from error
+
+
+def _class(name: str, required: bool = True) -> Any:
+    """A class of transformers, whose package imports only the submodule that defines it."""
+    package = import_module("transformers")
+    try:
+        return getattr(package, name)
+    except AttributeError:
+        if not required:
+            return None
+        raise CheckpointError(f"this version of transformers has no {name}; upgrade it.") from None
+
+
+def _major_version() -> int:
+    return int(str(import_module("transformers").__version__).partition(".")[0])
+
+
+def _kept_in_fp32(network: Any, dtype: torch.dtype) -> tuple[str, ...]:
+    """Patterns of the parameters that the class itself keeps in float32 in that type."""
+    names = set(getattr(network, "_keep_in_fp32_modules_strict", None) or ())
+    if dtype == torch.float16:
+        names |= set(getattr(network, "_keep_in_fp32_modules", None) or ())
+    return tuple(rf"(^|\.){re.escape(name)}(\.|$)" for name in sorted(names))
