@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from filmstrip.checkpoints import find_checkpoint
 from filmstrip.configuration import Configured
 from filmstrip.nn.noise import Generators
 from filmstrip.nn.outputs import Output
@@ -96,18 +97,15 @@ class Scheduler(Configured):
             subfolder: where the settings lie in it; usually "scheduler".
             overrides: constructor arguments that replace the checkpoint's.
         """
-        folder = Path(name, subfolder or "")
-        if not folder.is_dir():
-            from filmstrip.checkpoints import find_checkpoint
-
-            folder = find_checkpoint(
-                name,
-                subfolder=subfolder,
-                revision=revision,
-                cache_dir=cache_dir,
-                token=token,
-                local_files_only=local_files_only,
-            )
+        folder = find_checkpoint(
+            name,
+            subfolder=subfolder,
+            revision=revision,
+            cache_dir=cache_dir,
+            token=token,
+            local_files_only=local_files_only,
+            patterns=[f"{subfolder}/{cls.config_name}" if subfolder else cls.config_name],
+        )
         return cls.from_config(cls.load_config(folder), **overrides)
 
     def save_pretrained(self, folder: str | Path) -> None:
