@@ -32,18 +32,17 @@ def load_image(
     Args:
         convert_method: takes the picture instead of the conversion to RGB.
     """
-    upright = ImageOps.exif_transpose(image if isinstance(image, Image.Image) else _open_picture(image))
+    upright = ImageOps.exif_transpose(image) if isinstance(image, Image.Image) else _open_upright(image)
     return upright.convert("RGB") if convert_method is None else convert_method(upright)
 
 
-def _open_picture(source: str | Path) -> Image.Image:
+def _open_upright(source: str | Path) -> Image.Image:
     with _local_file(source, "picture") as path:
         try:
-            picture = Image.open(path)
-            picture.load()
+            with Image.open(path) as picture:
+                return ImageOps.exif_transpose(picture)
         except (OSError, SyntaxError) as error:
             raise ValueError(f"{source} can't be read as a picture: {error}.") from error
-    return picture
 
 
 def load_video(
