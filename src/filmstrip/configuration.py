@@ -157,15 +157,14 @@ def _recording(init: Any) -> Any:
             except TypeError:
                 init(self, *args, **kwargs)  # the call itself raises the clearer error
                 return
-            values = dict(bound.arguments)
+            given = set(bound.arguments)
             bound.apply_defaults()
-            defaulted = bound.arguments.keys() - values.keys()
             values = dict(bound.arguments)
             del values[own_name]
             for name in open_ended:
                 values.update(values.pop(name))
             # Past any __setattr__: a module's own comes to life only with its constructor.
-            self.__dict__["config"] = Config(values, defaulted)
+            self.__dict__["config"] = Config(values, defaulted=bound.arguments.keys() - given)
         init(self, *args, **kwargs)
 
     return recording_init

@@ -185,7 +185,9 @@ def test_noising_agrees(dtype):
         scheduler.step(noise, scheduler.timesteps[4], clean)
         within = scheduler.scale_noise(clean, scheduler.timesteps[[5, 5, 5]], noise)
         results.append(torch.stack([training, by_timesteps, before, within]))
-    torch.testing.assert_close(*results, rtol=0, atol=0 if dtype == torch.bfloat16 else 1e-6)
+    # The reference rounds each product to bfloat16, we round their sum only.
+    tolerance = 1e-6 if dtype == torch.float32 else 2**-7
+    torch.testing.assert_close(*results, rtol=tolerance, atol=tolerance)
 
 
 def test_the_reference_reads_what_we_save_and_the_other_way_round(tmp_path):

@@ -78,7 +78,7 @@ class FlowMatchEulerRun:
     def add_noise(self, clean: Tensor, noise: Tensor, step_index: int) -> Tensor:
         """Clean latents as noisy as they are before this step."""
         sigma = self.levels[step_index]
-        return (1 - sigma) * clean + sigma * noise
+        return _add_scaled((1 - sigma) * clean, noise, sigma)
 
     def _euler(
         self,
@@ -102,11 +102,11 @@ class FlowMatchEulerRun:
         return ascending[below.clamp_min(0)]
 
 
-def _add_scaled(latents: Tensor, velocity: Tensor, scale: float | Tensor) -> Tensor:
-    """`latents + scale * velocity` in one pass; half precision is widened inside and rounded once."""
+def _add_scaled(latents: Tensor, other: Tensor, scale: float | Tensor) -> Tensor:
+    """`latents + scale * other` in one pass; half precision is widened inside and rounded once."""
     if isinstance(scale, Tensor):
-        return torch.addcmul(latents, velocity.to(latents.dtype), scale)
-    return torch.add(latents, velocity, alpha=scale)
+        return torch.addcmul(latents, other.to(latents.dtype), scale)
+    return torch.add(latents, other, alpha=scale)
 
 
 class FlowMatchEulerDiscreteScheduler(Scheduler):
@@ -307,7 +307,7 @@ class FlowMatchEulerDiscreteScheduler(Scheduler):
             indices = torch.full((len(timestep),), index)
         sigma = self._held.sigmas[indices].to(sample.device, sample.dtype)
         sigma = sigma.view(-1, *[1] * (sample.ndim - 1))
-        return (1 - sigma) * sample + sigma * noise
+        return _add_scaled((1 - sigma) * sample, noise, sigma)
 
     def add_noise(self, original_samples: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """`scale_noise` under the name and argument order of the other schedulers."""
