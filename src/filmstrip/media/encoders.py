@@ -127,8 +127,8 @@ class VideoEncoder:
             self._container.close()
 
 
-class GifEncoder:
-    """GIF with one palette for all frames, which therefore don't flicker; frames are kept until the end."""
+class _AnimationEncoder:
+    """What GIF and WebP share: the frames are kept until the end."""
 
     def __init__(self, job: Job) -> None:
         self._job = job
@@ -137,11 +137,20 @@ class GifEncoder:
     def add(self, frame: NDArray[np.uint8]) -> None:
         self._frames.append(frame.copy())
 
+    def abort(self) -> None:
+        self._frames.clear()
+
+    def _record(self) -> str:
+        return metadata.encode(self._job.metadata, {**self._job.facts, "num_frames": len(self._frames)})
+
+
+class GifEncoder(_AnimationEncoder):
+    """GIF with one palette for all frames, which therefore don't flicker."""
+
     def finish(self) -> None:
         palette, indexed = _reduce_colours(self._frames)
         self._encode(palette, indexed)
-        facts = {**self._job.facts, "num_frames": len(self._frames)}
-        comment = metadata.gif_comment(metadata.encode(self._job.metadata, facts))
+        comment = metadata.gif_comment(self._record())
         gif = self._job.path.read_bytes()
         # Header and screen descriptor take 13 bytes; the global palette, if any, follows (GIF89a, section 18).
         start = 13 + (3 << ((gif[10] & 7) + 1) if gif[10] & 0x80 else 0)
@@ -163,9 +172,6 @@ class GifEncoder:
                 frame.pts, frame.time_base = round(index * 100 / self._job.fps), hundredth
                 container.mux(stream.encode(frame))
             container.mux(stream.encode(None))
-
-    def abort(self) -> None:
-        self._frames.clear()
 
 
 def _reduce_colours(frames: list[NDArray[np.uint8]]) -> tuple[NDArray[np.uint8], list[NDArray[np.uint8]]]:
@@ -199,21 +205,13 @@ def _quantize_colours(frames: list[NDArray[np.uint8]]) -> tuple[NDArray[np.uint8
     return palette, [np.minimum(np.asarray(picture), len(palette) - 1) for picture in indexed]
 
 
-class WebPEncoder:
-    """Animated WebP; frames are kept until the end."""
-
-    def __init__(self, job: Job) -> None:
-        self._job = job
-        self._frames: list[Image.Image] = []
-
-    def add(self, frame: NDArray[np.uint8]) -> None:
-        self._frames.append(Image.fromarray(frame.copy()))
+class WebPEncoder(_AnimationEncoder):
+    """Animated WebP."""
 
     def finish(self) -> None:
-        first, *rest = self._frames
+        first, *rest = [Image.fromarray(frame) for frame in self._frames]
         quality = DEFAULT_QUALITY if self._job.quality is None else self._job.quality
         times = [round(index * 1000 / self._job.fps) for index in range(len(self._frames) + 1)]
-        facts = {**self._job.facts, "num_frames": len(self._frames)}
         first.save(
             self._job.path,
             format="WEBP",
@@ -222,11 +220,8 @@ class WebPEncoder:
             duration=[end - start for start, end in pairwise(times)],
             loop=0,
             quality=100 * (quality / 10) ** 0.25,  # the default is 90
-            xmp=metadata.xmp_of_text(metadata.encode(self._job.metadata, facts)),
+            xmp=metadata.xmp_of_text(self._record()),
         )
-
-    def abort(self) -> None:
-        self._frames.clear()
 
 
 class FolderEncoder:
