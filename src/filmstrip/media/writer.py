@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _FASTEST = {"gif": 50}  # browsers show a GIF whose frames last less than 0.02 s at 10 frames a second
 _DENOMINATOR = 1001  # 30000/1001 and its kin
+_LEAST_FPS, _MOST_FPS = 0.001, 1000
 
 
 class VideoWriter:
@@ -160,12 +161,11 @@ class VideoWriter:
 
 
 def _exact_fps(fps: float | Fraction, kind: str) -> Fraction:
-    if not math.isfinite(fps) or fps <= 0:
-        raise ValueError(f"fps must be a positive number of frames a second, got {fps}.")
+    if not _LEAST_FPS <= fps <= _MOST_FPS:
+        raise ValueError(f"fps must be from {_LEAST_FPS} to {_MOST_FPS} frames a second, got {fps}.")
     if fps > _FASTEST.get(kind, math.inf):
         raise ValueError(f"a GIF plays at most {_FASTEST[kind]} frames a second, got {fps}; write .mp4 or .webp.")
-    exact = Fraction(fps).limit_denominator(_DENOMINATOR)
-    return exact or Fraction(fps)
+    return Fraction(fps if isinstance(fps, Fraction) else float(fps)).limit_denominator(_DENOMINATOR)
 
 
 def _pad(frame: NDArray[np.uint8], alignment: int) -> NDArray[np.uint8]:
