@@ -185,7 +185,7 @@ def test_noising_agrees(dtype):
         scheduler.step(noise, scheduler.timesteps[4], clean)
         within = scheduler.scale_noise(clean, scheduler.timesteps[[5, 5, 5]], noise)
         results.append(torch.stack([training, by_timesteps, before, within]))
-    # The reference rounds each product to bfloat16, we round their sum only.
+    # The reference rounds each product to bfloat16, we round the sum only.
     tolerance = 1e-6 if dtype == torch.float32 else 2**-7
     torch.testing.assert_close(*results, rtol=tolerance, atol=tolerance)
 

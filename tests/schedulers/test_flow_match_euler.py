@@ -199,6 +199,7 @@ def test_noise_is_added_up_to_the_steps_level():
     mixed = scheduler.scale_noise(clean, timesteps, noise)
     torch.testing.assert_close(mixed, torch.stack([noise[0], *(clean + noise)[1:] / 2]))
     assert torch.equal(mixed, scheduler.add_noise(clean, noise, timesteps))
+    assert run.add_noise(clean.bfloat16(), noise, 1).dtype == torch.float32
 
 
 def test_training_timesteps_can_be_whole_numbers():

@@ -78,7 +78,7 @@ class FlowMatchEulerRun:
     def add_noise(self, clean: Tensor, noise: Tensor, step_index: int) -> Tensor:
         """Clean latents as noisy as they are before this step."""
         sigma = self.levels[step_index]
-        return _add_scaled((1 - sigma) * clean, noise, sigma)
+        return _mixed(clean, noise, sigma)
 
     def _euler(
         self,
@@ -102,11 +102,19 @@ class FlowMatchEulerRun:
         return ascending[below.clamp_min(0)]
 
 
-def _add_scaled(latents: Tensor, other: Tensor, scale: float | Tensor) -> Tensor:
-    """`latents + scale * other` in one pass; half precision is widened inside and rounded once."""
+def _add_scaled(latents: Tensor, velocity: Tensor, scale: float | Tensor) -> Tensor:
+    """`latents + scale * velocity` in one pass; half precision is widened inside and rounded once."""
     if isinstance(scale, Tensor):
-        return torch.addcmul(latents, other.to(latents.dtype), scale)
-    return torch.add(latents, other, alpha=scale)
+        return torch.addcmul(latents, velocity.to(latents.dtype), scale)
+    return torch.add(latents, velocity, alpha=scale)
+
+
+def _mixed(clean: Tensor, noise: Tensor, sigma: float | Tensor) -> Tensor:
+    """`(1 - sigma) * clean + sigma * noise` in one pass."""
+    dtype = torch.promote_types(clean.dtype, noise.dtype)
+    if isinstance(sigma, Tensor):
+        return torch.lerp(clean.to(dtype), noise.to(dtype), sigma.to(dtype))
+    return torch.lerp(clean.to(dtype), noise.to(dtype), sigma)
 
 
 class FlowMatchEulerDiscreteScheduler(Scheduler):
@@ -307,7 +315,7 @@ class FlowMatchEulerDiscreteScheduler(Scheduler):
             indices = torch.full((len(timestep),), index)
         sigma = self._held.sigmas[indices].to(sample.device, sample.dtype)
         sigma = sigma.view(-1, *[1] * (sample.ndim - 1))
-        return _add_scaled((1 - sigma) * sample, noise, sigma)
+        return _mixed(sample, noise, sigma)
 
     def add_noise(self, original_samples: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """`scale_noise` under the name and argument order of the other schedulers."""
