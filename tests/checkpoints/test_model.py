@@ -2,6 +2,9 @@
 
 import json
 import logging
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -165,3 +168,48 @@ def test_a_save_that_fails_leaves_the_old_files_and_no_others(saved, monkeypatch
     with pytest.raises(ZeroDivisionError):
         model.save_pretrained(folder, max_shard_size=200)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_a_load_draws_no_random_numbers(saved):
+    _, folder = saved
+    before = torch.get_rng_state()
+    Tiny.from_pretrained(folder)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_load_does_not_import_the_parts_of_torch_that_compute_shapes(saved):
+    """They cost most of a second, which is more than the load itself."""
+    _, folder = saved
+    program = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from test_model import Tiny\n"
+        "before = set(sys.modules)\n"
+        "Tiny.from_pretrained(sys.argv[2])\n"
+        "assert not [name for name in sys.modules if name.startswith('torch.') and name not in before]"
+    )
+    subprocess.run([sys.executable, "-c", program, str(Path(__file__).parent), str(folder)], check=True)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the memory in use from Linux")
+def test_a_load_needs_no_memory_beyond_the_result(tmp_path):
+    """Of a cast, one tensor at a time; of a load as stored, nothing until the weights are used."""
+    Tiny(dim=1024, depth=40).save_pretrained(tmp_path)  # 172 MB
+    program = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from test_model import Tiny, resident_megabytes\n"
+        "Tiny.from_pretrained(sys.argv[2])\n"
+        "before = resident_megabytes('VmRSS')\n"
+        "mapped = Tiny.from_pretrained(sys.argv[2])\n"
+        "print(resident_megabytes('VmHWM') - before)\n"
+        "cast = Tiny.from_pretrained(sys.argv[2], dtype='bf16')\n"
+        "print(resident_megabytes('VmHWM') - before)"
+    )
+    command = [sys.executable, "-c", program, str(Path(__file__).parent), str(tmp_path)]
+    mapped, cast = map(float, subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
+    assert mapped < 20
+    assert cast < 86 + 20
+
+
+def resident_megabytes(field):
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1000

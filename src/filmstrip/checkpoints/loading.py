@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -20,6 +21,8 @@ logger = logging.getLogger(__name__)
 ModuleType = TypeVar("ModuleType", bound=nn.Module)
 _HALF = (torch.float16, torch.bfloat16)
 _UNFILLED = frozenset({torch.empty, torch.rand, torch.randn})
+_FILLING = frozenset({"uniform_", "normal_", "trunc_normal_", "fill_", "zero_"})
+_SCALING = frozenset({"mul", "__mul__", "__rmul__", "div", "__truediv__", "true_divide"})
 
 
 class _WithoutWeights(TorchFunctionMode):
@@ -34,14 +37,35 @@ class _WithoutWeights(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         if func in _UNFILLED and kwargs.get("device") is None:
-            kwargs["device"] = torch.device("meta")
+            kwargs.pop("generator", None)
+            return torch.empty(*args, **kwargs | {"device": "meta"})
+        first = args[0] if args else kwargs.get("tensor")
+        if isinstance(first, Tensor) and first.is_meta and _only_gives_values(func, first, args):
+            # Initial values that nobody sees. torch would do these in Python, and first import a second's worth of it.
+            return first
         return func(*args, **kwargs)
+
+
+def _only_gives_values(func: Callable[..., Any], first: Tensor, args: tuple[Any, ...]) -> bool:
+    if getattr(func, "__module__", None) == nn.init.__name__:
+        return True
+    name = getattr(func, "__name__", "")
+    is_scaled = name in _SCALING and first.is_floating_point() and len(args) == 2 and isinstance(args[1], int | float)
+    return is_scaled or name in _FILLING
 
 
 def build_empty(build: Callable[[], ModuleType]) -> ModuleType:
     """The module that `build` makes, its weights without memory until `fill` gives them values."""
-    with _WithoutWeights():
-        return build()
+    # Building makes no garbage, only enough objects to send the collector through everything that was ever imported,
+    # which takes longer than the whole load.
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        with _WithoutWeights():
+            return build()
+    finally:
+        if collecting:
+            gc.enable()
 
 
 @dataclass
