@@ -27,6 +27,8 @@ class ModelIndex:
     """Components that the checkpoint leaves out (null)."""
     settings: dict[str, Any]
     """Entries that are no components, such as a flag of the pipeline's constructor."""
+    defaults: dict[str, Any]
+    """Values that the checkpoint proposes for arguments of the pipeline's call ("_defaults")."""
 
 
 def read_model_index(folder: str | Path) -> ModelIndex:
@@ -54,7 +56,9 @@ def read_model_index(folder: str | Path) -> ModelIndex:
             absent.append(name)
         else:
             components[name] = _checked(path, name, value)
-    return ModelIndex(str(content.get("_class_name", "")), components, tuple(absent), settings)
+    return ModelIndex(
+        str(content.get("_class_name", "")), components, tuple(absent), settings, dict(content.get("_defaults", {}))
+    )
 
 
 def write_model_index(

@@ -1,0 +1,81 @@
+"""Prompts as networks take them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Encoded prompts, and the negative prompts of guided runs; one row for each video.
+
+    Embeddings are (batch, prompt_tokens, dim); masks are (batch, prompt_tokens), where True marks a real token.
+    """
+
+    prompt_embeds: Tensor
+    prompt_attention_mask: Tensor
+    negative_prompt_embeds: Tensor | None = None
+    negative_prompt_attention_mask: Tensor | None = None
+    cut_off: tuple[str, ...] = ()
+    """What of each prompt did not fit into the text encoder's window; empty strings where all did."""
+
+    def repeated(self, times: int) -> Prompts:
+        """Each row that many times in a row."""
+        names = (
+            "prompt_embeds",
+            "prompt_attention_mask",
+            "negative_prompt_embeds",
+            "negative_prompt_attention_mask",
+        )
+        rows: dict[str, Any] = {name: getattr(self, name) for name in names}
+        repeated = {name: row.repeat_interleave(times, 0) for name, row in rows.items() if row is not None}
+        return replace(self, **repeated)
+
+    def trimmed(self) -> Prompts:
+        """Without the columns that are padding in every row; masked attention never sees them."""
+        masks = [mask for mask in (self.prompt_attention_mask, self.negative_prompt_attention_mask) if mask is not None]
+        used = torch.cat([mask.bool() for mask in masks]).any(0).nonzero()
+        length = int(used.max()) + 1 if len(used) else 1
+        cut: dict[str, Any] = {
+            name: value[:, :length]
+            for name, value in vars(self).items()
+            if isinstance(value, Tensor) and value.shape[1] == masks[0].shape[1]
+        }
+        return replace(self, **cut)
+
+
+def encode_text(
+    tokenizer: Any, text_encoder: Any, texts: Sequence[str], max_length: int, *, masks_encoder: bool
+) -> tuple[Tensor, Tensor, tuple[str, ...]]:
+    """Encode texts with a T5-like encoder: the embeddings, the mask, and what of each text was cut off.
+
+    Args:
+        max_length: tokens that every text is padded or cut to.
+        masks_encoder: whether padding is hidden from the encoder itself, too.
+    """
+    texts = list(texts)
+    options = {"max_length": max_length, "truncation": True, "add_special_tokens": True, "return_tensors": "pt"}
+    tokens = tokenizer(texts, padding="max_length", **options)
+    cut_off = tuple(_cut_off(tokenizer, text, max_length) for text in texts)
+    for text in filter(None, cut_off):
+        logger.warning("The prompt is longer than %d tokens; this part of it is not used: %r", max_length, text)
+    mask = tokens.attention_mask.bool()
+    device = next(text_encoder.parameters()).device
+    masked = {"attention_mask": mask.to(device)} if masks_encoder else {}
+    embeds = text_encoder(tokens.input_ids.to(device), **masked)[0]
+    return embeds, mask, cut_off
+
+
+def _cut_off(tokenizer: Any, text: str, max_length: int) -> str:
+    ids = tokenizer(text, add_special_tokens=True).input_ids
+    if len(ids) <= max_length:
+        return ""
+    return str(tokenizer.decode(ids[max_length - 1 :], skip_special_tokens=True)).strip()

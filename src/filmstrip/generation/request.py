@@ -1,0 +1,156 @@
+"""One frozen record of what a call asked for, checked before any work starts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from filmstrip.generation.resolving import Resolved
+from filmstrip.nn.noise import Generators
+
+OUTPUT_TYPES = ("pil", "np", "pt", "uint8", "latent")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What one run is to do. Fields that all pipelines share are named; the rest of the call is in `options`."""
+
+    prompts: tuple[str, ...] | None
+    negative_prompts: tuple[str, ...] | None
+    size: Resolved
+    num_videos: int
+    """Videos of the whole batch: prompts times videos for each."""
+    num_videos_per_prompt: int
+    generator: Generators
+    output_type: str
+    options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+
+    def __getitem__(self, name: str) -> Any:
+        return self.options[name]
+
+
+def check_prompts(
+    prompt: str | Sequence[str] | None,
+    negative_prompt: str | Sequence[str] | None,
+    embeds: Mapping[str, Tensor | None],
+    *,
+    is_guided: bool,
+) -> tuple[tuple[str, ...] | None, tuple[str, ...] | None, int]:
+    """The prompts, the negative prompts (one for each), and how many there are.
+
+    Args:
+        embeds: the call's prompt_embeds, prompt_attention_mask and their negative_ counterparts.
+        is_guided: whether negative prompts are used at all.
+
+    Raises:
+        ValueError: nothing to start from, the same thing given twice, or a mask missing.
+    """
+    given = embeds["prompt_embeds"]
+    if prompt is None and given is None:
+        raise ValueError("Neither prompt nor prompt_embeds was given; pass one of them.")
+    if prompt is not None and given is not None:
+        raise ValueError("Both prompt and prompt_embeds were given; pass only one of them.")
+    if negative_prompt is not None and embeds["negative_prompt_embeds"] is not None:
+        raise ValueError("Both negative_prompt and negative_prompt_embeds were given; pass only one of them.")
+    for name in ("prompt", "negative_prompt"):
+        if embeds[f"{name}_embeds"] is not None and embeds[f"{name}_attention_mask"] is None:
+            raise ValueError(f"{name}_embeds needs {name}_attention_mask, which says which of its tokens are real.")
+        if embeds[f"{name}_embeds"] is None and embeds[f"{name}_attention_mask"] is not None:
+            raise ValueError(f"{name}_attention_mask has no effect without {name}_embeds; drop it or pass both.")
+    prompts = None if prompt is None else _texts("prompt", prompt)
+    if prompts is not None and not any(text.strip() for text in prompts):
+        raise ValueError('The prompt is empty; describe the video, for example "a red star spinning".')
+    count = len(prompts) if prompts is not None else len(given) if given is not None else 0
+
+    negatives = None
+    if is_guided and embeds["negative_prompt_embeds"] is None:
+        negatives = _texts("negative_prompt", negative_prompt if negative_prompt is not None else "")
+        negatives = negatives * count if len(negatives) == 1 else negatives
+        if len(negatives) != count:
+            raise ValueError(
+                f"{len(negatives)} negative prompts were given for {count} prompts; pass one, or one each."
+            )
+    _check_same_shapes(embeds, count)
+    return prompts, negatives, count
+
+
+def _texts(name: str, value: str | Sequence[str]) -> tuple[str, ...]:
+    texts = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, (list, tuple)) else None
+    if not texts or not all(isinstance(text, str) for text in texts):
+        raise ValueError(f"{name} must be a text or a list of texts, got {value!r}.")
+    return texts
+
+
+def _check_same_shapes(embeds: Mapping[str, Tensor | None], count: int) -> None:
+    positive, negative = embeds["prompt_embeds"], embeds["negative_prompt_embeds"]
+    if positive is not None and negative is not None and positive.shape != negative.shape:
+        shapes = f"{tuple(positive.shape)} and {tuple(negative.shape)}"
+        raise ValueError(f"prompt_embeds and negative_prompt_embeds must have the same shape, got {shapes}.")
+    if positive is None and negative is not None and len(negative) != count:
+        raise ValueError(f"negative_prompt_embeds has {len(negative)} rows for {count} prompts; give one for each.")
+
+
+def check_generator(generator: Any, num_videos: int) -> Generators:
+    """The generator or generators of a run; a NumPy generator is taken as a source of seeds.
+
+    Raises:
+        ValueError: something else, or a list of the wrong length.
+    """
+    if generator is None or isinstance(generator, torch.Generator):
+        return generator
+    if isinstance(generator, (list, tuple)):
+        if len(generator) != num_videos:
+            raise ValueError(
+                f"{len(generator)} generators were given for {num_videos} videos; give one, or one for each."
+            )
+        return [_torch_generator(one) for one in generator]
+    return _torch_generator(generator)
+
+
+def _torch_generator(generator: Any) -> torch.Generator:
+    if isinstance(generator, torch.Generator):
+        return generator
+    if type(generator).__module__.startswith("numpy.random"):
+        return torch.Generator().manual_seed(int(generator.integers(2**63)))
+    raise ValueError(f"generator must be a torch.Generator, a list of them or a NumPy generator, got {generator!r}.")
+
+
+def check_whole_number(name: str, value: Any, at_least: int = 1) -> int:
+    """The value, if it is a whole number that is large enough."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
+        raise ValueError(f"{name} must be a whole number of at least {at_least}, got {value!r}.")
+    return value
+
+
+def check_share(name: str, value: float) -> float:
+    """The value, if it lies between 0 and 1."""
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name} must be between 0 and 1, got {value}.")
+    return value
+
+
+def check_choice(name: str, value: str, choices: Collection[str]) -> str:
+    """The value, if it is one of the choices."""
+    if value not in choices:
+        import difflib
+
+        similar = difflib.get_close_matches(str(value), choices, n=1)
+        hint = f" Did you mean {similar[0]!r}?" if similar else ""
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}.{hint}")
+    return value
+
+
+def check_callback(callback: Callable[..., Any] | None, tensor_inputs: Sequence[str], allowed: Sequence[str]) -> None:
+    """See that a step-end callback can be served."""
+    if callback is not None and not callable(callback):
+        raise ValueError(f"callback_on_step_end must be callable, got {callback!r}.")
+    unknown = [name for name in tensor_inputs if name not in allowed]
+    if unknown:
+        raise ValueError(
+            f"callback_on_step_end_tensor_inputs knows {', '.join(allowed)}, got {', '.join(map(repr, unknown))}."
+        )

@@ -1,0 +1,178 @@
+"""A request from its first stage to its last: what all pipelines do alike."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from filmstrip.generation.events import Event, Step
+from filmstrip.generation.finite import check_finite
+from filmstrip.generation.request import Request
+from filmstrip.media.pixels import video_to_output
+from filmstrip.nn.outputs import Output
+
+
+@dataclass
+class Report:
+    """What a run did besides making the video."""
+
+    adjustments: tuple[str, ...] = ()
+    """What was done differently from the request, and why."""
+    cut_off: tuple[str, ...] = ()
+    """What of each prompt did not fit into the text encoder's window."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Time that each stage took."""
+
+
+@dataclass
+class VideoOutput(Output):
+    """The videos of a run.
+
+    `frames` is by the call's output_type: "pil" a list of pictures for each video; "np" float32 in [0, 1] and "uint8"
+    an array, (batch, frames, height, width, 3); "pt" a tensor, (batch, frames, 3, height, width); "latent" latents.
+    """
+
+    frames: Any
+    report: Report = field(default_factory=Report)
+
+    def to_tuple(self) -> tuple[Any, ...]:
+        """The frames alone, as code that unpacks the result expects."""
+        return (self.frames,)
+
+
+class Recipe(Protocol):
+    """What a pipeline has to say about a request; `run` does the rest."""
+
+    def encode(self, request: Request, report: Report) -> Any:
+        """The conditions that the network is given."""
+
+    def steps(self, request: Request, conditions: Any) -> Iterator[Step]:
+        """Yield the latents after every step."""
+
+    def finished_latents(self, request: Request, latents: Tensor) -> Tensor:
+        """Latents in the shape that users get."""
+
+    def decode(self, request: Request, latents: Tensor) -> Iterator[Tensor]:
+        """Yield the video of finished latents in runs of frames, (batch, 3, frames, height, width)."""
+
+
+class RunView:
+    """A pipeline as a callback sees it: its own attributes, and above them the state of this one run."""
+
+    def __init__(self, pipeline: Any, request: Request) -> None:
+        self._pipeline = pipeline
+        self._interrupt = False
+        self.request = request
+        self.num_timesteps = 0
+        self.guidance_scale = request.options.get("guidance_scale", 1.0)
+        self.do_classifier_free_guidance = self.guidance_scale > 1
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["_pipeline"], name)
+
+
+@torch.no_grad()
+def run(recipe: Recipe, request: Request, *, collect: bool = True) -> Iterator[Event]:
+    """Yield what happens while a request is carried out; to cancel it, stop reading.
+
+    The last event carries the output; without `collect` it has no frames, for readers that take them as they come.
+    """
+    clock = _Clock()
+    report = Report(adjustments=request.size.adjustments, seconds=clock.stages)
+    view = RunView(recipe, request)
+
+    yield Event("encode", 0, 1, clock.seconds)
+    conditions = recipe.encode(request, report)
+    yield Event("encode", 1, 1, clock.lap("encode"))
+
+    latents: Tensor | None = None
+    for step in recipe.steps(request, conditions):
+        _show_to_callback(view, request, step)
+        latents = step.latents
+        yield Event("denoise", step.index + 1, step.total, clock.lap("denoise"), step.timestep, latents)
+        if view._interrupt:
+            break
+    assert latents is not None, "a run has at least one step"
+
+    frames: Any = None
+    if request.output_type == "latent":
+        frames = recipe.finished_latents(request, latents)
+    else:
+        runs = []
+        for done, pixels in _exact_frames(recipe.decode(request, latents), request.size.num_frames):
+            check_finite(pixels, "vae", f"frame {done - pixels.shape[2] + 1}")
+            if collect:
+                runs.append(video_to_output(pixels, request.output_type))
+            yield Event("decode", done, request.size.num_frames, clock.lap("decode"), frames=pixels)
+        frames = _joined(runs) if collect else None
+    yield Event("done", 1, 1, clock.seconds, latents=latents, output=VideoOutput(frames, report))
+
+
+def result(recipe: Recipe, request: Request) -> VideoOutput | tuple[Any, ...]:
+    """Carry out a request and return what the call returns."""
+    output = VideoOutput(None)
+    for event in run(recipe, request):
+        if event.stage == "done":
+            output = event.output
+    return output if request.options.get("return_dict", True) else output.to_tuple()
+
+
+class _Clock:
+    """Seconds since a run began, and those that each stage took."""
+
+    def __init__(self) -> None:
+        self._start = self._last = time.monotonic()
+        self.stages: dict[str, float] = {}
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._start
+
+    def lap(self, stage: str) -> float:
+        now = time.monotonic()
+        self.stages[stage] = self.stages.get(stage, 0.0) + now - self._last
+        self._last = now
+        return self.seconds
+
+
+def _show_to_callback(view: RunView, request: Request, step: Step) -> None:
+    """Let the call's step-end callback see, and perhaps replace, what the next step starts from."""
+    callback = request.options.get("callback_on_step_end")
+    if callback is None:
+        return
+    view.num_timesteps = step.total
+    tensors = {"latents": step.latents, **step.tensors}
+    names: Sequence[str] = request.options.get("callback_on_step_end_tensor_inputs") or ()
+    given = {name: tensors[name] for name in names}
+    for name, value in (callback(view, step.index, torch.tensor(step.timestep), given) or {}).items():
+        if name == "latents":
+            step.latents = value
+        else:
+            step.tensors[name] = value
+
+
+def _exact_frames(runs: Iterator[Tensor], num_frames: int) -> Iterator[tuple[int, Tensor]]:
+    """Runs of frames up to exactly `num_frames`, each with how many there are by its end."""
+    done = 0
+    for frames in runs:
+        frames = frames[:, :, : num_frames - done]
+        done += frames.shape[2]
+        if frames.shape[2]:
+            yield done, frames
+        if done == num_frames:
+            return
+
+
+def _joined(runs: list[Any]) -> Any:
+    """Runs of frames in one of the output types, joined along time."""
+    if isinstance(runs[0], list):
+        return [[frame for run in runs for frame in run[video]] for video in range(len(runs[0]))]
+    if isinstance(runs[0], np.ndarray):
+        return np.concatenate(runs, axis=1)
+    return torch.cat(runs, dim=1)

@@ -1,0 +1,320 @@
+"""What the pipelines of LTX-Video share: components, defaults, prompts, schedule and decoding."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from filmstrip.generation import Pipeline
+from filmstrip.generation.events import Step
+from filmstrip.generation.finite import check_finite
+from filmstrip.generation.guidance import ClassifierFree, Predict, Unguided
+from filmstrip.generation.packing import denormalize_latents, normalize_latents, unpack_latents
+from filmstrip.generation.prompts import Prompts, encode_text
+from filmstrip.generation.request import (
+    OUTPUT_TYPES,
+    Request,
+    check_callback,
+    check_choice,
+    check_generator,
+    check_prompts,
+    check_share,
+    check_whole_number,
+)
+from filmstrip.generation.resolving import Rules, resolve
+from filmstrip.generation.running import Report
+from filmstrip.nn.noise import draw_noise
+from filmstrip.nn.outputs import DiagonalGaussian
+from filmstrip.schedulers import Run, calculate_shift
+
+logger = logging.getLogger(__name__)
+
+EMBEDS = (
+    "prompt_embeds",
+    "prompt_attention_mask",
+    "negative_prompt_embeds",
+    "negative_prompt_attention_mask",
+)
+
+
+class LTXVideoPipeline(Pipeline):
+    """Components of LTX-Video, and the parts of its recipes that do not differ."""
+
+    family_defaults: ClassVar[dict[str, Any]] = {
+        "height": 512,
+        "width": 704,
+        "num_frames": 161,
+        "frame_rate": 25,
+        "num_inference_steps": 50,
+        "guidance_scale": 3.0,
+    }
+    _callback_tensor_inputs: ClassVar[tuple[str, ...]] = ("latents", "prompt_embeds", "negative_prompt_embeds")
+    masks_text_encoder: ClassVar[bool] = False
+    """Whether padding is hidden from the text encoder too, as this pipeline was published."""
+
+    def __init__(self, scheduler: Any, vae: Any, text_encoder: Any, tokenizer: Any, transformer: Any) -> None:
+        super().__init__(
+            scheduler=scheduler, vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, transformer=transformer
+        )
+
+    @property
+    def rules(self) -> Rules:
+        """The sizes and lengths that these components can make."""
+        ratio, patch = self.vae.spatial_compression_ratio, self.transformer.config.patch_size
+        return Rules(
+            title="LTX-Video",
+            size_multiple=ratio * patch,
+            size_reason=f"VAE {ratio} x patch {patch}",
+            spatial_ratio=ratio,
+            frame_stride=self.vae.temporal_compression_ratio * self.transformer.config.patch_size_t,
+        )
+
+    def request(self, **arguments: Any) -> Request:
+        """A call's arguments, completed with the defaults and checked; needs no weights."""
+        values = {**arguments}
+        for name, default in self.defaults.items():
+            if name in values and values[name] is None:
+                values[name] = default
+        size = resolve(self.rules, **{name: values[name] for name in ("height", "width", "num_frames", "frame_rate")})
+        check_whole_number("num_inference_steps", values["num_inference_steps"])
+        per_prompt = check_whole_number("num_videos_per_prompt", values["num_videos_per_prompt"])
+        check_whole_number("max_sequence_length", values["max_sequence_length"])
+        check_choice("output_type", values["output_type"], OUTPUT_TYPES)
+        check_share("guidance_rescale", values["guidance_rescale"])
+        tensor_inputs = values["callback_on_step_end_tensor_inputs"]
+        check_callback(values["callback_on_step_end"], tensor_inputs, self._callback_tensor_inputs)
+        if values["attention_kwargs"]:
+            raise ValueError("attention_kwargs has no effect without adapters; drop it.")
+        is_guided = values["guidance_scale"] > 1
+        embeds = {name: values[name] for name in EMBEDS}
+        prompts, negatives, count = check_prompts(
+            values["prompt"], values["negative_prompt"], embeds, is_guided=is_guided
+        )
+        adjustments = [*size.adjustments]
+        if not is_guided and (values["negative_prompt"] or values["guidance_rescale"]):
+            adjustments.append("Without guidance (guidance_scale of 1 or less) there is no negative prompt or rescale.")
+        for sentence in adjustments:
+            logger.warning(sentence)
+        for name in ("decode_timestep", "decode_noise_scale"):
+            if values[name] and not self.vae.config.timestep_conditioning:
+                raise ValueError(f"{name} has no effect: this checkpoint's decoder takes no timestep; drop it.")
+            values[name] = per_video(name, values[name], count, per_prompt)
+        return Request(
+            prompts=prompts,
+            negative_prompts=negatives,
+            size=replace(size, adjustments=tuple(adjustments)),
+            num_videos=count * per_prompt,
+            num_videos_per_prompt=per_prompt,
+            generator=check_generator(values["generator"], count * per_prompt),
+            output_type=values["output_type"],
+            options=MappingProxyType(values),
+        )
+
+    # ---- prompts -------------------------------------------------------------------------------------------------
+
+    def encode_prompt(
+        self,
+        prompt: str | Sequence[str],
+        negative_prompt: str | Sequence[str] | None = None,
+        do_classifier_free_guidance: bool = True,
+        num_videos_per_prompt: int = 1,
+        max_sequence_length: int = 128,
+    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+        """Embeddings and mask of prompts, then those of negative prompts: what a call takes in place of texts."""
+        texts, negatives, _ = check_prompts(
+            prompt, negative_prompt, dict.fromkeys(EMBEDS), is_guided=do_classifier_free_guidance
+        )
+        with torch.no_grad():
+            encoded = self._encode_texts(texts or (), negatives, max_sequence_length).repeated(num_videos_per_prompt)
+        return (
+            encoded.prompt_embeds,
+            encoded.prompt_attention_mask,
+            encoded.negative_prompt_embeds,
+            encoded.negative_prompt_attention_mask,
+        )
+
+    def _encode_texts(self, texts: Sequence[str], negatives: Sequence[str] | None, max_length: int) -> Prompts:
+        def encode(texts: Sequence[str]) -> tuple[Tensor, Tensor, tuple[str, ...]]:
+            return encode_text(
+                self.tokenizer, self.text_encoder, texts, max_length, masks_encoder=self.masks_text_encoder
+            )
+
+        embeds, mask, cut_off = encode(texts)
+        if negatives is None:
+            return Prompts(embeds, mask, cut_off=cut_off)
+        return Prompts(embeds, mask, *encode(negatives)[:2], cut_off=cut_off)
+
+    def encode_prompts(self, request: Request, report: Report) -> Prompts:
+        """The prompts of a request, one row for each video."""
+        given = {name: request[name] for name in EMBEDS if request[name] is not None}
+        if request.prompts is not None:
+            encoded = self._encode_texts(request.prompts, request.negative_prompts, request["max_sequence_length"])
+        else:
+            negatives = request.negative_prompts
+            encoded = Prompts(given["prompt_embeds"], given["prompt_attention_mask"])
+            if negatives is not None:
+                length = encoded.prompt_embeds.shape[1]
+                made = self._encode_texts(negatives, None, length)
+                given |= {
+                    "negative_prompt_embeds": made.prompt_embeds,
+                    "negative_prompt_attention_mask": made.prompt_attention_mask,
+                }
+        if request["guidance_scale"] <= 1:
+            given = {name: value for name, value in given.items() if not name.startswith("negative")}
+        encoded = replace(encoded, **given)
+        report.cut_off = encoded.cut_off
+        for embeds in (encoded.prompt_embeds, encoded.negative_prompt_embeds):
+            if embeds is not None:
+                check_finite(embeds, "text_encoder")
+        return encoded.repeated(request.num_videos_per_prompt)
+
+    # ---- denoising -----------------------------------------------------------------------------------------------
+
+    def start(self, request: Request) -> Run:
+        """The run's own schedule: evenly falling noise levels, shifted by the number of tokens where that is set."""
+        if request["timesteps"] is not None:
+            return self.scheduler.start(timesteps=request["timesteps"])
+        steps, config = request["num_inference_steps"], self.scheduler.config
+        mu = calculate_shift(
+            request.size.num_tokens,
+            config.get("base_image_seq_len", 256),
+            config.get("max_image_seq_len", 4096),
+            config.get("base_shift", 0.5),
+            config.get("max_shift", 1.15),
+        )
+        return self.scheduler.start(sigmas=np.linspace(1.0, 1 / steps, steps), mu=mu)
+
+    def latent_shape(self, request: Request) -> tuple[int, int, int, int, int]:
+        """Batch, channels, frames, height and width of the latents."""
+        config = self.transformer.config
+        channels = config.in_channels // (config.patch_size_t * config.patch_size**2)
+        return (request.num_videos, channels, *request.size.latent_size)
+
+    @property
+    def patches(self) -> tuple[int, int]:
+        """Latents to one token: along height and width, and along time."""
+        return self.transformer.config.patch_size, self.transformer.config.patch_size_t
+
+    def rotary_table(self, request: Request) -> Tensor:
+        """Rotations of the whole grid's tokens; one for the whole run."""
+        ratio = self.vae.spatial_compression_ratio
+        scale = (self.vae.temporal_compression_ratio / request.size.frame_rate, ratio, ratio)
+        grid = self.transformer.grid_coordinates(request.size.latent_size, scale, self.transformer.device)
+        return self.transformer.rotary(grid)
+
+    def encode_video(self, video: Tensor, generator: Any = None) -> Tensor:
+        """Normalised latents, drawn from the posterior of pixels, in float32.
+
+        Args:
+            video: (batch, 3, frames, height, width) in [-1, 1]; a picture is one frame.
+            generator: one, or a list with one for each video.
+        """
+        posterior: DiagonalGaussian = self.vae.encode(video.to(self.vae.device, self.vae.dtype)).latent_dist
+        check_finite(posterior.mean, "vae", "encoding")
+        latents = posterior.sample(generator).float()
+        return normalize_latents(latents, self.vae.latents_mean, self.vae.latents_std)
+
+    # ---- decoding ------------------------------------------------------------------------------------------------
+
+    def finished_latents(self, request: Request, latents: Tensor) -> Tensor:
+        """Packed latents, (batch, tokens, channels), as this pipeline takes them."""
+        return latents
+
+    def decode(self, request: Request, latents: Tensor) -> Iterator[Tensor]:
+        """Yield the video in runs of frames."""
+        latents = unpack_latents(latents, request.size.latent_size, *self.patches)
+        yield from decode_latents(
+            self.vae,
+            latents,
+            request.generator,
+            request["decode_timestep"],
+            request["decode_noise_scale"],
+        )
+
+
+def decode_latents(
+    vae: Any, latents: Tensor, generator: Any, timestep: Sequence[float] | None, noise_scale: Sequence[float] | None
+) -> Iterator[Tensor]:
+    """Yield the video of normalised latents in runs of frames.
+
+    Args:
+        latents: (batch, channels, frames, height, width).
+        timestep: for each video, from where a timestep-conditioned decoder finishes the denoising; 0 if None.
+        noise_scale: for each video, how much noise is mixed into the latents for it; the timestep if None.
+    """
+    latents = denormalize_latents(latents, vae.latents_mean, vae.latents_std, vae.config.scaling_factor)
+    latents = latents.to(vae.dtype)
+    temb = None
+    if vae.config.timestep_conditioning:
+        timestep = [0.0] * len(latents) if timestep is None else timestep
+        temb = torch.tensor(timestep, device=latents.device, dtype=latents.dtype)
+        scale = temb if noise_scale is None else torch.tensor(noise_scale, device=latents.device, dtype=latents.dtype)
+        noise = draw_noise(latents.shape, generator, latents.device, latents.dtype)
+        latents = torch.lerp(latents, noise, scale.view(-1, 1, 1, 1, 1))
+    if vae.use_tiling or vae.use_slicing or vae.use_framewise_decoding:
+        yield vae.decode(latents, temb, return_dict=False, generator=generator)[0]
+    else:
+        yield from vae.decode_stream(latents, temb, generator)
+
+
+def per_video(name: str, value: float | Sequence[float] | None, count: int, per_prompt: int) -> list[float] | None:
+    """An argument that has one value, or one for each of `count` prompts, as one for each video of the batch."""
+    if value is None:
+        return None
+    if isinstance(value, (int, float)):
+        return [float(value)] * (count * per_prompt)
+    if len(value) != count:
+        raise ValueError(f"{name} has {len(value)} values for {count} prompts; give one, or one for each.")
+    return [float(one) for one in value for _ in range(per_prompt)]
+
+
+class TextGuidance:
+    """Guidance by the prompts of a run, which a callback may replace between steps."""
+
+    def __init__(self, transformer: Any, prompts: Prompts, request: Request) -> None:
+        self._transformer, self._prompts, self._request = transformer, prompts, request
+        self._guidance = self._prepare()
+
+    def __call__(self, predict: Predict[Any], latents: Tensor, timestep: float) -> Tensor:
+        return self._guidance(predict, latents, timestep)
+
+    def offer(self, step: Step) -> None:
+        """Put the prompts where a callback sees them."""
+        step.tensors["prompt_embeds"] = self._prompts.prompt_embeds
+        if self._prompts.negative_prompt_embeds is not None:
+            step.tensors["negative_prompt_embeds"] = self._prompts.negative_prompt_embeds
+
+    def accept(self, step: Step) -> None:
+        """Take over the prompts that a callback has put in their place."""
+        changed: dict[str, Any] = {
+            name: value for name, value in step.tensors.items() if value is not getattr(self._prompts, name)
+        }
+        if changed:
+            self._prompts = replace(self._prompts, **changed)
+            self._guidance = self._prepare()
+
+    def _prepare(self) -> Unguided[Any] | ClassifierFree[Any]:
+        prompts, transformer = self._prompts.trimmed(), self._transformer
+        positive = (prompts.prompt_embeds, prompts.prompt_attention_mask)
+
+        def prepare(embeds: Tensor, mask: Tensor) -> Any:
+            # Without padding there is nothing to mask, and attention is faster without a mask.
+            padding = None if bool(mask.all()) else mask.to(transformer.device)
+            return transformer.prepare_prompt(embeds.to(transformer.device, transformer.dtype), padding)
+
+        if prompts.negative_prompt_embeds is None or prompts.negative_prompt_attention_mask is None:
+            return Unguided(prepare(*positive))
+        negative = (prompts.negative_prompt_embeds, prompts.negative_prompt_attention_mask)
+        scale, rescale = self._request["guidance_scale"], self._request["guidance_rescale"]
+        if self._request["sequential_guidance"]:
+            return ClassifierFree(scale, prepare(*negative), prepare(*positive), rescale=rescale)
+        pairs = zip(negative, positive, strict=True)
+        joint = prepare(*(torch.cat([against.to(for_.device), for_]) for against, for_ in pairs))
+        return ClassifierFree(scale, joint=joint, rescale=rescale)

@@ -1,0 +1,192 @@
+"""Pictures and clips that a video of LTX is made around, and where their latents go."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from filmstrip.generation.packing import pack_latents
+from filmstrip.generation.prompts import Prompts
+from filmstrip.generation.request import Request, check_share
+from filmstrip.generation.resolving import Resolved
+from filmstrip.media.pixels import preprocess_image, preprocess_video
+from filmstrip.models.ltx.transformer import BASE_GRID
+from filmstrip.nn.noise import draw_noise
+
+# Of a clip that does not begin the video, so many latent frames become tokens of their own, which overlap those of the
+# video; its later frames are written into the video's own tokens.
+PREFIX_FRAMES = 2
+
+
+@dataclass
+class LTXVideoCondition:
+    """A picture or a clip, the frame it stands at, and how strongly it holds: from 0 (ignored) to 1 (kept)."""
+
+    image: Any = None
+    video: Any = None
+    frame_index: int = 0
+    strength: float = 1.0
+
+    def check(self, size: Resolved) -> None:
+        """See that it fits into a video of this size.
+
+        Raises:
+            ValueError: it names nothing or two things, or lies outside.
+        """
+        if (self.image is None) == (self.video is None):
+            raise ValueError("A condition has either an image or a video; give one of them.")
+        check_share("strength", self.strength)
+        if not 0 <= self.frame_index < size.generated_frames:
+            last = size.generated_frames - 1
+            raise ValueError(f"frame_index must be between 0 and {last}, the last frame, got {self.frame_index}.")
+
+
+Condition = LTXVideoCondition
+
+
+@dataclass(frozen=True)
+class ConditionedPrompts:
+    """What a run is conditioned on."""
+
+    prompts: Prompts
+    latents: list[tuple[Condition, Tensor]]  # pixels, (1, 3, frames, height, width)
+
+
+@dataclass(frozen=True)
+class ConditionedLatents:
+    """Tokens to denoise: first those that only condition, then the video's own."""
+
+    latents: Tensor  # (batch, tokens, channels)
+    strengths: Tensor  # (1, tokens), how strongly each is kept
+    coordinates: Tensor  # (1, 3, tokens), shares of the base grid
+    num_extra: int
+    has_conditions: bool
+
+
+def gather_conditions(
+    conditions: Condition | Sequence[Condition] | None,
+    image: Any,
+    video: Any,
+    frame_index: int | Sequence[int],
+    strength: float | Sequence[float],
+) -> list[Condition]:
+    """The conditions of a call, however they were given.
+
+    Raises:
+        ValueError: they were given in two ways, or in numbers that do not match.
+    """
+    if conditions is not None:
+        if image is not None or video is not None:
+            raise ValueError("Both conditions and image or video were given; put all of them into conditions.")
+        return [conditions] if isinstance(conditions, LTXVideoCondition) else list(conditions)
+    images = [] if image is None else list(image) if isinstance(image, (list, tuple)) else [image]
+    clips = [] if video is None else list(video) if _holds_clips(video) else [video]
+    count = len(images) + len(clips)
+    places = _one_each("frame_index", frame_index, count)
+    strengths = _one_each("strength", strength, count)
+    given = [*({"image": one} for one in images), *({"video": one} for one in clips)]
+    return [
+        LTXVideoCondition(**one, frame_index=place, strength=much)
+        for one, place, much in zip(given, places, strengths, strict=True)
+    ]
+
+
+def _holds_clips(video: Any) -> bool:
+    """Whether it is a list of clips and not one clip."""
+    if not isinstance(video, (list, tuple)) or not video:
+        return False
+    return isinstance(video[0], (list, tuple)) or getattr(video[0], "ndim", 0) == 4
+
+
+def _one_each(name: str, value: Any, count: int) -> list[Any]:
+    if not isinstance(value, (list, tuple)):
+        return [value] * count
+    if len(value) != count:
+        raise ValueError(f"{name} has {len(value)} values for {count} pictures and clips; give one, or one for each.")
+    return list(value)
+
+
+def encode_conditions(pipeline: Any, request: Request) -> list[tuple[Condition, Tensor]]:
+    """Each condition with its pixels, cut to a length that the autoencoder takes and that fits the video."""
+    size, stride = request.size, pipeline.vae.temporal_compression_ratio
+    pixels = []
+    for condition in request["conditions"]:
+        if condition.image is not None:
+            picture = preprocess_image(condition.image, size.height, size.width)
+            pixels.append((condition, picture.unsqueeze(2)))
+            continue
+        clip = preprocess_video(condition.video, size.height, size.width)
+        room = min(clip.shape[2], size.generated_frames - condition.frame_index)
+        clip = clip[:, :, : (room - 1) // stride * stride + 1]
+        if condition.frame_index > 0 and 1 < clip.shape[2] < (PREFIX_FRAMES - 1) * stride + 1:
+            raise ValueError(f"A clip inside the video needs {stride + 1} frames or more, got {clip.shape[2]}.")
+        pixels.append((condition, clip))
+    return pixels
+
+
+def place_conditions(
+    pipeline: Any, request: Request, latents: Tensor, conditions: list[tuple[Condition, Tensor]]
+) -> ConditionedLatents:
+    """Write the latents of conditions over those of the video, or beside them as further tokens.
+
+    Args:
+        latents: noise or a noisy video, (batch, channels, frames, height, width); written to.
+        conditions: each with its pixels.
+    """
+    stride, generator = pipeline.vae.temporal_compression_ratio, request.generator
+    frame_strengths = torch.zeros(latents.shape[2])
+    extra_tokens: list[Tensor] = []
+    extra_strengths: list[Tensor] = []
+    extra_coordinates: list[Tensor] = []
+
+    def write(given: Tensor, first: int, strength: float) -> None:
+        covered = slice(first, first + given.shape[2])
+        latents[:, :, covered] = torch.lerp(latents[:, :, covered], given, strength)
+        frame_strengths[covered] = strength
+
+    for condition, pixels in conditions:
+        if isinstance(generator, list):
+            pixels = pixels.expand(request.num_videos, -1, -1, -1, -1)
+        given = pipeline.encode_video(pixels, generator).to(latents.device)
+        given = given.expand(request.num_videos, -1, -1, -1, -1)
+        if condition.frame_index == 0:
+            write(given, 0, condition.strength)
+            continue
+        if given.shape[2] > PREFIX_FRAMES:
+            write(given[:, :, PREFIX_FRAMES:], condition.frame_index // stride + PREFIX_FRAMES, condition.strength)
+            given = given[:, :, :PREFIX_FRAMES]
+        noise = draw_noise(given.shape, generator, latents.device)
+        extra_tokens.append(pack_latents(torch.lerp(noise, given, condition.strength), *pipeline.patches))
+        extra_strengths.append(torch.full((1, extra_tokens[-1].shape[1]), float(condition.strength)))
+        extra_coordinates.append(_coordinates(pipeline, request, given.shape[2], condition.frame_index))
+
+    tokens = pack_latents(latents, *pipeline.patches)
+    strengths = frame_strengths[:: pipeline.patches[1], None].expand(-1, tokens.shape[1] // latents.shape[2])
+    extra_strengths.append(strengths.reshape(1, -1))
+    extra_coordinates.append(_coordinates(pipeline, request, latents.shape[2], 0))
+    return ConditionedLatents(
+        latents=torch.cat([*extra_tokens, tokens], dim=1),
+        strengths=torch.cat(extra_strengths, dim=1).to(latents.device),
+        coordinates=torch.cat(extra_coordinates, dim=2).to(latents.device),
+        num_extra=sum(one.shape[1] for one in extra_tokens),
+        has_conditions=bool(conditions),
+    )
+
+
+def _coordinates(pipeline: Any, request: Request, num_frames: int, frame_index: int) -> Tensor:
+    """Places of latent frames that stand at a frame of the video, (1, 3, tokens), as shares of the base grid."""
+    patch, patch_t = pipeline.patches
+    _, height, width = request.size.latent_size
+    stride, ratio = pipeline.vae.temporal_compression_ratio, pipeline.vae.spatial_compression_ratio
+    # The first latent frame stands for one frame and each other one for `stride`; a token is where its first frame is.
+    frames = (torch.arange(0, num_frames, patch_t) * stride + 1 - stride).clamp_min(0) + frame_index
+    axes = [
+        frames / request.size.frame_rate / BASE_GRID[0],
+        torch.arange(0, height, patch) * (ratio / BASE_GRID[1]),
+        torch.arange(0, width, patch) * (ratio / BASE_GRID[2]),
+    ]
+    return torch.stack(torch.meshgrid(*axes, indexing="ij")).flatten(1)[None]

@@ -1,0 +1,172 @@
+"""LTX-Video: pictures and clips at any frame of a video, each as strongly as wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from filmstrip.generation.denoising import denoise
+from filmstrip.generation.events import Step
+from filmstrip.generation.packing import unpack_latents
+from filmstrip.generation.request import Request, check_share
+from filmstrip.generation.running import Report, VideoOutput, result
+from filmstrip.models.ltx.common import LTXVideoPipeline, TextGuidance
+from filmstrip.models.ltx.conditions import (
+    ConditionedLatents,
+    ConditionedPrompts,
+    LTXVideoCondition,
+    encode_conditions,
+    gather_conditions,
+    place_conditions,
+)
+from filmstrip.models.ltx.pipeline_text import check_latents
+from filmstrip.nn.noise import draw_noise
+from filmstrip.schedulers import Run, linear_quadratic_schedule
+
+ALMOST = 1e-6
+
+
+class LTXConditionPipeline(LTXVideoPipeline):
+    """Makes a video around given pictures and clips (0.9.5 and later): first and last frame, keyframes, extension."""
+
+    masks_text_encoder: ClassVar[bool] = True
+
+    def __call__(
+        self,
+        conditions: LTXVideoCondition | Sequence[LTXVideoCondition] | None = None,
+        image: Any = None,
+        video: Any = None,
+        frame_index: int | Sequence[int] = 0,
+        strength: float | Sequence[float] = 1.0,
+        denoise_strength: float = 1.0,
+        prompt: str | Sequence[str] | None = None,
+        negative_prompt: str | Sequence[str] | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        num_frames: int | None = None,
+        frame_rate: float | None = None,
+        num_inference_steps: int | None = None,
+        timesteps: Sequence[float] | None = None,
+        guidance_scale: float | None = None,
+        guidance_rescale: float = 0.0,
+        image_cond_noise_scale: float = 0.15,
+        num_videos_per_prompt: int = 1,
+        generator: Any = None,
+        latents: Tensor | None = None,
+        prompt_embeds: Tensor | None = None,
+        prompt_attention_mask: Tensor | None = None,
+        negative_prompt_embeds: Tensor | None = None,
+        negative_prompt_attention_mask: Tensor | None = None,
+        decode_timestep: float | Sequence[float] = 0.0,
+        decode_noise_scale: float | Sequence[float] | None = None,
+        output_type: str = "pil",
+        return_dict: bool = True,
+        attention_kwargs: Mapping[str, Any] | None = None,
+        callback_on_step_end: Callable[..., Any] | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
+        max_sequence_length: int = 256,
+        sequential_guidance: bool = False,
+    ) -> VideoOutput | tuple[Any, ...]:
+        """Generate videos around pictures and clips, or from the prompt alone.
+
+        The arguments are those of `LTXPipeline`, and:
+
+        Args:
+            conditions: pictures and clips with their places and strengths; or, in place of it, the next four:
+            image: a picture, or a list of them.
+            video: a clip (frames), or a list of clips; it counts up to its last 8k + 1 frames that fit.
+            frame_index: the frame that a picture or clip stands at; a list has one for each, pictures first.
+            strength: from 0 (ignored) to 1 (kept as it is); a list as `frame_index`.
+            denoise_strength: below 1, start from `latents` with so much noise, to change a video.
+            image_cond_noise_scale: noise on what is kept as it is, which falls to 0 with the steps; it loosens motion.
+            latents: normalised latents of a video to change, (batch, channels, frames, height, width).
+
+        Raises:
+            ValueError: the model can't do what is asked, or the arguments contradict each other.
+            NonFiniteError: a component gave infinities or NaNs.
+        """
+        arguments = {name: value for name, value in locals().items() if name != "self"}
+        return result(self, self.request(**arguments))
+
+    def request(self, **arguments: Any) -> Request:
+        """A call's arguments, completed with the defaults and checked; needs no weights."""
+        gathered = gather_conditions(
+            *(arguments[name] for name in ("conditions", "image", "video", "frame_index", "strength"))
+        )
+        request = super().request(**{**arguments, "conditions": gathered})
+        for condition in gathered:
+            condition.check(request.size)
+        if request["image_cond_noise_scale"] < 0:
+            raise ValueError(f"image_cond_noise_scale can't be negative, got {request['image_cond_noise_scale']}.")
+        is_partial = check_share("denoise_strength", request["denoise_strength"]) < 1
+        if is_partial and request["latents"] is None:
+            raise ValueError("denoise_strength below 1 starts from a video: pass its latents as well.")
+        if request["latents"] is not None:
+            if not is_partial:
+                raise ValueError("latents has no effect at a denoise_strength of 1: nothing of them would be left.")
+            check_latents(request["latents"], self.latent_shape(request))
+        return request
+
+    def start(self, request: Request) -> Run:
+        """The run's own schedule: small steps near noise, then larger ones."""
+        if request["timesteps"] is not None:
+            return super().start(request)
+        levels = linear_quadratic_schedule(request["num_inference_steps"])
+        return self.scheduler.start(timesteps=[1000 * level for level in levels])
+
+    def encode(self, request: Request, report: Report) -> ConditionedPrompts:
+        """The prompts, and the pixels of the conditions."""
+        return ConditionedPrompts(self.encode_prompts(request, report), encode_conditions(self, request))
+
+    def steps(self, request: Request, conditions: ConditionedPrompts) -> Iterator[Step]:
+        """Yield the latents after every step, without the tokens that only condition them."""
+        run = self.start(request)
+        total = len(run.timesteps)
+        begin = total - min(int(total * request["denoise_strength"]), total)
+        if begin == total:
+            raise ValueError(f"denoise_strength {request['denoise_strength']} leaves none of {total} steps; raise it.")
+        placed = place_conditions(self, request, self._initial_latents(request, run, begin), conditions.latents)
+        rotary = self.transformer.rotary(placed.coordinates)
+
+        def predict(latents: Tensor, timestep: float, prompt: Any) -> Tensor:
+            # A token that is kept to some degree is never shown as noisier than that leaves it.
+            times = (1000 * (1 - placed.strengths)).clamp_max(timestep).expand(len(latents), -1)
+            tokens = latents.to(self.transformer.dtype)
+            return self.transformer(tokens, prompt, times, rotary=rotary, return_dict=False)[0].float()
+
+        guidance = TextGuidance(self.transformer, conditions.prompts, request)
+        timesteps = run.timesteps.tolist()
+        before = self._loosened(request, placed, placed.latents, timesteps[begin])
+        for step in denoise(predict, before, run, guidance, begin=begin, generator=request.generator):
+            is_noisier = step.timestep / 1000 - ALMOST < 1 - placed.strengths
+            after = torch.where(is_noisier[..., None], step.latents, before)
+            step.latents = after[:, placed.num_extra :]
+            guidance.offer(step)
+            yield step
+            guidance.accept(step)
+            after = torch.cat([after[:, : placed.num_extra], step.latents], dim=1)
+            if step.index + 1 < step.total:
+                after = self._loosened(request, placed, after, timesteps[begin + step.index + 1])
+            step.latents = before = after
+
+    def finished_latents(self, request: Request, latents: Tensor) -> Tensor:
+        """Normalised latents, (batch, channels, frames, height, width), as `latents` takes them."""
+        return unpack_latents(latents, request.size.latent_size, *self.patches)
+
+    def _initial_latents(self, request: Request, run: Run, begin: int) -> Tensor:
+        noise = draw_noise(self.latent_shape(request), request.generator, self.transformer.device)
+        if request["latents"] is None:
+            return noise
+        return run.add_noise(request["latents"].to(noise), noise, begin)
+
+    def _loosened(self, request: Request, placed: ConditionedLatents, latents: Tensor, timestep: float) -> Tensor:
+        """Latents whose kept tokens carry noise that falls with the square of the time."""
+        scale = request["image_cond_noise_scale"]
+        if scale <= 0 or not placed.has_conditions:
+            return latents
+        noise = draw_noise(latents.shape, request.generator, latents.device)
+        is_kept = placed.strengths > 1 - ALMOST
+        return torch.where(is_kept[..., None], placed.latents + scale * (timestep / 1000) ** 2 * noise, latents)
