@@ -17,6 +17,7 @@ from filmstrip.checkpoints import (
     save_component,
     write_model_index,
 )
+from filmstrip.checkpoints.files import check_variant
 from filmstrip.configuration import Configured
 
 
@@ -123,3 +124,21 @@ def test_a_checkpoint_is_described_from_headers_alone(checkpoint, monkeypatch):
 def test_a_single_component_is_described_too(checkpoint):
     (alone,) = inspect_checkpoint(checkpoint[0] / "net").components
     assert (alone.class_name, alone.parameters) == ("SmallNet", 30)
+
+
+def test_a_network_asked_of_a_whole_pipeline_is_told_its_folder(checkpoint):
+    with pytest.raises(CheckpointError, match="whole pipeline; pass subfolder='net'"):
+        SmallNet.from_pretrained(checkpoint[0])
+    assert torch.equal(
+        SmallNet.from_pretrained(checkpoint[0], subfolder="net").layer.bias, checkpoint[1]["net"].layer.bias
+    )
+
+
+def test_a_variant_that_no_component_has_is_an_error(checkpoint):
+    folder, parts = checkpoint
+    with pytest.raises(CheckpointError, match=r"no component .* variant 'fp16'; it has no variant at all"):
+        check_variant(folder, parts, "fp16")
+    parts["net"].save_pretrained(folder / "net", variant="fp16")
+    check_variant(folder, parts, "fp16")
+    check_variant(folder, parts, None)
+    assert load_component("diffusers", "SmallScheduler", folder / "scheduler", variant="fp16").shift == 2.5

@@ -8,7 +8,7 @@ import pytest
 from huggingface_hub import errors
 
 from filmstrip import registry
-from filmstrip.checkpoints import CheckpointError, find_checkpoint
+from filmstrip.checkpoints import CheckpointError, find_checkpoint, inspect_checkpoint
 from filmstrip.checkpoints.hub import component_files
 
 INDEX = '{"_class_name": "LTXPipeline", "vae": ["diffusers", "AutoencoderKLLTXVideo"], "scheduler": [null, null]}'
@@ -154,3 +154,16 @@ def test_a_refusal_of_the_hub_is_one_sentence(hub, monkeypatch, failure, sentenc
     monkeypatch.setattr(huggingface_hub.HfApi, "list_repo_files", refuse)
     with pytest.raises(CheckpointError, match=sentence):
         find_checkpoint("org/name", revision="v9")
+
+
+def test_a_repository_is_described_without_downloading_its_weights(hub, monkeypatch):
+    def header(self, repo_id, filename, **how):
+        tensors = {"weight": SimpleNamespace(dtype="BF16", shape=[3, 4])}
+        return SimpleNamespace(tensors=tensors)
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "parse_safetensors_file_metadata", header)
+    summary = inspect_checkpoint("org/name")
+    assert summary.pipeline_class == "LTXPipeline"
+    (vae,) = summary.components
+    assert (vae.parameters, vae.bytes_per_dtype, vae.variants) == (12, {"bfloat16": 24}, ("fp16",))
+    assert not any(name.endswith((".safetensors", ".bin")) for patterns in hub for name in patterns)

@@ -92,7 +92,20 @@ def choose_files(names: Iterable[str], variant: str | None) -> list[str]:
 
 def variants(folder: Path) -> set[str | None]:
     """The variants in which the weights of `folder` are there; None stands for the plain files."""
-    return {variant_of(path.name) for path in folder.iterdir() if _is_weights(path.name)} if folder.is_dir() else set()
+    return variants_among(path.name for path in folder.iterdir()) if folder.is_dir() else set()
+
+
+def variants_among(names: Iterable[str]) -> set[str | None]:
+    """`variants`, of a folder's file names."""
+    return {variant_of(name) for name in names if _is_weights(name)}
+
+
+def check_variant(folder: Path, components: Iterable[str], variant: str | None) -> None:
+    """Raise CheckpointError if no component of the pipeline's checkpoint has its weights in that variant."""
+    there = set().union(*(variants(folder / component) for component in components))
+    if variant is not None and variant not in there:
+        others = ", ".join(sorted(repr(word) for word in there if word)) or "no variant at all"
+        raise CheckpointError(f"no component of {folder} has weights of the variant {variant!r}; it has {others}.")
 
 
 def _is_weights(name: str) -> bool:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from filmstrip.checkpoints.errors import CheckpointError
-from filmstrip.checkpoints.files import choose_files
+from filmstrip.checkpoints.files import choose_files, variants_among
+from filmstrip.checkpoints.tensors import TensorEntry, dtype_of
 
 _INDEX = "model_index.json"
 _TEXT_FILES = ("*.json", "*.txt", "*.model", "*.jinja")
@@ -29,14 +30,15 @@ class Repository:
         self._local_only = local_files_only
         self._access: dict[str, Any] = {"revision": revision, "token": token}
         self._cache_dir = cache_dir
+        self._listing: list[str] | None = None
 
     def fetch(
         self, subfolder: str | None = None, variant: str | None = None, patterns: Sequence[str] | None = None
     ) -> Path:
         """The folder of the repository in the cache, with the files that the whole pipeline or `subfolder` needs."""
-        if self._local_only or _hub_is_offline():
+        if self.is_offline:
             return self._snapshot(local_files_only=True)
-        listing = self._list()
+        listing = self._files()
         if patterns is not None:
             wanted = [name for name in listing if any(fnmatch.fnmatch(name, pattern) for pattern in patterns)]
         elif subfolder is not None:
@@ -51,6 +53,39 @@ class Repository:
             raise CheckpointError(f"the hub repository {self.name} has no {subfolder or 'checkpoint'} to load.")
         return self._snapshot(local_files_only=False, allow_patterns=wanted)
 
+    @property
+    def is_offline(self) -> bool:
+        """Whether only the cache may be asked."""
+        return self._local_only or _hub_is_offline()
+
+    def has_safetensors(self, variant: str | None) -> bool:
+        """Whether `weight_headers` can be read for every component that has weights."""
+        folders = {name.rpartition("/")[0] for name in self._files()}
+        chosen = [name for folder in folders for name in self._weights(folder, variant)]
+        return not any(name.endswith(".bin") for name in chosen)
+
+    def variants(self, folder: str) -> set[str | None]:
+        """The variants of the component's weights, None for the plain files."""
+        return variants_among(_names_in(self._files(), folder))
+
+    def weight_headers(self, folder: str, variant: str | None) -> dict[str, dict[str, TensorEntry]]:
+        """File name to tensors of the component's weights, without downloading those."""
+        import huggingface_hub
+
+        ask = huggingface_hub.HfApi().parse_safetensors_file_metadata
+        prefix = f"{folder}/" if folder else ""
+        headers = {}
+        for name in self._weights(folder, variant):
+            tensors = self._ask(ask, self.name, prefix + name, **self._access).tensors
+            headers[name] = {
+                tensor: TensorEntry(dtype_of(about.dtype), tuple(about.shape), 0) for tensor, about in tensors.items()
+            }
+        return headers
+
+    def _weights(self, folder: str, variant: str | None) -> list[str]:
+        names = choose_files(_names_in(self._files(), folder), variant)
+        return [name for name in names if not name.endswith(".json")]
+
     def _components(self) -> list[str]:
         """The folders that the index lists, each with a class that may be loaded."""
         path = self._snapshot(local_files_only=False, allow_patterns=[_INDEX]) / _INDEX
@@ -58,11 +93,13 @@ class Repository:
 
         return sorted(read_model_index(path.parent).components)
 
-    def _list(self) -> list[str]:
+    def _files(self) -> list[str]:
         import huggingface_hub
 
-        listing = self._ask(huggingface_hub.HfApi().list_repo_files, self.name, **self._access)
-        return [str(name) for name in listing]
+        if self._listing is None:
+            listing = self._ask(huggingface_hub.HfApi().list_repo_files, self.name, **self._access)
+            self._listing = [str(name) for name in listing]
+        return self._listing
 
     def _snapshot(self, **how: Any) -> Path:
         import huggingface_hub
@@ -106,11 +143,14 @@ class Repository:
 def component_files(listing: Sequence[str], folder: str, variant: str | None) -> list[str]:
     """The files of one component: its small text files, and its weights in one variant and one format."""
     prefix = f"{folder}/" if folder else ""
-    names = [name[len(prefix) :] for name in listing if name.startswith(prefix)]
-    names = [name for name in names if "/" not in name]
+    names = _names_in(listing, folder)
     texts = [name for name in names if any(fnmatch.fnmatch(name, pattern) for pattern in _TEXT_FILES)]
     weights = choose_files(names, variant)
     return [prefix + name for name in dict.fromkeys([*texts, *weights])]
+
+
+def _names_in(listing: Sequence[str], folder: str) -> list[str]:
+    return [name.rpartition("/")[2] for name in listing if name.rpartition("/")[0] == folder]
 
 
 def _hub_is_offline() -> bool:

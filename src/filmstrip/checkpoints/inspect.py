@@ -10,8 +10,9 @@ from pathlib import Path
 
 from filmstrip.checkpoints.errors import CheckpointError
 from filmstrip.checkpoints.files import Weights, find_weights, variants
+from filmstrip.checkpoints.hub import Repository
 from filmstrip.checkpoints.index import INDEX_NAME, read_json, read_model_index
-from filmstrip.checkpoints.locate import find_checkpoint
+from filmstrip.checkpoints.locate import check_is_checkpoint, local_folder
 from filmstrip.registry import FAMILIES
 
 
@@ -65,48 +66,65 @@ def inspect_checkpoint(
     token: str | bool | None = None,
     local_files_only: bool = False,
 ) -> CheckpointSummary:
-    """Describe a checkpoint without reading a weight.
+    """Describe a checkpoint without reading a weight; of a hub repository, nothing large is downloaded.
 
     Raises:
         CheckpointError: there is none, or one of its files is damaged.
     """
-    folder = find_checkpoint(
-        name,
-        revision=revision,
-        variant=variant,
-        cache_dir=cache_dir,
-        token=token,
-        local_files_only=local_files_only,
-    )
-    if not (folder / INDEX_NAME).is_file():
+    folder, remote = _descriptions(name, revision, variant, cache_dir, token, local_files_only)
+    index = read_model_index(folder) if (folder / INDEX_NAME).is_file() else None
+    if index is None:
         class_name = str(read_json(folder / "config.json").get("_class_name", "unknown"))
-        alone = _summarize("", "diffusers", class_name, folder, variant)
-        return CheckpointSummary(str(name), folder, None, None, (alone,), _licence(folder))
-    index = read_model_index(folder)
-    components = tuple(
-        _summarize(component, library, class_name, folder / component, variant)
-        for component, (library, class_name) in index.components.items()
+        rows = {"": ("diffusers", class_name)}
+    else:
+        rows = index.components
+    components = tuple(_summarize(part, row, folder / part, variant, remote) for part, row in rows.items())
+    pipeline_class = index.pipeline_class if index else None
+    family = next((f.title for f in reversed(FAMILIES) if pipeline_class in f.pipelines.values()), None)
+    return CheckpointSummary(str(name), folder, pipeline_class, family, components, _licence(folder))
+
+
+def _descriptions(
+    name: str | Path,
+    revision: str | None,
+    variant: str | None,
+    cache_dir: str | Path | None,
+    token: str | bool | None,
+    local_files_only: bool,
+) -> tuple[Path, Repository | None]:
+    """A folder with the text files at least, and the repository that holds the weights if they are not there."""
+    if (folder := local_folder(name)) is not None:
+        check_is_checkpoint(folder)
+        return folder, None
+    repository = Repository(str(name), revision, cache_dir, token, local_files_only)
+    remote = None if repository.is_offline or not repository.has_safetensors(variant) else repository
+    folder = (
+        repository.fetch(patterns=["*.json", "README.md", "LICENSE*"]) if remote else repository.fetch(None, variant)
     )
-    family = next((f.title for f in reversed(FAMILIES) if index.pipeline_class in f.pipelines.values()), None)
-    return CheckpointSummary(str(name), folder, index.pipeline_class, family, components, _licence(folder))
+    check_is_checkpoint(folder)
+    return folder, remote
 
 
-def _summarize(name: str, library: str, class_name: str, folder: Path, variant: str | None) -> ComponentSummary:
+def _summarize(
+    name: str, row: tuple[str, str], folder: Path, variant: str | None, remote: Repository | None
+) -> ComponentSummary:
+    library, class_name = row
     if not folder.is_dir():
         raise CheckpointError(f"the checkpoint has no folder {folder}, which its {class_name} should be in.")
-    there = variants(folder)
-    paths: tuple[Path, ...] = ()
-    parameters = 0
+    if remote is not None:
+        headers = {folder / file: header for file, header in remote.weight_headers(name, variant).items()}
+        there = remote.variants(name)
+    else:
+        there = variants(folder)
+        wanted = variant if variant in there else min(there, key=lambda word: word or "", default=None)
+        headers = {file.path: file.entries for file in Weights(find_weights(folder, wanted)).files} if there else {}
+    entries = [entry for header in headers.values() for entry in header.values()]
     sizes: Counter[str] = Counter()
-    if there:
-        wanted = variant if variant in there else min(there, key=lambda word: word or "")
-        paths = find_weights(folder, wanted)
-        weights = Weights(paths)
-        for tensor in weights:
-            parameters += prod(weights[tensor].shape)
-            sizes[str(weights[tensor].dtype).removeprefix("torch.")] += weights[tensor].nbytes
+    for entry in entries:
+        sizes[str(entry.dtype).removeprefix("torch.")] += entry.nbytes
+    parameters = sum(prod(entry.shape) for entry in entries)
     others = tuple(sorted(word for word in there if word is not None))
-    return ComponentSummary(name, library, class_name, parameters, dict(sizes), paths, others)
+    return ComponentSummary(name, library, class_name, parameters, dict(sizes), tuple(headers), others)
 
 
 def _licence(folder: Path) -> str | None:

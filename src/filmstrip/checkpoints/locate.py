@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from filmstrip.checkpoints.errors import CheckpointError
+from filmstrip.checkpoints.hub import Repository
 from filmstrip.registry import BUILTIN_MODELS
 
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
@@ -30,25 +31,27 @@ def find_checkpoint(
 
     Args:
         name: an existing folder, the name of a built-in model, or "org/name" on the hub.
-        subfolder: the component of a pipeline's checkpoint, whose folder is returned.
+        subfolder: the component of a pipeline's checkpoint, whose folder is returned; "" is the checkpoint itself,
+            as one component.
         variant: from the hub, fetch the weight files with that word in their names.
         patterns: from the hub, fetch these files (with * for any text) instead of what a pipeline needs.
 
     Raises:
         CheckpointError: there is none; the message says what was looked for.
     """
-    root = _local_folder(name)
+    root = local_folder(name)
     if root is None:
-        from filmstrip.checkpoints.hub import Repository
-
         repository = Repository(str(name), revision, cache_dir, token, local_files_only)
         root = repository.fetch(subfolder, variant, patterns)
     folder = root / subfolder if subfolder else root
-    _check_is_checkpoint(folder, root, subfolder)
+    if subfolder and not folder.is_dir():
+        there = sorted(path.name for path in root.iterdir() if (path / "config.json").is_file())
+        raise CheckpointError(f"{root} has no component {subfolder!r}; it has {', '.join(there) or 'none at all'}.")
+    check_is_checkpoint(folder)
     return folder
 
 
-def _local_folder(name: str | Path) -> Path | None:
+def local_folder(name: str | Path) -> Path | None:
     """The folder that `name` means without the hub, or None if it is a name for the hub."""
     if Path(name).is_dir():
         return Path(name)
@@ -73,10 +76,8 @@ def builtin_folder(name: str) -> Path:
     return folder
 
 
-def _check_is_checkpoint(folder: Path, root: Path, subfolder: str | None) -> None:
-    if subfolder and not folder.is_dir():
-        there = sorted(path.name for path in root.iterdir() if (path / "config.json").is_file())
-        raise CheckpointError(f"{root} has no component {subfolder!r}; it has {', '.join(there) or 'none at all'}.")
+def check_is_checkpoint(folder: Path) -> None:
+    """Raise CheckpointError if the folder holds neither a pipeline nor a component."""
     looked_for = ("model_index.json", *CONFIG_FILES)
     if not any((folder / name).is_file() for name in looked_for):
         raise CheckpointError(

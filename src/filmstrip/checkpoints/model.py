@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from filmstrip.checkpoints.dtypes import requested_dtype, resolve_dtype
+from filmstrip.checkpoints.errors import CheckpointError
 from filmstrip.checkpoints.files import Weights, find_weights
+from filmstrip.checkpoints.index import INDEX_NAME, read_model_index
 from filmstrip.checkpoints.loading import NameRules, build_empty, fill
 from filmstrip.checkpoints.locate import find_checkpoint
 from filmstrip.checkpoints.saving import save_weights
@@ -64,7 +66,7 @@ class Model(Configured, nn.Module):
         wanted = requested_dtype(torch_dtype, dtype, mindspore_dtype)
         folder = find_checkpoint(
             name,
-            subfolder=subfolder,
+            subfolder=subfolder or "",
             revision=revision,
             variant=variant,
             cache_dir=cache_dir,
@@ -85,12 +87,22 @@ class Model(Configured, nn.Module):
     ) -> ModelType:
         """`from_pretrained` for a component's folder on this machine."""
         place = None if device is None else parse_device(device)
+        cls._check_is_component(folder)
         config = cls.load_config(folder)
         weights = Weights(find_weights(folder, variant, variant_required=variant_required))
         resolved = resolve_dtype(dtype, weights.sizes(), place)
         model = build_empty(lambda: cls.from_config(config))
         rules = NameRules(cls.renamed_keys, cls.ignored_keys, cls.keep_in_fp32)
         return fill(model, weights, dtype=resolved, device=place or torch.device("cpu"), rules=rules).eval()
+
+    @classmethod
+    def _check_is_component(cls, folder: Path) -> None:
+        if (folder / cls.config_name).is_file() or not (folder / INDEX_NAME).is_file():
+            return
+        rows = read_model_index(folder).components
+        names = [name for name, (_, class_name) in rows.items() if class_name == cls.__name__]
+        hint = f"pass subfolder={names[0]!r}" if names else f"it has no {cls.__name__}"
+        raise CheckpointError(f"{folder} is the checkpoint of a whole pipeline; {hint}.")
 
     def save_pretrained(
         self,

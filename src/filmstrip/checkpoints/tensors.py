@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import mmap
 import pickle
-from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -154,14 +153,20 @@ def read_header(path: Path) -> dict[str, TensorEntry]:
     return entries
 
 
+def dtype_of(name: str) -> torch.dtype:
+    """The type that safetensors headers call by that name."""
+    dtype = getattr(torch, _TYPE_NAMES.get(name, ""), None)
+    if not isinstance(dtype, torch.dtype):
+        raise ValueError(f"{name} is not a type of tensors")
+    return dtype
+
+
 def _entry(name: str, fields: dict[str, Any], data_start: int) -> TensorEntry:
-    if fields["dtype"] not in _TYPE_NAMES:
-        raise ValueError(f"tensor {name} has the unknown type {fields['dtype']}")
     shape = tuple(fields["shape"])
     if not all(type(extent) is int and extent >= 0 for extent in shape):
         raise ValueError(f"tensor {name} has the shape {shape}")
     begin, end = fields["data_offsets"]
-    entry = TensorEntry(getattr(torch, _TYPE_NAMES[fields["dtype"]]), shape, data_start + begin)
+    entry = TensorEntry(dtype_of(fields["dtype"]), shape, data_start + begin)
     if begin < 0 or end - begin != entry.nbytes:
         raise ValueError(f"tensor {name} has {end - begin} bytes where its shape needs {entry.nbytes}")
     return entry
@@ -203,8 +208,3 @@ def _load_weights_only(path: Path) -> dict[str, Tensor]:
     if other := [str(name) for name, value in state.items() if not isinstance(value, Tensor)]:
         raise CheckpointError(f"{path} holds more than tensors: {first_of(other)}; use a file of weights alone.")
     return state
-
-
-def iterate_entries(files: tuple[TensorFile, ...]) -> Iterator[tuple[str, TensorEntry]]:
-    for file in files:
-        yield from file.entries.items()
