@@ -5,25 +5,26 @@ The public names resolve on first use, so that importing the package loads nothi
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import Any
+# Modules only: whatever else stood here would look like a public name.
+import importlib
+import typing
 
-from filmstrip.registry import PUBLIC
+from filmstrip import registry
 
-__all__ = sorted(PUBLIC)
+__all__ = sorted(registry.PUBLIC)
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> typing.Any:
     if name == "__version__":
         from importlib.metadata import version
 
         return version("filmstrip")
-    if name not in PUBLIC:
+    if name not in registry.PUBLIC:
         raise AttributeError(f"module 'filmstrip' has no attribute {name!r}")
-    value = getattr(import_module(PUBLIC[name]), name)
+    value = getattr(importlib.import_module(registry.PUBLIC[name]), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *PUBLIC, "__version__"})
+    return sorted({*globals(), *registry.PUBLIC, "__version__"})

@@ -112,6 +112,11 @@ def test_a_pipeline_fetches_only_the_files_it_loads(hub):
     assert hub[1] == ["model_index.json", "vae/config.json", "vae/diffusion_pytorch_model.safetensors"]
 
 
+def test_a_component_that_the_caller_brings_is_not_fetched(hub):
+    find_checkpoint("org/name", without=["vae"])
+    assert hub[-1] == ["model_index.json"]
+
+
 def test_a_variant_is_fetched_where_there_is_one(hub):
     find_checkpoint("org/name", variant="fp16")
     assert "vae/diffusion_pytorch_model.fp16.safetensors" in hub[-1]

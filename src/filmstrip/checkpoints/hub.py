@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,11 @@ class Repository:
         self._listing: list[str] | None = None
 
     def fetch(
-        self, subfolder: str | None = None, variant: str | None = None, patterns: Sequence[str] | None = None
+        self,
+        subfolder: str | None = None,
+        variant: str | None = None,
+        patterns: Sequence[str] | None = None,
+        without: Collection[str] = (),
     ) -> Path:
         """The folder of the repository in the cache, with the files that the whole pipeline or `subfolder` needs."""
         if self.is_offline:
@@ -45,7 +49,7 @@ class Repository:
             wanted = component_files(listing, subfolder, variant)
         elif _INDEX in listing:
             wanted = [_INDEX]
-            for component in self._components():
+            for component in sorted(set(self._components()) - set(without)):
                 wanted += component_files(listing, component, variant)
         else:
             wanted = component_files(listing, "", variant)
@@ -91,7 +95,7 @@ class Repository:
         path = self._snapshot(local_files_only=False, allow_patterns=[_INDEX]) / _INDEX
         from filmstrip.checkpoints.index import read_model_index
 
-        return sorted(read_model_index(path.parent).components)
+        return list(read_model_index(path.parent).components)
 
     def _files(self) -> list[str]:
         import huggingface_hub

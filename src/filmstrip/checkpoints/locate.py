@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from filmstrip.checkpoints.errors import CheckpointError
@@ -26,6 +26,7 @@ def find_checkpoint(
     token: str | bool | None = None,
     local_files_only: bool = False,
     patterns: Sequence[str] | None = None,
+    without: Collection[str] = (),
 ) -> Path:
     """The local folder of a checkpoint, fetched from the hub if need be.
 
@@ -35,6 +36,7 @@ def find_checkpoint(
             as one component.
         variant: from the hub, fetch the weight files with that word in their names.
         patterns: from the hub, fetch these files (with * for any text) instead of what a pipeline needs.
+        without: from the hub, leave out these components of the pipeline.
 
     Raises:
         CheckpointError: there is none; the message says what was looked for.
@@ -42,7 +44,7 @@ def find_checkpoint(
     root = local_folder(name)
     if root is None:
         repository = Repository(str(name), revision, cache_dir, token, local_files_only)
-        root = repository.fetch(subfolder, variant, patterns)
+        root = repository.fetch(subfolder, variant, patterns, without)
     folder = root / subfolder if subfolder else root
     if subfolder and not folder.is_dir():
         there = sorted(path.name for path in root.iterdir() if (path / "config.json").is_file())
