@@ -19,6 +19,7 @@ BELOW = {
     "models": {"generation"} | SHARED | LEAVES,
     "cli": {"models", "generation"} | SHARED | LEAVES,
     "__main__": {"cli"},
+    "utils": {"media"},  # the module path that code written for Diffusers imports from
 }
 NEIGHBOURS = {("shapes", "ltx")}  # a family that really builds on another one
 REFERENCES = {"diffusers", "mindone"}  # never
