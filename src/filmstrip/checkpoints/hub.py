@@ -15,6 +15,10 @@ _INDEX = "model_index.json"
 _TEXT_FILES = ("*.json", "*.txt", "*.model", "*.jinja")
 
 
+class _UnreachableError(CheckpointError):
+    """The hub gave no answer, so that its cache may serve instead."""
+
+
 class Repository:
     """One repository, in one revision."""
 
@@ -42,7 +46,13 @@ class Repository:
         """The folder of the repository in the cache, with the files that the whole pipeline or `subfolder` needs."""
         if self.is_offline:
             return self._snapshot(local_files_only=True)
-        listing = self._files()
+        try:
+            listing = self._files()
+        except _UnreachableError as error:
+            try:
+                return self._snapshot(local_files_only=True)
+            except CheckpointError:
+                raise error from None
         if patterns is not None:
             wanted = [name for name in listing if any(fnmatch.fnmatch(name, pattern) for pattern in patterns)]
         elif subfolder is not None:
@@ -63,10 +73,13 @@ class Repository:
         return self._local_only or _hub_is_offline()
 
     def has_safetensors(self, variant: str | None) -> bool:
-        """Whether `weight_headers` can be read for every component that has weights."""
-        folders = {name.rpartition("/")[0] for name in self._files()}
+        """Whether `weight_headers` can be read now for every component that has weights."""
+        try:
+            folders = set() if self.is_offline else {name.rpartition("/")[0] for name in self._files()}
+        except _UnreachableError:
+            return False
         chosen = [name for folder in folders for name in self._weights(folder, variant)]
-        return not any(name.endswith(".bin") for name in chosen)
+        return bool(folders) and not any(name.endswith(".bin") for name in chosen)
 
     def variants(self, folder: str) -> set[str | None]:
         """The variants of the component's weights, None for the plain files."""
@@ -138,7 +151,7 @@ class Repository:
             if isinstance(error, CheckpointError):
                 raise
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise CheckpointError(
+            raise _UnreachableError(
                 f"{name!r} is not a folder here, and could not be fetched from the hub ({reason}); check the"
                 " connection, or give the path of a folder."
             ) from error

@@ -97,10 +97,9 @@ def _descriptions(
         check_is_checkpoint(folder)
         return folder, None
     repository = Repository(str(name), revision, cache_dir, token, local_files_only)
-    remote = None if repository.is_offline or not repository.has_safetensors(variant) else repository
-    folder = (
-        repository.fetch(patterns=["*.json", "README.md", "LICENSE*"]) if remote else repository.fetch(None, variant)
-    )
+    remote = repository if repository.has_safetensors(variant) else None
+    texts = ("*.json", "README.md", "LICENSE*") if remote else None
+    folder = repository.fetch(None, variant, texts)
     check_is_checkpoint(folder)
     return folder, remote
 

@@ -13,7 +13,13 @@ from filmstrip.checkpoints.hub import Repository
 from filmstrip.registry import BUILTIN_MODELS
 
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
-CONFIG_FILES = ("config.json", "scheduler_config.json", "tokenizer_config.json", "preprocessor_config.json")
+_DESCRIPTIONS = (
+    "model_index.json",
+    "config.json",
+    "scheduler_config.json",
+    "tokenizer_config.json",
+    "preprocessor_config.json",
+)
 
 
 def find_checkpoint(
@@ -55,12 +61,12 @@ def find_checkpoint(
 
 def local_folder(name: str | Path) -> Path | None:
     """The folder that `name` means without the hub, or None if it is a name for the hub."""
+    if str(name) in BUILTIN_MODELS and not _is_checkpoint(Path(name)):
+        return builtin_folder(str(name))
     if Path(name).is_dir():
         return Path(name)
     if Path(name).is_file():
         raise CheckpointError(f"{name} is a file; a checkpoint is a folder with a model_index.json or a config.json.")
-    if str(name) in BUILTIN_MODELS:
-        return builtin_folder(str(name))
     if isinstance(name, Path) or not _HUB_NAME.fullmatch(name):
         similar = difflib.get_close_matches(str(name), BUILTIN_MODELS, n=1)
         hint = f"did you mean {similar[0]!r}?" if similar else f"built-in models are {', '.join(BUILTIN_MODELS)}."
@@ -80,8 +86,11 @@ def builtin_folder(name: str) -> Path:
 
 def check_is_checkpoint(folder: Path) -> None:
     """Raise CheckpointError if the folder holds neither a pipeline nor a component."""
-    looked_for = ("model_index.json", *CONFIG_FILES)
-    if not any((folder / name).is_file() for name in looked_for):
+    if not _is_checkpoint(folder):
         raise CheckpointError(
             f"{folder} is not a checkpoint: it has no model_index.json (a pipeline) and no config.json (a component)."
         )
+
+
+def _is_checkpoint(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in _DESCRIPTIONS)
