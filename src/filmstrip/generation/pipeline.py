@@ -15,6 +15,7 @@ from filmstrip.checkpoints.component import load_component, save_component
 from filmstrip.checkpoints.dtypes import requested_dtype
 from filmstrip.checkpoints.index import read_model_index, write_model_index
 from filmstrip.devices import parse_device, supports_dtype
+from filmstrip.generation.request import Request, complete_arguments
 
 PipelineType = TypeVar("PipelineType", bound="Pipeline")
 
@@ -156,6 +157,18 @@ class Pipeline:
         changed = {key: value for key, value in self.defaults.items() if self.family_defaults.get(key) != value}
         settings = {"_defaults": changed} if changed else {}
         write_model_index(folder, type(self).__name__, rows, **settings)
+
+    def request(self, **arguments: Any) -> Request:
+        """What a call with these arguments would do: completed with the defaults and checked. Needs no weights.
+
+        Raises:
+            ValueError: as the call itself would.
+        """
+        return self.check(complete_arguments(type(self), arguments, self.defaults))
+
+    def check(self, values: dict[str, Any]) -> Request:
+        """The request that a call's completed arguments make; every pipeline has its own."""
+        raise NotImplementedError(f"{type(self).__name__} makes no videos; load the pipeline that a checkpoint names.")
 
     @property
     def networks(self) -> dict[str, nn.Module]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -32,6 +34,20 @@ class Request:
 
     def __getitem__(self, name: str) -> Any:
         return self.options[name]
+
+
+def complete_arguments(pipeline: type, arguments: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Every argument of a pipeline's call: as given, else the checkpoint's or family's default, else the call's own.
+
+    Raises:
+        ValueError: an argument that the call does not have.
+    """
+    parameters = list(inspect.signature(pipeline.__call__).parameters.values())[1:]
+    values = {parameter.name: parameter.default for parameter in parameters}
+    for name, value in arguments.items():
+        check_choice(f"An argument of {pipeline.__name__}", name, values)
+        values[name] = value
+    return values | {name: default for name, default in defaults.items() if name in values and values[name] is None}
 
 
 def check_prompts(
@@ -137,8 +153,6 @@ def check_share(name: str, value: float) -> float:
 def check_choice(name: str, value: str, choices: Collection[str]) -> str:
     """The value, if it is one of the choices."""
     if value not in choices:
-        import difflib
-
         similar = difflib.get_close_matches(str(value), choices, n=1)
         hint = f" Did you mean {similar[0]!r}?" if similar else ""
         raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}.{hint}")

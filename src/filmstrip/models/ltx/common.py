@@ -76,12 +76,8 @@ class LTXVideoPipeline(Pipeline):
             frame_stride=self.vae.temporal_compression_ratio * self.transformer.config.patch_size_t,
         )
 
-    def request(self, **arguments: Any) -> Request:
-        """A call's arguments, completed with the defaults and checked; needs no weights."""
-        values = {**arguments}
-        for name, default in self.defaults.items():
-            if name in values and values[name] is None:
-                values[name] = default
+    def check(self, values: dict[str, Any]) -> Request:
+        """The request that a call's completed arguments make."""
         size = resolve(self.rules, **{name: values[name] for name in ("height", "width", "num_frames", "frame_rate")})
         check_whole_number("num_inference_steps", values["num_inference_steps"])
         per_prompt = check_whole_number("num_videos_per_prompt", values["num_videos_per_prompt"])

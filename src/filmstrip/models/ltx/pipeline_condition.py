@@ -91,12 +91,12 @@ class LTXConditionPipeline(LTXVideoPipeline):
         arguments = {name: value for name, value in locals().items() if name != "self"}
         return result(self, self.request(**arguments))
 
-    def request(self, **arguments: Any) -> Request:
-        """A call's arguments, completed with the defaults and checked; needs no weights."""
+    def check(self, values: dict[str, Any]) -> Request:
+        """The request that a call's completed arguments make."""
         gathered = gather_conditions(
-            *(arguments[name] for name in ("conditions", "image", "video", "frame_index", "strength"))
+            *(values[name] for name in ("conditions", "image", "video", "frame_index", "strength"))
         )
-        request = super().request(**{**arguments, "conditions": gathered})
+        request = super().check({**values, "conditions": gathered})
         for condition in gathered:
             condition.check(request.size)
         if request["image_cond_noise_scale"] < 0:

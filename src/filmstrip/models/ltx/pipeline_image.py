@@ -76,9 +76,9 @@ class LTXImageToVideoPipeline(LTXVideoPipeline):
         arguments = {name: value for name, value in locals().items() if name != "self"}
         return result(self, self.request(**arguments))
 
-    def request(self, **arguments: Any) -> Request:
-        """A call's arguments, completed with the defaults and checked; needs no weights."""
-        request = super().request(**arguments)
+    def check(self, values: dict[str, Any]) -> Request:
+        """The request that a call's completed arguments make."""
+        request = super().check(values)
         image, latents = request["image"], request["latents"]
         if (image is None) == (latents is None):
             given = "neither" if image is None else "both"

@@ -69,19 +69,17 @@ class LTXLatentUpsamplePipeline(Pipeline):
         ratio = self.vae.spatial_compression_ratio
         return Rules("LTX-Video", ratio, f"VAE {ratio}", ratio, self.vae.temporal_compression_ratio)
 
-    def request(self, **arguments: Any) -> Request:
-        """A call's arguments, completed with the defaults and checked; needs no weights."""
-        video, latents = arguments["video"], arguments["latents"]
+    def check(self, values: dict[str, Any]) -> Request:
+        """The request that a call's completed arguments make."""
+        video, latents = values["video"], values["latents"]
         if (video is None) == (latents is None):
             given = "neither" if video is None else "both"
             raise ValueError(f"Upsampling starts from video or from latents, {given} given; pass one of them.")
-        check_choice("output_type", arguments["output_type"], OUTPUT_TYPES)
+        check_choice("output_type", values["output_type"], OUTPUT_TYPES)
         for name in ("adain_factor", "tone_map_compression_ratio"):
-            check_share(name, arguments[name])
-        values = {**arguments}
+            check_share(name, values[name])
         if latents is None:
-            height, width = (values[name] or self.defaults[name] for name in ("height", "width"))
-            size = resolve(self.rules, height=height, width=width, num_frames=1, frame_rate=1)
+            size = resolve(self.rules, height=values["height"], width=values["width"], num_frames=1, frame_rate=1)
             values["pixels"] = self._pixels(video, size)
             count = len(values["pixels"])
         else:
