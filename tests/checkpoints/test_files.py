@@ -1,6 +1,8 @@
 """Weight files: found under all their names, and never half read."""
 
 import json
+import os
+import sys
 
 import pytest
 import torch
@@ -48,6 +50,18 @@ def test_tensors_at_odd_addresses_are_read_right(tmp_path):
     path.write_bytes(len(header).to_bytes(8, "little") + header + values.numpy().tobytes())
     loaded = SafetensorsFile(path).load("a", torch.float32, CPU)
     assert torch.equal(loaded, values) and loaded.data_ptr() % 4 == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems may not have files with holes")
+def test_a_file_larger_than_the_memory_of_the_machine_is_mapped(tmp_path):
+    size = 2 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    header = json.dumps({"a": {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}}).encode()
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+    os.truncate(path, 8 + len(header) + size)
+    tensor = SafetensorsFile(path).load("a", torch.uint8, CPU)
+    tensor[-1] = 3
+    assert tensor[[0, -1]].tolist() == [0, 3]
 
 
 @pytest.mark.parametrize("kept", [0, 5, 8, 60, -1, -40])

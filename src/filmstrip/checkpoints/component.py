@@ -8,9 +8,10 @@ from typing import Any
 import torch
 
 from filmstrip.checkpoints.errors import CheckpointError
+from filmstrip.checkpoints.loading import build_empty
 from filmstrip.checkpoints.model import Model
 from filmstrip.configuration import Configured
-from filmstrip.registry import canonical_library, reference_library, resolve_class
+from filmstrip.registry import TRANSFORMERS_NETWORKS, canonical_library, reference_library, resolve_class
 
 
 def load_component(
@@ -33,18 +34,44 @@ def load_component(
         ValueError: the class is not one that may be loaded.
     """
     folder = Path(folder)
-    if not folder.is_dir():
-        raise CheckpointError(f"the checkpoint has no folder {folder}, which its {class_name} should be in.")
+    _check_there(folder, class_name)
     if canonical_library(library) == "transformers":
         from filmstrip.checkpoints.transformers_components import load_transformers_component
 
         return load_transformers_component(class_name, folder, dtype=dtype, device=device, variant=variant)
-    component_class = resolve_class(library, class_name)
-    if not (isinstance(component_class, type) and issubclass(component_class, Configured)):
-        raise CheckpointError(f"{class_name} is not a class of components, so {folder} is not loaded as one.")
+    component_class = _component_class(library, class_name, folder)
     if issubclass(component_class, Model):
         return component_class.load(folder, dtype=dtype, device=device, variant=variant, variant_required=False)
     return component_class.from_config(component_class.load_config(folder))
+
+
+def outline_component(library: str, class_name: str, folder: str | Path) -> Any:
+    """The component as its JSON file describes it, a network without memory for its weights; None for a tokenizer.
+
+    Raises:
+        CheckpointError: the folder or the file in it is missing or damaged.
+    """
+    folder = Path(folder)
+    _check_there(folder, class_name)
+    if canonical_library(library) == "transformers":
+        from filmstrip.checkpoints.transformers_components import outline_network
+
+        return outline_network(class_name, folder) if class_name in TRANSFORMERS_NETWORKS else None
+    component_class = _component_class(library, class_name, folder)
+    config = component_class.load_config(folder)
+    return build_empty(lambda: component_class.from_config(config))
+
+
+def _check_there(folder: Path, class_name: str) -> None:
+    if not folder.is_dir():
+        raise CheckpointError(f"the checkpoint has no folder {folder}, which its {class_name} should be in.")
+
+
+def _component_class(library: str, class_name: str, folder: Path) -> Any:
+    component_class = resolve_class(library, class_name)
+    if not (isinstance(component_class, type) and issubclass(component_class, Configured)):
+        raise CheckpointError(f"{class_name} is not a class of components, so {folder} is not loaded as one.")
+    return component_class
 
 
 def save_component(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import gc
 import logging
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -56,13 +57,21 @@ def _only_gives_values(func: Callable[..., Any], first: Tensor, args: tuple[Any,
 
 def build_empty(build: Callable[[], ModuleType]) -> ModuleType:
     """The module that `build` makes, its weights without memory until `fill` gives them values."""
-    # Building makes no garbage, only enough objects to send the collector through everything that was ever imported,
-    # which takes longer than the whole load.
+    with _WithoutWeights():
+        return build()
+
+
+@contextmanager
+def without_collection() -> Iterator[None]:
+    """Pause the garbage collector.
+
+    Loading makes no garbage, only enough objects to send the collector through everything that was ever imported,
+    which takes longer than the whole load.
+    """
     collecting = gc.isenabled()
     gc.disable()
     try:
-        with _WithoutWeights():
-            return build()
+        yield
     finally:
         if collecting:
             gc.enable()

@@ -12,7 +12,7 @@ from filmstrip.checkpoints.dtypes import requested_dtype, resolve_dtype
 from filmstrip.checkpoints.errors import CheckpointError
 from filmstrip.checkpoints.files import Weights, find_weights
 from filmstrip.checkpoints.index import INDEX_NAME, read_model_index
-from filmstrip.checkpoints.loading import NameRules, build_empty, fill
+from filmstrip.checkpoints.loading import NameRules, build_empty, fill, without_collection
 from filmstrip.checkpoints.locate import find_checkpoint
 from filmstrip.checkpoints.saving import save_weights
 from filmstrip.configuration import Configured
@@ -76,6 +76,7 @@ class Model(Configured, nn.Module):
         return cls.load(folder, dtype=wanted, device=device, variant=variant)
 
     @classmethod
+    @without_collection()
     def load(
         cls: type[ModelType],
         folder: Path,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import mmap
 import pickle
+import sys
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -17,6 +18,8 @@ from filmstrip.checkpoints.errors import CheckpointError, first_of
 
 _REPAIR = "delete the file and download or save it again."
 _MAX_HEADER_BYTES = 100_000_000  # the limit of the safetensors format
+# Python names the flag from 3.13 on.
+_MAP_NORESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000 if sys.platform == "linux" else 0)
 _TYPE_NAMES = {
     "BOOL": "bool",
     "U8": "uint8",
@@ -80,9 +83,7 @@ class SafetensorsFile:
 
     def _mapped(self, entry: TensorEntry) -> Tensor:
         if self._map is None:
-            # Copy on write: tensors may be written to, and the file never changes.
-            with self.path.open("rb") as file:
-                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+            self._map = _map_copy_on_write(self.path)
         tensor = _view(self._map, entry, entry.start)
         # Files of old writers may place tensors at odd addresses.
         return tensor if tensor.data_ptr() % entry.dtype.itemsize == 0 else tensor.clone()
@@ -181,6 +182,16 @@ def _check_places(path: Path, entries: dict[str, TensorEntry], position: int, si
         raise CheckpointError(f"{path} is cut off: it has {size:,} of {position:,} bytes; {_REPAIR}")
     if size > position:
         raise CheckpointError(f"{path} has {size - position:,} bytes more than its header describes; {_REPAIR}")
+
+
+def _map_copy_on_write(path: Path) -> mmap.mmap:
+    """The file's bytes, read when used; tensors in it may be written to, and the file never changes."""
+    with path.open("rb") as file:
+        if not hasattr(mmap, "MAP_PRIVATE"):  # on Windows
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        # Reserving nothing for the copies lets a file be larger than the memory of the machine.
+        flags = mmap.MAP_PRIVATE | _MAP_NORESERVE
+        return mmap.mmap(file.fileno(), 0, flags=flags, prot=mmap.PROT_READ | mmap.PROT_WRITE)
 
 
 def _view(buffer: mmap.mmap | bytearray, entry: TensorEntry, offset: int) -> Tensor:
