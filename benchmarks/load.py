@@ -10,6 +10,7 @@ The peak is that of the resident memory over what the process held before the lo
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import statistics
@@ -63,6 +64,7 @@ def load_once(side: str, folder: str, dtype: str | None) -> None:
     else:
         from diffusers import LTXVideoTransformer3DModel
     given = {} if dtype is None else {"torch_dtype": getattr(torch, dtype)}
+    gc.collect()  # what importing left to collect is not the load's, whichever side would have to pay for it
     before = resident("VmRSS")
     start = time.process_time()
     model = LTXVideoTransformer3DModel.from_pretrained(folder, **given)

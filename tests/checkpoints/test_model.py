@@ -1,6 +1,5 @@
 """Networks keep their weights on the way to a folder and back, and nothing is loaded silently wrong."""
 
-import gc
 import json
 import logging
 import subprocess
@@ -169,21 +168,6 @@ def test_a_save_that_fails_leaves_the_old_files_and_no_others(saved, monkeypatch
     with pytest.raises(ZeroDivisionError):
         model.save_pretrained(folder, max_shard_size=200)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
-
-
-def test_a_load_leaves_the_garbage_collector_as_it_was(saved):
-    _, folder = saved
-    Tiny.from_pretrained(folder)
-    assert gc.isenabled()
-    gc.disable()
-    try:
-        Tiny.from_pretrained(folder)
-        assert not gc.isenabled()
-    finally:
-        gc.enable()
-    with pytest.raises(CheckpointError):
-        Tiny.from_pretrained(folder, variant="none")
-    assert gc.isenabled()
 
 
 def test_a_load_draws_no_random_numbers(saved):

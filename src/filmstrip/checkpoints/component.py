@@ -54,9 +54,11 @@ def outline_component(library: str, class_name: str, folder: str | Path) -> Any:
     folder = Path(folder)
     _check_there(folder, class_name)
     if canonical_library(library) == "transformers":
-        from filmstrip.checkpoints.transformers_components import outline_network
-
-        return outline_network(class_name, folder) if class_name in TRANSFORMERS_NETWORKS else None
+        if class_name not in TRANSFORMERS_NETWORKS:
+            return None
+        network_class = resolve_class(library, class_name)
+        settings = network_class.config_class.from_pretrained(folder, local_files_only=True)
+        return build_empty(lambda: network_class(settings))
     component_class = _component_class(library, class_name, folder)
     config = component_class.load_config(folder)
     return build_empty(lambda: component_class.from_config(config))

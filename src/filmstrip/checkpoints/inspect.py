@@ -13,7 +13,7 @@ from filmstrip.checkpoints.files import Weights, find_weights, variants
 from filmstrip.checkpoints.hub import Repository
 from filmstrip.checkpoints.index import INDEX_NAME, read_json, read_model_index
 from filmstrip.checkpoints.locate import check_is_checkpoint, local_folder
-from filmstrip.registry import FAMILIES
+from filmstrip.registry import find_family
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,9 @@ def inspect_checkpoint(
         rows = index.components
     components = tuple(_summarize(part, row, folder / part, variant, remote) for part, row in rows.items())
     pipeline_class = index.pipeline_class if index else None
-    family = next((f.title for f in reversed(FAMILIES) if pipeline_class in f.pipelines.values()), None)
-    return CheckpointSummary(str(name), folder, pipeline_class, family, components, _licence(folder))
+    family = find_family(pipeline_class, str(name))
+    title = family.title if family else None
+    return CheckpointSummary(str(name), folder, pipeline_class, title, components, _licence(folder))
 
 
 def _descriptions(

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -59,22 +57,6 @@ def build_empty(build: Callable[[], ModuleType]) -> ModuleType:
     """The module that `build` makes, its weights without memory until `fill` gives them values."""
     with _WithoutWeights():
         return build()
-
-
-@contextmanager
-def without_collection() -> Iterator[None]:
-    """Pause the garbage collector.
-
-    Loading makes no garbage, only enough objects to send the collector through everything that was ever imported,
-    which takes longer than the whole load.
-    """
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collecting:
-            gc.enable()
 
 
 @dataclass

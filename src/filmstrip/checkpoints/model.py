@@ -12,9 +12,9 @@ from filmstrip.checkpoints.dtypes import requested_dtype, resolve_dtype
 from filmstrip.checkpoints.errors import CheckpointError
 from filmstrip.checkpoints.files import Weights, find_weights
 from filmstrip.checkpoints.index import INDEX_NAME, read_model_index
-from filmstrip.checkpoints.loading import NameRules, build_empty, fill, without_collection
+from filmstrip.checkpoints.loading import NameRules, build_empty, fill
 from filmstrip.checkpoints.locate import find_checkpoint
-from filmstrip.checkpoints.saving import save_weights
+from filmstrip.checkpoints.saving import save_weights, warn_of_pickles
 from filmstrip.configuration import Configured
 from filmstrip.devices import parse_device
 
@@ -31,6 +31,7 @@ class Model(Configured, nn.Module):
     renamed_keys: ClassVar[tuple[tuple[str, str], ...]] = ()
     ignored_keys: ClassVar[tuple[str, ...]] = ()
     keep_in_fp32: ClassVar[tuple[str, ...]] = ()
+    _supports_gradient_checkpointing: ClassVar[bool] = False
 
     @classmethod
     def from_pretrained(
@@ -47,6 +48,8 @@ class Model(Configured, nn.Module):
         cache_dir: str | Path | None = None,
         token: str | bool | None = None,
         local_files_only: bool = False,
+        use_safetensors: bool | None = None,
+        low_cpu_mem_usage: bool = True,
     ) -> ModelType:
         """Load a network in evaluation mode from a folder, a hub repository or a built-in model.
 
@@ -59,6 +62,8 @@ class Model(Configured, nn.Module):
                 a CPU runs float16 files in bfloat16. `dtype` and `mindspore_dtype` are other names of it.
             variant: files with that word in their names, such as "fp16".
             device: where the weights are put; without it, on the CPU.
+            use_safetensors, low_cpu_mem_usage: taken from code written for Diffusers, and without effect: safetensors
+                come before `.bin` files, and no load needs more memory than the weights.
 
         Raises:
             CheckpointError: there is no such checkpoint, it is damaged, or it does not fit.
@@ -76,7 +81,6 @@ class Model(Configured, nn.Module):
         return cls.load(folder, dtype=wanted, device=device, variant=variant)
 
     @classmethod
-    @without_collection()
     def load(
         cls: type[ModelType],
         folder: Path,
@@ -113,9 +117,14 @@ class Model(Configured, nn.Module):
         variant: str | None = None,
         safe_serialization: bool = True,
     ) -> None:
-        """Write config.json and the weights to `folder`, as `from_pretrained` reads them."""
-        if not safe_serialization:
-            raise ValueError("weights are written as safetensors only; leave safe_serialization out.")
+        """Write config.json and the weights to `folder`, as `from_pretrained` reads them.
+
+        Args:
+            max_shard_size: above it the weights are split over several files.
+            variant: a word for the file names, such as "fp16".
+            safe_serialization: False is taken from old code, with a warning: the files are safetensors all the same.
+        """
+        warn_of_pickles(safe_serialization)
         save_weights(self, folder, max_shard_size=max_shard_size, variant=variant)
         self.save_config(folder)
 
@@ -132,6 +141,26 @@ class Model(Configured, nn.Module):
     def num_parameters(self, only_trainable: bool = False) -> int:
         """How many numbers the parameters are, tied weights counted once."""
         return sum(p.numel() for p in self.parameters() if p.requires_grad or not only_trainable)
+
+    def enable_gradient_checkpointing(self) -> None:
+        """Train in less memory and more time: blocks are computed again in the backward pass."""
+        if not self._supports_gradient_checkpointing:
+            raise ValueError(f"{type(self).__name__} has no blocks that can be computed again in the backward pass.")
+        self._set_gradient_checkpointing(True)
+
+    def disable_gradient_checkpointing(self) -> None:
+        """Keep the intermediate results for the backward pass again."""
+        self._set_gradient_checkpointing(False)
+
+    @property
+    def is_gradient_checkpointing(self) -> bool:
+        """Whether blocks are computed again in the backward pass."""
+        return any(getattr(module, "gradient_checkpointing", False) for module in self.modules())
+
+    def _set_gradient_checkpointing(self, is_on: bool) -> None:
+        for module in self.modules():
+            if hasattr(module, "gradient_checkpointing"):
+                module.gradient_checkpointing = is_on
 
     def _tensors(self) -> list[Tensor]:
         return [*self.parameters(), *self.buffers()]

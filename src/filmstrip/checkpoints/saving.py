@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -13,6 +14,8 @@ from torch import Tensor, nn
 
 from filmstrip.checkpoints.errors import CheckpointError
 from filmstrip.checkpoints.files import variant_of
+
+logger = logging.getLogger(__name__)
 
 _UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
@@ -49,6 +52,12 @@ def save_weights(
             temporary(index).write_text(_index(names, shards), encoding="utf-8")
             names.append(index)
     _remove_others(folder, stem, variant, keep=names)
+
+
+def warn_of_pickles(safe_serialization: bool) -> None:
+    """Say that the files will be safetensors to who asked for pickled ones."""
+    if not safe_serialization:
+        logger.warning("weights are written as safetensors, which every library reads; leave safe_serialization out.")
 
 
 def parse_size(size: int | str) -> int:

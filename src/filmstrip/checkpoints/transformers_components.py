@@ -12,7 +12,7 @@ import torch
 from filmstrip.checkpoints.dtypes import resolve_dtype
 from filmstrip.checkpoints.errors import CheckpointError
 from filmstrip.checkpoints.files import Weights, find_weights
-from filmstrip.checkpoints.loading import NameRules, build_empty, fill, without_collection
+from filmstrip.checkpoints.loading import NameRules, build_empty, fill
 from filmstrip.devices import parse_device
 from filmstrip.registry import TRANSFORMERS_NETWORKS, TRANSFORMERS_PROCESSORS
 
@@ -24,7 +24,6 @@ _VOCABULARIES = ("tokenizer.json", "vocab.json", "spiece.model", "tokenizer.mode
 _IGNORED = (r"\bposition_ids$",)
 
 
-@without_collection()
 def load_transformers_component(
     class_name: str,
     folder: Path,
