@@ -115,6 +115,14 @@ PIPELINES: tuple[str, ...] = tuple(sorted({name for family in FAMILIES for name 
 """Public names of all pipeline classes."""
 
 
+def find_family(pipeline_class: str | None, checkpoint: str = "") -> Family | None:
+    """The family that has that pipeline; of two that share it, the one whose table names the checkpoint."""
+    found = [family for family in FAMILIES if pipeline_class in family.pipelines.values()]
+    named = [family for family in found if checkpoint in family.checkpoints]
+    # A model in the box is built on the family that follows it in the table.
+    return (named or found[::-1] or [None])[0]
+
+
 def canonical_library(library: str) -> str:
     """ "filmstrip" or "transformers", whichever serves the classes of `library` as checkpoints name it.
 

@@ -160,7 +160,7 @@ class Model(Configured, nn.Module):
     def _set_gradient_checkpointing(self, is_on: bool) -> None:
         for module in self.modules():
             if hasattr(module, "gradient_checkpointing"):
-                module.gradient_checkpointing = is_on
+                module.gradient_checkpointing = is_on  # type: ignore[assignment]
 
     def _tensors(self) -> list[Tensor]:
         return [*self.parameters(), *self.buffers()]
