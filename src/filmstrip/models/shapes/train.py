@@ -1,0 +1,38 @@
+"""Train the model `shapes` from nothing: `python -m filmstrip.models.shapes.train all --out runs/shapes`.
+
+Stopped at any time, the same command goes on where the last state was saved. The finished checkpoint lies in
+OUT/checkpoint.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+
+import torch
+
+from filmstrip.models.shapes import autoencoder_training, transformer_training
+from filmstrip.models.shapes.checkpoint import save_checkpoint
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("stage", choices=("autoencoder", "transformer", "all"))
+    parser.add_argument("--out", type=Path, default=Path("runs/shapes"), help="where the training keeps its state")
+    parser.add_argument("--autoencoder-steps", type=int, default=autoencoder_training.NUM_STEPS)
+    parser.add_argument("--transformer-steps", type=int, default=transformer_training.NUM_STEPS)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    torch.set_num_threads(options.threads)
+    autoencoder = autoencoder_training.train_autoencoder(options.out, options.autoencoder_steps)
+    if options.stage == "autoencoder":
+        autoencoder.save_pretrained(options.out / "vae")
+        return
+    trainee = transformer_training.train_transformer(options.out, autoencoder, options.transformer_steps)
+    save_checkpoint(options.out / "checkpoint", autoencoder, trainee)
+
+
+if __name__ == "__main__":
+    main()
