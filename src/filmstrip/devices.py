@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import os
+import platform
 import sys
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -60,6 +63,45 @@ def supports_dtype(device: str | torch.device, dtype: torch.dtype) -> bool:
     return True
 
 
+@dataclass(frozen=True)
+class DeviceSummary:
+    """A device that can be used now."""
+
+    name: str
+    """As `parse_device` takes it."""
+    title: str
+    memory_bytes: int | None
+    dtypes: tuple[str, ...]
+
+
+def summarize_devices() -> list[DeviceSummary]:
+    """All devices that can be used now, the best first and the CPU last."""
+    rows = []
+    for kind in ACCELERATORS:
+        for index in range(_backend(kind).device_count() if has_accelerator(kind) else 0):
+            name = kind if kind == "mps" else f"{kind}:{index}"
+            if kind == "mps":
+                title, memory = "Apple GPU", int(torch.mps.recommended_max_memory())
+            else:
+                properties = _backend(kind).get_device_properties(index)
+                title, memory = str(properties.name), int(properties.total_memory)
+            rows.append(DeviceSummary(name, title, memory, _dtype_names(name)))
+    title = platform.processor() or platform.machine()
+    return [*rows, DeviceSummary("cpu", title, _physical_memory(), _dtype_names("cpu"))]
+
+
+def _dtype_names(device: str) -> tuple[str, ...]:
+    names = ("float32", "bfloat16", "float16")
+    return tuple(name for name in names if supports_dtype(device, getattr(torch, name)))
+
+
+def _physical_memory() -> int | None:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # Windows has no sysconf
+        return None
+
+
 def synchronize(device: str | torch.device) -> None:
     """Wait until the device has done all that was asked of it."""
     kind = torch.device(device).type
@@ -102,8 +144,6 @@ def _is_available(kind: str) -> bool:
 
 
 def _macos_version() -> int:
-    import platform
-
     return int(platform.mac_ver()[0].partition(".")[0] or 0)
 
 

@@ -120,7 +120,7 @@ def find_family(pipeline_class: str | None, checkpoint: str = "") -> Family | No
     found = [family for family in FAMILIES if pipeline_class in family.pipelines.values()]
     named = [family for family in found if checkpoint in family.checkpoints]
     # A model in the box is built on the family that follows it in the table.
-    return (named or found[::-1] or [None])[0]
+    return next(iter(named or found[::-1]), None)
 
 
 def canonical_library(library: str) -> str:

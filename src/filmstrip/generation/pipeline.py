@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, cast
 
@@ -11,7 +12,7 @@ from torch import nn
 
 from filmstrip import registry
 from filmstrip.checkpoints import CheckpointError, find_checkpoint
-from filmstrip.checkpoints.component import load_component, save_component
+from filmstrip.checkpoints.component import load_component, outline_component, save_component
 from filmstrip.checkpoints.dtypes import requested_dtype
 from filmstrip.checkpoints.index import read_model_index, write_model_index
 from filmstrip.devices import parse_device, supports_dtype
@@ -89,6 +90,58 @@ class Pipeline:
             token=token,
             local_files_only=local_files_only,
         )
+
+        def load(component: str, library: str, class_name: str) -> Any:
+            return load_component(library, class_name, folder / component, dtype=wanted, device=place, variant=variant)
+
+        return cls._assemble(name, folder, load, components)
+
+    @classmethod
+    def outline(
+        cls: type[PipelineType],
+        name: str | Path,
+        *,
+        revision: str | None = None,
+        cache_dir: str | Path | None = None,
+        token: str | bool | None = None,
+        local_files_only: bool = False,
+    ) -> PipelineType:
+        """The pipeline without its weights, from JSON files alone: it answers `request`, and knows its rules.
+
+        Networks have no memory for their weights; encoders and tokenizers of transformers are None.
+
+        Raises:
+            CheckpointError: there is no such checkpoint, or it does not fit this pipeline.
+        """
+        folder = find_checkpoint(
+            name,
+            revision=revision,
+            cache_dir=cache_dir,
+            token=token,
+            local_files_only=local_files_only,
+            patterns=("model_index.json", "*/config.json", "*/scheduler_config.json"),
+        )
+
+        def load(component: str, library: str, class_name: str) -> Any:
+            if registry.canonical_library(library) == "transformers":
+                return None
+            return outline_component(library, class_name, folder / component)
+
+        return cls._assemble(name, folder, load, {})
+
+    @classmethod
+    def _assemble(
+        cls: type[PipelineType],
+        name: str | Path,
+        folder: Path,
+        load: Callable[[str, str, str], Any],
+        components: dict[str, Any],
+    ) -> PipelineType:
+        """The pipeline of a checkpoint's components, those that were brought along and the others as `load` has them.
+
+        Args:
+            load: takes a component's name, library and class.
+        """
         index = read_model_index(folder)
         pipeline_class = cls._class_for(index.pipeline_class, folder)
         names = pipeline_class.component_names()
@@ -100,10 +153,7 @@ class Pipeline:
             if component in components:
                 loaded[component] = components[component]
             elif component in index.components:
-                library, class_name = index.components[component]
-                loaded[component] = load_component(
-                    library, class_name, folder / component, dtype=wanted, device=place, variant=variant
-                )
+                loaded[component] = load(component, *index.components[component])
             elif component in index.absent:
                 loaded[component] = None
             else:

@@ -1,0 +1,144 @@
+"""The commands and their options. What they do is imported when they are called, so that --help stays fast."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from filmstrip.cli.commands import Commands
+
+app = typer.Typer(
+    cls=Commands,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, and nothing else there.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show where an error comes from.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes: print the files' names only.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be made; load no weights.")]
+Sheet = Annotated[bool, typer.Option("--contact-sheet", help="Also write a PNG of the frames beside the video.")]
+OutputFile = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", help=".mp4, .mov, .webm, .mkv (lossless), .gif, .webp; no suffix: a PNG folder."),
+]
+Assignments = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="Any other argument of the pipeline's call; may be repeated."),
+]
+Device = Annotated[str | None, typer.Option("--device", help="Such as cpu or mps; the best one there is if left out.")]
+
+
+def run(arguments: list[str]) -> int:
+    """Run a command line and return its exit status."""
+    import os
+    import warnings
+
+    # Libraries explain themselves to programmers; what a user has to know is an error or a note of ours.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    if "--debug" not in arguments:
+        warnings.simplefilter("ignore")
+    return int(typer.main.get_command(app).main(arguments, "filmstrip", standalone_mode=False))
+
+
+@app.callback(invoke_without_command=True)
+def top(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """Turn a text, an image or a video into a video."""
+    if version:
+        import filmstrip
+
+        print(f"filmstrip {filmstrip.__version__}")
+    elif context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+@app.command()
+def generate(
+    prompt: Annotated[str | None, typer.Argument(help="What the video shows.", show_default=False)] = None,
+    output: OutputFile = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model", "-m", help="A folder, a hub name, or a built-in model; the first of these if left out."
+        ),
+    ] = None,
+    image: Annotated[str | None, typer.Option("--image", help="A picture that the video begins with.")] = None,
+    video: Annotated[str | None, typer.Option("--video", help="A video to go on from.")] = None,
+    negative_prompt: Annotated[str | None, typer.Option("--negative-prompt", help="What it does not show.")] = None,
+    num_frames: Annotated[int | None, typer.Option("--num-frames", help="Exactly so many frames.")] = None,
+    seconds: Annotated[float | None, typer.Option("--seconds", help="The length, instead of --num-frames.")] = None,
+    fps: Annotated[float | None, typer.Option("--fps", help="Frames a second, of the motion and the file.")] = None,
+    size: Annotated[str | None, typer.Option("--size", metavar="WxH", help="In pixels, such as 704x512.")] = None,
+    steps: Annotated[int | None, typer.Option("--steps", help="More steps, more detail, more time.")] = None,
+    guidance_scale: Annotated[
+        float | None, typer.Option("--guidance-scale", help="How strongly to follow the prompt.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Decides the video; drawn and told if left out.")] = None,
+    num_videos: Annotated[int, typer.Option("--num-videos", help="Videos, of this seed and those after it.")] = 1,
+    device: Device = None,
+    dtype: Annotated[str | None, typer.Option("--dtype", help="Of the weights: bfloat16, float16, float32.")] = None,
+    scheduler: Annotated[str | None, typer.Option("--scheduler", help="The class of another scheduler.")] = None,
+    set_: Assignments = None,
+    dry_run: DryRun = False,
+    json: Json = False,
+    contact_sheet: Sheet = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Make a video from a PROMPT, with --image or --video if you like."""
+    options: dict[str, Any] = {name.rstrip("_"): value for name, value in locals().items()}
+    from filmstrip.cli import generating
+
+    generating.generate(options, generating.Output(output, dry_run, json, quiet, contact_sheet))
+
+
+@app.command()
+def rerun(
+    file: Annotated[Path, typer.Argument(help="A video that this command made.", show_default=False)],
+    output: OutputFile = None,
+    set_: Assignments = None,
+    device: Device = None,
+    dry_run: DryRun = False,
+    json: Json = False,
+    contact_sheet: Sheet = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Make a video again: the same frames, from what is written down in FILE."""
+    from filmstrip.cli import generating
+
+    generating.rerun(file, set_ or [], device, generating.Output(output, dry_run, json, quiet, contact_sheet))
+
+
+@app.command()
+def inspect(
+    model: Annotated[str, typer.Argument(help="A folder, a hub name, or a built-in model.", show_default=False)],
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Say what a MODEL is made of and what it can make; reads no weights."""
+    from filmstrip.cli import inspecting
+
+    inspecting.inspect(model, is_json=json)
+
+
+@app.command()
+def models(json: Json = False, debug: Debug = False) -> None:
+    """List the families of models, what they do, and checkpoints to try."""
+    from filmstrip.cli import surroundings
+
+    surroundings.models(is_json=json)
+
+
+@app.command()
+def env(json: Json = False, debug: Debug = False) -> None:
+    """Say what this machine offers: versions, devices, memory, folders."""
+    from filmstrip.cli import surroundings
+
+    surroundings.env(is_json=json)

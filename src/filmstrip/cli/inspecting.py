@@ -1,0 +1,131 @@
+"""`filmstrip inspect`: what a checkpoint is made of and what it can make, without its weights."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from filmstrip.cli.printing import bytes_of, number_of, print_facts, print_json, print_table
+from filmstrip.registry import BUILTIN_MODELS, TRANSFORMERS_PROCESSORS, canonical_library, find_family
+
+if TYPE_CHECKING:
+    from filmstrip.checkpoints import CheckpointSummary, ComponentSummary
+
+_OUR_LICENCE = "Apache-2.0"
+
+
+def inspect(name: str, *, is_json: bool) -> None:
+    """Print what a model is."""
+    content = describe(name)
+    print_json(content) if is_json else _print(content)
+
+
+def describe(name: str) -> dict[str, Any]:
+    """What a model is, for JSON.
+
+    Raises:
+        CheckpointError: there is none of that name, or it is damaged.
+    """
+    from filmstrip.checkpoints import inspect_checkpoint
+
+    summary = inspect_checkpoint(name)
+    components = [_component(summary, one) for one in summary.components]
+    family = find_family(summary.pipeline_class, name)
+    licence = summary.licence or (_OUR_LICENCE if name in BUILTIN_MODELS else None)
+    return {
+        "name": summary.name,
+        "family": summary.family,
+        "pipeline": summary.pipeline_class,
+        "tasks": family.pipelines if family else {},
+        "licence": licence,
+        "parameters": sum(one["parameters"] or 0 for one in components),
+        "bytes": summary.nbytes,
+        "components": components,
+        **(_abilities(name) if summary.pipeline_class else {"rules": None, "defaults": {}}),
+    }
+
+
+def _component(summary: CheckpointSummary, one: ComponentSummary) -> dict[str, Any]:
+    parameters: int | None = one.parameters
+    weights = "here" if one.files else "none"
+    if not one.files and one.class_name not in TRANSFORMERS_PROCESSORS:
+        parameters = _parameters_by_config(summary, one)
+        weights = "none" if parameters == 0 else "missing"
+    return {
+        "name": one.name,
+        "class": one.class_name,
+        "library": one.library,
+        "weights": weights,
+        "parameters": parameters,
+        "bytes_per_dtype": one.bytes_per_dtype,
+        "variants": list(one.variants),
+    }
+
+
+def _parameters_by_config(summary: CheckpointSummary, one: ComponentSummary) -> int | None:
+    """How many the network of a config.json has; 0 for what is no network, None for one that we do not know."""
+    from torch import nn
+
+    from filmstrip.checkpoints.component import outline_component
+    from filmstrip.registry import check_class
+
+    try:
+        check_class(one.library, one.class_name)
+    except ValueError:
+        return None
+    network = outline_component(one.library, one.class_name, summary.folder / one.name)
+    if not isinstance(network, nn.Module):
+        return 0
+    saved = {id(tensor): tensor.numel() for tensor in network.state_dict(keep_vars=True).values()}
+    return sum(saved.values())
+
+
+def _abilities(name: str) -> dict[str, Any]:
+    from filmstrip.generation import Pipeline
+
+    outline: Any = Pipeline.outline(name)
+    rules = outline.rules
+    return {
+        "rules": {
+            "size_multiple": rules.size_multiple,
+            "size_reason": rules.size_reason,
+            "frame_stride": rules.frame_stride,
+            "frame_offset": rules.frame_offset,
+        },
+        "defaults": outline.defaults,
+    }
+
+
+def _print(content: dict[str, Any]) -> None:
+    total = f"{number_of(content['parameters'])}, {bytes_of(content['bytes'])}"
+    if any(one["weights"] == "missing" for one in content["components"]):
+        total = f"{number_of(content['parameters'])}; weights are not there, only their description"
+    facts = [
+        ("model", content["name"]),
+        ("family", content["family"] or "unknown"),
+        ("pipeline", content["pipeline"] or "none: a single component"),
+        ("licence", content["licence"] or "not stated"),
+        ("parameters", total),
+    ]
+    if rules := content["rules"]:
+        facts += [
+            ("size", f"multiples of {rules['size_multiple']} pixels ({rules['size_reason']})"),
+            ("frames", f"any number; made as {rules['frame_stride']}k + {rules['frame_offset']}, then cut"),
+            ("defaults", ", ".join(f"{key} {value}" for key, value in content["defaults"].items())),
+        ]
+    facts += [("tasks" if index == 0 else "", f"{task} ({by})") for index, (task, by) in enumerate(_tasks(content))]
+    print_facts(facts)
+    print()
+    print_table([("component", "class", "parameters", "weights"), *map(_row, content["components"])])
+
+
+def _tasks(content: dict[str, Any]) -> list[tuple[str, str]]:
+    return list(content["tasks"].items())
+
+
+def _row(one: dict[str, Any]) -> tuple[str, str, str, str]:
+    sizes = ", ".join(f"{bytes_of(size)} {dtype}" for dtype, size in one["bytes_per_dtype"].items())
+    variants = f" (also {', '.join(one['variants'])})" if one["variants"] else ""
+    weights = {"here": sizes + variants, "missing": "not there", "none": ""}[one["weights"]]
+    parameters = "unknown" if one["parameters"] is None else number_of(one["parameters"]) if one["parameters"] else ""
+    library = "" if canonical_library(one["library"]) == "filmstrip" else f" ({one['library']})"
+    return one["name"] or "-", one["class"] + library, parameters, weights

@@ -1,0 +1,117 @@
+"""Carry out a plan: load, generate, and write each video while it is decoded."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filmstrip.cli.plans import Plan, generator_of
+from filmstrip.cli.progress import Progress
+from filmstrip.cli.records import record_of
+from filmstrip.cli.targets import sheet_path
+
+if TYPE_CHECKING:
+    from filmstrip.generation import Pipeline
+    from filmstrip.generation.request import Request
+
+SHEET_FRAMES = 16
+
+
+@dataclass
+class Made:
+    """A finished video."""
+
+    path: Path
+    seed: int
+    num_frames: int
+    width: int
+    height: int
+    fps: float
+    record: dict[str, Any]
+    stages: dict[str, float] = field(default_factory=dict)
+    """Seconds of each stage."""
+    cut_off: tuple[str, ...] = ()
+    """What of the prompt did not count."""
+    contact_sheet: Path | None = None
+
+
+def make_videos(plan: Plan, targets: list[Path], progress: Progress, *, has_sheet: bool) -> Iterator[Made]:
+    """Yield each video when its file is whole.
+
+    Several videos are made one after the other, so that each is the one that its own seed gives.
+    """
+    begin = time.monotonic()
+    pipeline = load(plan)
+    load_seconds = time.monotonic() - begin
+    progress.update("load", 1, 1, load_seconds)
+    for number, target in enumerate(targets):
+        progress.begin(f"video {number + 1} of {len(targets)}: " if len(targets) > 1 else "")
+        seed = plan.job.seed + number
+        request = replace(plan.request, generator=generator_of(seed))
+        made = make_video(pipeline, request, target, plan.fps, record_of(plan, pipeline, seed), progress, has_sheet)
+        made.stages = {"load": load_seconds, **made.stages}
+        yield made
+
+
+def load(plan: Plan) -> Pipeline:
+    """The pipeline of a plan, with its weights."""
+    replaced = {"scheduler": plan.outline.scheduler} if plan.job.scheduler is not None else {}
+    return type(plan.outline).from_pretrained(plan.job.model, dtype=plan.dtype, device=plan.device, **replaced)
+
+
+def make_video(
+    pipeline: Any, request: Request, target: Path, fps: float, record: dict[str, Any], progress: Progress, sheet: bool
+) -> Made:
+    """Generate one video into a file; stopped half-way, it leaves none."""
+    from filmstrip.generation import run
+    from filmstrip.media import VideoWriter, video_to_output
+
+    size = request.size
+    made = Made(target, record["seed"], size.num_frames, size.width, size.height, fps, record)
+    samples = _Samples(size.num_frames)
+    with VideoWriter(target, fps, metadata=record) as writer:
+        for event in run(pipeline, request, collect=False):
+            progress.show(event)
+            if event.frames is not None:
+                frames = video_to_output(event.frames, "uint8")[0]
+                writer.write(frames)
+                if sheet:
+                    samples.add(frames)
+            if event.stage == "done":
+                made.stages, made.cut_off = (
+                    event.output.report.seconds,
+                    tuple(filter(None, event.output.report.cut_off)),
+                )
+    if sheet:
+        made.contact_sheet = samples.save(sheet_path(target))
+    return made
+
+
+class _Samples:
+    """The evenly spaced frames of a video that its contact sheet shows; the others are not kept."""
+
+    def __init__(self, num_frames: int) -> None:
+        last = num_frames - 1
+        count = min(num_frames, SHEET_FRAMES)
+        self._wanted = {round(index * last / max(count - 1, 1)) for index in range(count)}
+        self._frames: list[Any] = []
+        self._seen = 0
+
+    def add(self, frames: Any) -> None:
+        self._frames += [frame.copy() for index, frame in enumerate(frames, self._seen) if index in self._wanted]
+        self._seen += len(frames)
+
+    def save(self, path: Path) -> Path:
+        from filmstrip.media import contact_sheet
+        from filmstrip.media.formats import partial_path
+
+        partial = partial_path(path)
+        try:
+            contact_sheet(self._frames, max_frames=SHEET_FRAMES).save(partial, format="png")
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+        return path

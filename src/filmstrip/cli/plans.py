@@ -1,0 +1,212 @@
+"""From a command line, or a video's record, to a checked request: all that can go wrong before weights are loaded."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from filmstrip.cli.calls import Call
+from filmstrip.cli.inputs import Input
+
+if TYPE_CHECKING:
+    import torch
+
+    from filmstrip.generation import Pipeline
+    from filmstrip.generation.request import Request
+
+_OTHER_FPS = 8.0
+_ASPECT_TOLERANCE = 0.02
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be made, as it was said; nothing of it is checked yet."""
+
+    model: str
+    seed: int
+    num_videos: int = 1
+    arguments: Mapping[str, tuple[str, Any]] = field(default_factory=dict)
+    """Argument of the call to how it was given ("--steps", or "" by a record) and its value."""
+    assignments: tuple[str, ...] = ()
+    """NAME=VALUE, which go over all others."""
+    inputs: Mapping[str, Input] = field(default_factory=dict)
+    seconds: float | None = None
+    fps: float | None = None
+    pipeline: str | None = None
+    """Name of the pipeline class; None chooses it by what is given."""
+    scheduler: str | None = None
+    device: str | None = None
+    dtype: str | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A job that can be done, and how."""
+
+    job: Job
+    outline: Pipeline
+    call: Call
+    arguments: dict[str, Any]
+    request: Request
+    device: torch.device
+    dtype: torch.dtype | None
+    fps: float
+    notes: tuple[str, ...]
+    """What differs from what was asked for, and why."""
+
+    @property
+    def prompt(self) -> str:
+        return str(self.arguments.get("prompt") or "")
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Every argument of the call that can be written down, with its defaults filled in."""
+        from filmstrip.generation.request import complete_arguments
+
+        values = complete_arguments(type(self.outline), self.arguments, self.outline.defaults)
+        return self.call.recorded(values)
+
+
+def make_plan(job: Job) -> Plan:
+    """Check a job against its checkpoint's JSON files.
+
+    Raises:
+        ValueError: it can't be done; one sentence says why.
+    """
+    device, dtype = check_placement(job.device, job.dtype)
+    outline = choose_pipeline(job)
+    if job.scheduler is not None:
+        outline.scheduler = find_scheduler(job.scheduler).from_config(outline.scheduler.config)
+    call = Call(type(outline))
+    arguments = _arguments(job, call, outline.defaults)
+    request = outline.request(**arguments, **_pictures(job.inputs), generator=generator_of(job.seed))
+    if request.num_videos != 1:
+        raise ValueError(f"{request.num_videos} prompts were given; give one, and --num-videos for more videos of it.")
+    return Plan(
+        job=job,
+        outline=outline,
+        call=call,
+        arguments=arguments,
+        request=request,
+        device=device,
+        dtype=dtype,
+        fps=_file_fps(job, call, request),
+        notes=(*request.size.adjustments, *_distortions(job.inputs, request)),
+    )
+
+
+def check_placement(device: str | None, dtype: str | None) -> tuple[torch.device, torch.dtype | None]:
+    """The device and type of the weights, if this machine has them; None keeps the type that the files have."""
+    from filmstrip.checkpoints import requested_dtype
+    from filmstrip.devices import parse_device, supports_dtype
+
+    place = parse_device(device)
+    if place.type == "meta":
+        raise ValueError("the device 'meta' holds no numbers, so it makes no video; use --dry-run to make none.")
+    wanted = requested_dtype(dtype=dtype)
+    if wanted is not None and not supports_dtype(place, wanted):
+        raise ValueError(f"the device {str(place)!r} has no {dtype}; give another --dtype, such as float32.")
+    return place, wanted
+
+
+def choose_pipeline(job: Job) -> Pipeline:
+    """The outline of the pipeline that takes what is given: the checkpoint's own, or another one of its family."""
+    from filmstrip.generation import Pipeline
+    from filmstrip.registry import PIPELINES, find_family, resolve_class
+
+    own = Pipeline.outline(job.model)
+    name = type(own).__name__
+    if job.pipeline is not None:
+        if job.pipeline not in PIPELINES:
+            raise ValueError(f"there is no pipeline {job.pipeline!r} in this version of Filmstrip.")
+        name = job.pipeline
+    elif not all(given in Call(type(own)) for given in job.inputs):
+        task = "video-to-video" if "video" in job.inputs else "image-to-video"
+        family = find_family(name, job.model)
+        if family is None or task not in family.pipelines:
+            raise ValueError(f"{job.model} does no {task}: {name} takes no {' or '.join(job.inputs)}.")
+        name = family.pipelines[task]
+    if name == type(own).__name__:
+        return own
+    chosen: Pipeline = resolve_class("filmstrip", name).from_pipe(own)
+    if missing := [given for given in job.inputs if given not in Call(type(chosen))]:
+        raise ValueError(f"{name} takes no {missing[0]} as well; drop --{missing[0]}.")
+    return chosen
+
+
+def find_scheduler(name: str) -> Any:
+    """The scheduler class of that name."""
+    from filmstrip.generation.request import check_choice
+    from filmstrip.registry import PUBLIC, resolve_class
+
+    known = [public for public, module in PUBLIC.items() if module == "filmstrip.schedulers"]
+    return resolve_class("filmstrip", check_choice("--scheduler", name, known))
+
+
+def generator_of(seed: int) -> torch.Generator:
+    """The source of a video's randomness, on the CPU, so that every device makes the same video of a seed."""
+    import torch
+
+    return torch.Generator().manual_seed(seed)
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Width and height of "704x512"."""
+    found = re.fullmatch(r"\s*(\d+)\s*[xX*]\s*(\d+)\s*", text)
+    if not found:
+        raise ValueError(f"--size takes WIDTHxHEIGHT in pixels, such as 704x512, got {text!r}.")
+    return int(found[1]), int(found[2])
+
+
+def _arguments(job: Job, call: Call, defaults: Mapping[str, Any]) -> dict[str, Any]:
+    given = {**job.arguments}
+    if job.fps is not None and "frame_rate" in call:
+        given.setdefault("frame_rate", ("--fps", job.fps))
+    values = {name: call.checked(name, value, said) for name, (said, value) in given.items()}
+    for assignment in job.assignments:
+        name, value = call.parse(assignment)
+        if said := given.get(name, ("", None))[0]:
+            raise ValueError(f"{said} and --set {name} say the same thing; give one of them.")
+        values[name] = value
+    if job.seconds is not None:
+        values["num_frames"] = _num_frames(job, call, values, defaults)
+    if "prompt" in call and values.get("prompt") is None:
+        raise ValueError('a prompt is needed: say what the video shows, such as "a boat turning in the wind".')
+    return values
+
+
+def _num_frames(job: Job, call: Call, values: Mapping[str, Any], defaults: Mapping[str, Any]) -> int:
+    seconds = job.seconds
+    if seconds is None or not (math.isfinite(seconds) and seconds > 0):
+        raise ValueError(f"--seconds must be more than 0, got {seconds}.")
+    if "num_frames" in values:
+        raise ValueError("--num-frames and --seconds say the same thing; give one of them.")
+    fps = values.get("frame_rate") or defaults.get("frame_rate") or job.fps or _OTHER_FPS
+    return int(call.checked("num_frames", max(1, round(seconds * fps)), "--seconds"))
+
+
+def _pictures(inputs: Mapping[str, Input]) -> dict[str, Any]:
+    return {name: one.pictures[0] if name == "image" else one.pictures for name, one in inputs.items()}
+
+
+def _file_fps(job: Job, call: Call, request: Request) -> float:
+    if "frame_rate" in call:
+        return float(request.size.frame_rate)
+    if job.fps is not None:
+        return job.fps
+    return next((one.fps for one in job.inputs.values() if one.fps), _OTHER_FPS)
+
+
+def _distortions(inputs: Mapping[str, Input], request: Request) -> list[str]:
+    """What happens to pictures of other proportions than the video's."""
+    wanted = request.size.width / request.size.height
+    sentences = []
+    for name, one in inputs.items():
+        width, height = one.size
+        if abs(width / height / wanted - 1) > _ASPECT_TOLERANCE:
+            made = f"{request.size.width}x{request.size.height}"
+            sentences.append(f"The {name} is {width}x{height} and is stretched to {made}; --size sets another.")
+    return sentences

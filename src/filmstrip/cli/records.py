@@ -1,0 +1,94 @@
+"""What is written down with a video, and how to make the same one from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filmstrip.cli.inputs import read_recorded
+from filmstrip.cli.plans import Job, Plan
+
+if TYPE_CHECKING:
+    from filmstrip.generation import Pipeline
+
+
+def record_of(plan: Plan, pipeline: Pipeline, seed: int) -> dict[str, Any]:
+    """A video's metadata: the same for the same video, so it holds no times."""
+    settings = plan.settings
+    prompts = {name: settings.pop(name, None) for name in ("prompt", "negative_prompt")}
+    scheduler = pipeline.components.get("scheduler")
+    return {
+        **prompts,
+        "seed": seed,
+        "model": model_name(plan.job.model),
+        "pipeline": type(pipeline).__name__,
+        "settings": settings,
+        "fps": plan.fps,
+        "inputs": {
+            name: {"source": one.source, "pixels_sha256": one.pixels_sha256} for name, one in plan.job.inputs.items()
+        },
+        "scheduler": None if scheduler is None else type(scheduler).__name__,
+        "device": str(plan.device),
+        "dtype": plan.job.dtype or "auto",
+        "network_dtypes": {
+            name: str(next(network.parameters()).dtype).removeprefix("torch.")
+            for name, network in pipeline.networks.items()
+        },
+        "versions": versions(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Those that can change what a seed gives."""
+    return {name: version(name) for name in ("filmstrip", "torch", "transformers")}
+
+
+def model_name(name: str) -> str:
+    """A model's name that means the same in any folder."""
+    from filmstrip.registry import BUILTIN_MODELS
+
+    is_folder = name not in BUILTIN_MODELS and Path(name).is_dir()
+    return str(Path(name).absolute()) if is_folder else name
+
+
+def job_of(record: Mapping[str, Any], made: Path) -> Job:
+    """The job that made a video.
+
+    Args:
+        made: the video, for messages.
+
+    Raises:
+        ValueError: the record is not one of `record_of`, or what the video was made from is gone or changed.
+    """
+    try:
+        arguments = {**record["settings"], "prompt": record["prompt"], "negative_prompt": record["negative_prompt"]}
+        job = Job(
+            model=str(record["model"]),
+            seed=int(record["seed"]),
+            arguments={name: ("", value) for name, value in arguments.items() if value is not None},
+            fps=float(record["fps"]),
+            pipeline=str(record["pipeline"]),
+            scheduler=record["scheduler"],
+            device=str(record["device"]),
+            dtype=str(record["dtype"]),
+        )
+        inputs = {str(name): dict(entry) for name, entry in record["inputs"].items()}
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(
+            f"{made} was not made by `filmstrip generate`: its metadata lack {error}; rerun needs all of them."
+        ) from error
+    found = {name: read_recorded(name, entry, made) for name, entry in inputs.items()}
+    return replace(job, inputs=found)
+
+
+def changes_since(record: Mapping[str, Any]) -> list[str]:
+    """Versions that differ from those a video was made with, as sentences."""
+    before = record.get("versions") or {}
+    return [
+        f"It was made with {name} {before[name]}, here is {now}: frames may differ."
+        for name, now in versions().items()
+        if name in before and before[name] != now
+    ]
