@@ -115,6 +115,11 @@ class Configured:
             logger.debug("%s ignores these entries of the config: %s", cls.__name__, ", ".join(ignored))
         return cls(**{name: value for name, value in given.items() if name in accepted} | overrides)
 
+    def register_to_config(self, **values: Any) -> None:
+        """Record further values in the config, or other ones; parts that are built already stay as they are."""
+        defaulted = self.config.keys() - self.config.chosen().keys() - values.keys()
+        self.__dict__["config"] = Config({**self.config, **values}, defaulted)
+
     @classmethod
     def load_config(cls, folder: str | Path) -> dict[str, Any]:
         """The content of the class's JSON file in `folder` (or of `folder` itself, if it is a file)."""

@@ -25,13 +25,15 @@ class Model(Configured, nn.Module):
     """A network with a config.json, whose parameter names are those of the published weights.
 
     The class attributes are regular expressions: rows (pattern, replacement) for old names in published files,
-    tensors of files to ignore, and parameters that stay in float32 when the rest is loaded in a half type.
+    tensors of files to ignore, and parameters that stay in float32 when the rest is loaded in a half type. Those with
+    an underscore say what the network's own code supports, under the names that Diffusers gives them.
     """
 
     renamed_keys: ClassVar[tuple[tuple[str, str], ...]] = ()
     ignored_keys: ClassVar[tuple[str, ...]] = ()
     keep_in_fp32: ClassVar[tuple[str, ...]] = ()
     _supports_gradient_checkpointing: ClassVar[bool] = False
+    _repeated_blocks: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
     def from_pretrained(
@@ -141,6 +143,14 @@ class Model(Configured, nn.Module):
     def num_parameters(self, only_trainable: bool = False) -> int:
         """How many numbers the parameters are, tied weights counted once."""
         return sum(p.numel() for p in self.parameters() if p.requires_grad or not only_trainable)
+
+    def compile_repeated_blocks(self, *args: Any, **kwargs: Any) -> None:
+        """Compile the blocks that the network repeats, once for all of them; the arguments are torch.compile's."""
+        if not self._repeated_blocks:
+            raise ValueError(f"{type(self).__name__} repeats no block; compile it whole.")
+        for module in self.modules():
+            if type(module).__name__ in self._repeated_blocks:
+                module.compile(*args, **kwargs)
 
     def enable_gradient_checkpointing(self) -> None:
         """Train in less memory and more time: blocks are computed again in the backward pass."""

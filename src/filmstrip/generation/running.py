@@ -41,9 +41,9 @@ class VideoOutput(Output):
     frames: Any
     report: Report = field(default_factory=Report)
 
-    def to_tuple(self) -> tuple[Any, ...]:
-        """The frames alone, as code that unpacks the result expects."""
-        return (self.frames,)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        del self["report"]  # code that unpacks the result expects the frames alone
 
 
 class Recipe(Protocol):

@@ -12,16 +12,31 @@ from filmstrip.nn.noise import Generators, draw_noise
 
 
 @dataclass
-class Output:
-    """Fields that can be read by name, by key and by position, as users of Diffusers expect."""
+class Output(dict[str, Any]):
+    """Fields that can be read by name, by key and by position, as users of Diffusers expect.
+
+    As a dictionary and as a tuple it holds the fields that are not None.
+    """
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            if getattr(self, field.name) is not None:
+                super().__setitem__(field.name, getattr(self, field.name))
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name in self:
+            super().__setitem__(name, value)
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        setattr(self, key, value)
 
     def __getitem__(self, key: int | slice | str) -> Any:
-        return getattr(self, key) if isinstance(key, str) else self.to_tuple()[key]
+        return super().__getitem__(key) if isinstance(key, str) else self.to_tuple()[key]
 
     def to_tuple(self) -> tuple[Any, ...]:
         """The values of all fields that are set, in their order."""
-        values = (getattr(self, field.name) for field in fields(self))
-        return tuple(value for value in values if value is not None)
+        return tuple(self.values())
 
 
 @dataclass

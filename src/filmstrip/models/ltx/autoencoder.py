@@ -28,6 +28,8 @@ class AutoencoderKLLTXVideo(Model):
     Args: those of the published `config.json`; the compression ratios follow from the rest where a file lacks them.
     """
 
+    _supports_gradient_checkpointing = True
+
     def __init__(
         self,
         in_channels: int = 3,

@@ -22,6 +22,7 @@ from filmstrip.nn.causal_conv import CausalConv3d, channels_last, depth_to_space
 from filmstrip.nn.embeddings import CombinedTimestepEmbedding
 from filmstrip.nn.modules import module_list
 from filmstrip.nn.noise import Generators
+from filmstrip.nn.recomputing import recomputed
 from filmstrip.nn.streaming import FrameStream
 
 
@@ -35,10 +36,11 @@ def unpatchify(patches: Tensor, patch_size_t: int, patch_size: int) -> Tensor:
     return depth_to_space(patches.transpose(3, 4), (patch_size_t, patch_size, patch_size)).transpose(3, 4)
 
 
-def run_whole(stages: Sequence[Stage], hidden_states: Tensor) -> Tensor:
+def run_whole(stages: Sequence[Stage], hidden_states: Tensor, is_recomputing: bool = False) -> Tensor:
     """What a chain of stages makes of a whole video."""
+    is_recomputing = is_recomputing and torch.is_grad_enabled()
     for stage in stages:
-        hidden_states = stage(hidden_states, None)
+        hidden_states = recomputed(stage, hidden_states, None) if is_recomputing else stage(hidden_states, None)
     return hidden_states
 
 
@@ -61,6 +63,7 @@ class LTXVideoEncoder3d(nn.Module):
     ) -> None:
         super().__init__()
         self.patch_size, self.patch_size_t = patch_size, patch_size_t
+        self.gradient_checkpointing = False
         width = block_out_channels[0]
         self.conv_in = CausalConv3d(in_channels * patch_size**2, width, is_causal=is_causal)
 
@@ -102,7 +105,7 @@ class LTXVideoEncoder3d(nn.Module):
         self,
         video: Tensor,  # (batch, in_channels, frames, height, width)
     ) -> Tensor:  # (batch, 2 * out_channels, latent frames, latent height, latent width)
-        return run_whole(self.stages(), video)
+        return run_whole(self.stages(), video, self.gradient_checkpointing)
 
     def _enter(self, video: Tensor, stream: FrameStream | None) -> Tensor:
         return self.conv_in(channels_last(patchify(video, self.patch_size_t, self.patch_size)), stream)
@@ -134,6 +137,7 @@ class LTXVideoDecoder3d(nn.Module):
     ) -> None:
         super().__init__()
         self.patch_size, self.patch_size_t = patch_size, patch_size_t
+        self.gradient_checkpointing = False
         # Configurations list the blocks from pixels to latents; the decoder goes the other way.
         widths = block_out_channels[::-1]
         layers, noise = layers_per_block[::-1], inject_noise[::-1]
@@ -188,7 +192,8 @@ class LTXVideoDecoder3d(nn.Module):
         temb: Tensor | None = None,  # (batch,), the timestep in [0, 1]
         generator: Generators = None,
     ) -> Tensor:  # (batch, out_channels, frames, height, width)
-        return run_whole(self.stages(temb, generator), latents)
+        # Noise from a generator would not be the same the second time.
+        return run_whole(self.stages(temb, generator), latents, self.gradient_checkpointing and generator is None)
 
     def _leave(self, condition: DecoderCondition, hidden_states: Tensor, stream: FrameStream | None) -> Tensor:
         hidden_states = pixel_norm(hidden_states)

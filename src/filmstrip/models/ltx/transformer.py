@@ -16,6 +16,7 @@ from filmstrip.nn.feed_forward import FeedForward
 from filmstrip.nn.modules import module_list
 from filmstrip.nn.normalization import modulate
 from filmstrip.nn.outputs import SampleOutput
+from filmstrip.nn.recomputing import recomputed
 from filmstrip.nn.rotary import rotate_pairs, rotation_table
 
 # The grid that positions are measured against: frames at the model's own rate, and pixels (section 2.2).
@@ -126,7 +127,8 @@ class LTXVideoTransformer3DModel(Model):
     Args: those of the published `config.json`. `qk_norm` knows "rms_norm_across_heads" only.
     """
 
-    repeated_block = "LTXVideoTransformerBlock"
+    _repeated_blocks = ("LTXVideoTransformerBlock",)
+    _supports_gradient_checkpointing = True
 
     def __init__(
         self,
@@ -152,6 +154,7 @@ class LTXVideoTransformer3DModel(Model):
         dim = num_attention_heads * attention_head_dim
         self.inner_dim = dim
         self.patch_size, self.patch_size_t = patch_size, patch_size_t
+        self.gradient_checkpointing = False
 
         self.proj_in = nn.Linear(in_channels, dim)
         self.scale_shift_table = nn.Parameter(torch.randn(2, dim) / dim**0.5)
@@ -260,8 +263,10 @@ class LTXVideoTransformer3DModel(Model):
         temb, embedded_timestep = self.time_embed(timestep.flatten(), hidden_states.dtype)
         temb = temb.unflatten(0, (batch, -1))  # (batch, tokens or 1, 6 * dim)
         embedded_timestep = embedded_timestep.unflatten(0, (batch, -1))  # (batch, tokens or 1, dim)
+        is_recomputing = self.gradient_checkpointing and torch.is_grad_enabled()
         for block, keys_and_values in zip(self.transformer_blocks, prompt.keys_and_values, strict=True):
-            hidden_states = block(hidden_states, temb, rotary, keys_and_values, prompt.bias)
+            arguments = (hidden_states, temb, rotary, keys_and_values, prompt.bias)
+            hidden_states = recomputed(block, *arguments) if is_recomputing else block(*arguments)
 
         shift, scale = (embedded_timestep.unsqueeze(-2) + self.scale_shift_table).unbind(-2)
         sample = self.proj_out(modulate(self.norm_out(hidden_states), scale, shift))
