@@ -5,10 +5,11 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -34,6 +35,10 @@ class Request:
 
     def __getitem__(self, name: str) -> Any:
         return self.options[name]
+
+    def with_options(self, **options: Any) -> Request:
+        """The same request with further options: what a check has found out already."""
+        return replace(self, options=MappingProxyType({**self.options, **options}))
 
 
 def complete_arguments(pipeline: type, arguments: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
@@ -79,8 +84,9 @@ def check_prompts(
         if embeds[f"{name}_embeds"] is None and embeds[f"{name}_attention_mask"] is not None:
             raise ValueError(f"{name}_attention_mask has no effect without {name}_embeds; drop it or pass both.")
     prompts = None if prompt is None else _texts("prompt", prompt)
-    if prompts is not None and not any(text.strip() for text in prompts):
-        raise ValueError('The prompt is empty; describe the video, for example "a red star spinning".')
+    if prompts is not None and not all(text.strip() for text in prompts):
+        which = "The prompt" if len(prompts) == 1 else "One of the prompts"
+        raise ValueError(f'{which} is empty; describe the video, for example "a red star spinning".')
     count = len(prompts) if prompts is not None else len(given) if given is not None else 0
 
     negatives = None
@@ -131,7 +137,7 @@ def check_generator(generator: Any, num_videos: int) -> Generators:
 def _torch_generator(generator: Any) -> torch.Generator:
     if isinstance(generator, torch.Generator):
         return generator
-    if type(generator).__module__.startswith("numpy.random"):
+    if isinstance(generator, np.random.Generator):
         return torch.Generator().manual_seed(int(generator.integers(2**63)))
     raise ValueError(f"generator must be a torch.Generator, a list of them or a NumPy generator, got {generator!r}.")
 

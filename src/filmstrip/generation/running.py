@@ -149,8 +149,13 @@ def _show_to_callback(view: RunView, request: Request, step: Step) -> None:
     view.num_timesteps = step.total
     tensors = {"latents": step.latents, **step.tensors}
     names: Sequence[str] = request.options.get("callback_on_step_end_tensor_inputs") or ()
-    given = {name: tensors[name] for name in names}
+    given = {name: tensors.get(name) for name in names}  # None for what this run does without
     for name, value in (callback(view, step.index, torch.tensor(step.timestep), given) or {}).items():
+        if value is given.get(name):
+            continue
+        if name not in tensors:
+            known = ", ".join(tensors)
+            raise ValueError(f"callback_on_step_end returned {name!r}, but this run can take {known} only.")
         if name == "latents":
             step.latents = value
         else:

@@ -33,6 +33,7 @@ from filmstrip.generation.running import Report
 from filmstrip.nn.noise import draw_noise
 from filmstrip.nn.outputs import DiagonalGaussian
 from filmstrip.schedulers import Run, calculate_shift
+from filmstrip.schedulers.schedule import falling_levels
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +55,7 @@ class LTXVideoPipeline(Pipeline):
         "frame_rate": 25,
         "num_inference_steps": 50,
         "guidance_scale": 3.0,
+        "max_sequence_length": 128,
     }
     _callback_tensor_inputs: ClassVar[tuple[str, ...]] = ("latents", "prompt_embeds", "negative_prompt_embeds")
     masks_text_encoder: ClassVar[bool] = False
@@ -79,7 +81,7 @@ class LTXVideoPipeline(Pipeline):
     def check(self, values: dict[str, Any]) -> Request:
         """The request that a call's completed arguments make."""
         size = resolve(self.rules, **{name: values[name] for name in ("height", "width", "num_frames", "frame_rate")})
-        check_whole_number("num_inference_steps", values["num_inference_steps"])
+        self._check_schedule(values)
         per_prompt = check_whole_number("num_videos_per_prompt", values["num_videos_per_prompt"])
         check_whole_number("max_sequence_length", values["max_sequence_length"])
         check_choice("output_type", values["output_type"], OUTPUT_TYPES)
@@ -94,7 +96,8 @@ class LTXVideoPipeline(Pipeline):
             values["prompt"], values["negative_prompt"], embeds, is_guided=is_guided
         )
         adjustments = [*size.adjustments]
-        if not is_guided and (values["negative_prompt"] or values["guidance_rescale"]):
+        is_negated = values["negative_prompt"] or values["negative_prompt_embeds"] is not None
+        if not is_guided and (is_negated or values["guidance_rescale"]):
             adjustments.append("Without guidance (guidance_scale of 1 or less) there is no negative prompt or rescale.")
         for sentence in adjustments:
             logger.warning(sentence)
@@ -113,6 +116,12 @@ class LTXVideoPipeline(Pipeline):
             options=MappingProxyType(values),
         )
 
+    def _check_schedule(self, values: dict[str, Any]) -> None:
+        steps = check_whole_number("num_inference_steps", values["num_inference_steps"])
+        timesteps = falling_levels("timesteps", values["timesteps"], len(self.scheduler))
+        if timesteps is not None and steps not in (len(timesteps), self.defaults["num_inference_steps"]):
+            raise ValueError(f"num_inference_steps ({steps}) has no effect with {len(timesteps)} timesteps; drop it.")
+
     # ---- prompts -------------------------------------------------------------------------------------------------
 
     def encode_prompt(
@@ -121,14 +130,18 @@ class LTXVideoPipeline(Pipeline):
         negative_prompt: str | Sequence[str] | None = None,
         do_classifier_free_guidance: bool = True,
         num_videos_per_prompt: int = 1,
-        max_sequence_length: int = 128,
+        max_sequence_length: int | None = None,
     ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
-        """Embeddings and mask of prompts, then those of negative prompts: what a call takes in place of texts."""
+        """Embeddings and mask of prompts, then those of negative prompts: what a call takes in place of texts.
+
+        Arguments that are None mean what they mean in a call.
+        """
+        length = max_sequence_length or self.defaults["max_sequence_length"]
         texts, negatives, _ = check_prompts(
             prompt, negative_prompt, dict.fromkeys(EMBEDS), is_guided=do_classifier_free_guidance
         )
         with torch.no_grad():
-            encoded = self._encode_texts(texts or (), negatives, max_sequence_length).repeated(num_videos_per_prompt)
+            encoded = self._encode_texts(texts or (), negatives, length).repeated(num_videos_per_prompt)
         return (
             encoded.prompt_embeds,
             encoded.prompt_attention_mask,
@@ -187,11 +200,24 @@ class LTXVideoPipeline(Pipeline):
         )
         return self.scheduler.start(sigmas=np.linspace(1.0, 1 / steps, steps), mu=mu)
 
-    def latent_shape(self, request: Request) -> tuple[int, int, int, int, int]:
+    def latent_shape(self, request: Request) -> tuple[int, ...]:
         """Batch, channels, frames, height and width of the latents."""
         config = self.transformer.config
         channels = config.in_channels // (config.patch_size_t * config.patch_size**2)
         return (request.num_videos, channels, *request.size.latent_size)
+
+    def check_latents(self, latents: Tensor, request: Request, *, packed: bool = True) -> None:
+        """See that latents have the shape that a request asks for, as a grid or, if `packed`, as tokens."""
+        shapes = [self.latent_shape(request)]
+        if packed:
+            patch, patch_t = self.patches
+            num_tokens = request.size.num_tokens // (patch_t * patch**2)
+            shapes.append((request.num_videos, num_tokens, self.transformer.config.in_channels))
+        if tuple(latents.shape) not in shapes:
+            allowed = " or ".join(map(str, shapes))
+            raise ValueError(
+                f"latents must have the shape {allowed} for this size and length, got {tuple(latents.shape)}."
+            )
 
     @property
     def patches(self) -> tuple[int, int]:

@@ -79,9 +79,13 @@ def gather_conditions(
     Raises:
         ValueError: they were given in two ways, or in numbers that do not match.
     """
+    is_given = image is not None or video is not None
+    if conditions is not None and is_given:
+        raise ValueError("Both conditions and image or video were given; put all of them into conditions.")
+    for name, value, default in (("frame_index", frame_index, 0), ("strength", strength, 1)):
+        if not is_given and value != default:
+            raise ValueError(f"{name} has no effect without image or video; each of conditions has its own.")
     if conditions is not None:
-        if image is not None or video is not None:
-            raise ValueError("Both conditions and image or video were given; put all of them into conditions.")
         return [conditions] if isinstance(conditions, LTXVideoCondition) else list(conditions)
     images = [] if image is None else list(image) if isinstance(image, (list, tuple)) else [image]
     clips = [] if video is None else list(video) if _holds_clips(video) else [video]
@@ -110,22 +114,31 @@ def _one_each(name: str, value: Any, count: int) -> list[Any]:
     return list(value)
 
 
-def encode_conditions(pipeline: Any, request: Request) -> list[tuple[Condition, Tensor]]:
-    """Each condition with its pixels, cut to a length that the autoencoder takes and that fits the video."""
-    size, stride = request.size, pipeline.vae.temporal_compression_ratio
-    pixels = []
-    for condition in request["conditions"]:
+def read_conditions(
+    conditions: Sequence[Condition],
+    size: Resolved,
+    stride: int,  # the autoencoder takes one frame more than a multiple of this
+) -> tuple[list[tuple[Condition, Tensor]], tuple[str, ...]]:
+    """Each condition with its pixels, cut to a length that fits, and a sentence for each clip that was cut."""
+    pixels: list[tuple[Condition, Tensor]] = []
+    cuts: list[str] = []
+    for condition in conditions:
+        condition.check(size)
         if condition.image is not None:
             picture = preprocess_image(condition.image, size.height, size.width)
             pixels.append((condition, picture.unsqueeze(2)))
             continue
         clip = preprocess_video(condition.video, size.height, size.width)
-        room = min(clip.shape[2], size.generated_frames - condition.frame_index)
+        length = clip.shape[2]
+        room = min(length, size.generated_frames - condition.frame_index)
         clip = clip[:, :, : (room - 1) // stride * stride + 1]
+        if clip.shape[2] < length:
+            fits = f"it must fit into the video and have {stride}k + 1 frames"
+            cuts.append(f"Of a clip of {length} frames the first {clip.shape[2]} are used: {fits}.")
         if condition.frame_index > 0 and 1 < clip.shape[2] < (PREFIX_FRAMES - 1) * stride + 1:
             raise ValueError(f"A clip inside the video needs {stride + 1} frames or more, got {clip.shape[2]}.")
         pixels.append((condition, clip))
-    return pixels
+    return pixels, tuple(cuts)
 
 
 def place_conditions(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -18,13 +20,14 @@ from filmstrip.models.ltx.conditions import (
     ConditionedLatents,
     ConditionedPrompts,
     LTXVideoCondition,
-    encode_conditions,
     gather_conditions,
     place_conditions,
+    read_conditions,
 )
-from filmstrip.models.ltx.pipeline_text import check_latents
 from filmstrip.nn.noise import draw_noise
 from filmstrip.schedulers import Run, linear_quadratic_schedule
+
+logger = logging.getLogger(__name__)
 
 ALMOST = 1e-6
 
@@ -32,6 +35,11 @@ ALMOST = 1e-6
 class LTXConditionPipeline(LTXVideoPipeline):
     """Makes a video around given pictures and clips (0.9.5 and later): first and last frame, keyframes, extension."""
 
+    family_defaults: ClassVar[dict[str, Any]] = {
+        **LTXVideoPipeline.family_defaults,
+        "image_cond_noise_scale": 0.15,
+        "max_sequence_length": 256,
+    }
     masks_text_encoder: ClassVar[bool] = True
 
     def __call__(
@@ -52,7 +60,7 @@ class LTXConditionPipeline(LTXVideoPipeline):
         timesteps: Sequence[float] | None = None,
         guidance_scale: float | None = None,
         guidance_rescale: float = 0.0,
-        image_cond_noise_scale: float = 0.15,
+        image_cond_noise_scale: float | None = None,
         num_videos_per_prompt: int = 1,
         generator: Any = None,
         latents: Tensor | None = None,
@@ -67,7 +75,7 @@ class LTXConditionPipeline(LTXVideoPipeline):
         attention_kwargs: Mapping[str, Any] | None = None,
         callback_on_step_end: Callable[..., Any] | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
-        max_sequence_length: int = 256,
+        max_sequence_length: int | None = None,
         sequential_guidance: bool = False,
     ) -> VideoOutput | tuple[Any, ...]:
         """Generate videos around pictures and clips, or from the prompt alone.
@@ -96,19 +104,31 @@ class LTXConditionPipeline(LTXVideoPipeline):
         gathered = gather_conditions(
             *(values[name] for name in ("conditions", "image", "video", "frame_index", "strength"))
         )
-        request = super().check({**values, "conditions": gathered})
-        for condition in gathered:
-            condition.check(request.size)
-        if request["image_cond_noise_scale"] < 0:
-            raise ValueError(f"image_cond_noise_scale can't be negative, got {request['image_cond_noise_scale']}.")
+        request = super().check(values)
+        scale = request["image_cond_noise_scale"]
+        if scale < 0:
+            raise ValueError(f"image_cond_noise_scale can't be negative, got {scale}.")
+        if not gathered and scale not in (0, self.defaults["image_cond_noise_scale"]):
+            raise ValueError("image_cond_noise_scale has no effect without a picture or clip; drop it.")
+        self._check_start(request)
+        pixels, cuts = read_conditions(gathered, request.size, self.vae.temporal_compression_ratio)
+        for sentence in cuts:
+            logger.warning(sentence)
+        size = replace(request.size, adjustments=(*request.size.adjustments, *cuts))
+        return replace(request, size=size).with_options(pixels=pixels)
+
+    def _check_start(self, request: Request) -> None:
+        """See that a run that starts from a video has one, and steps to go."""
         is_partial = check_share("denoise_strength", request["denoise_strength"]) < 1
+        steps = request["num_inference_steps"] if request["timesteps"] is None else len(request["timesteps"])
+        if _first_step(steps, request) == steps:
+            raise ValueError(f"denoise_strength {request['denoise_strength']} leaves none of {steps} steps; raise it.")
         if is_partial and request["latents"] is None:
             raise ValueError("denoise_strength below 1 starts from a video: pass its latents as well.")
         if request["latents"] is not None:
             if not is_partial:
                 raise ValueError("latents has no effect at a denoise_strength of 1: nothing of them would be left.")
-            check_latents(request["latents"], self.latent_shape(request))
-        return request
+            self.check_latents(request["latents"], request, packed=False)
 
     def start(self, request: Request) -> Run:
         """The run's own schedule: small steps near noise, then larger ones."""
@@ -119,15 +139,12 @@ class LTXConditionPipeline(LTXVideoPipeline):
 
     def encode(self, request: Request, report: Report) -> ConditionedPrompts:
         """The prompts, and the pixels of the conditions."""
-        return ConditionedPrompts(self.encode_prompts(request, report), encode_conditions(self, request))
+        return ConditionedPrompts(self.encode_prompts(request, report), request["pixels"])
 
     def steps(self, request: Request, conditions: ConditionedPrompts) -> Iterator[Step]:
         """Yield the latents after every step, without the tokens that only condition them."""
         run = self.start(request)
-        total = len(run.timesteps)
-        begin = total - min(int(total * request["denoise_strength"]), total)
-        if begin == total:
-            raise ValueError(f"denoise_strength {request['denoise_strength']} leaves none of {total} steps; raise it.")
+        begin = _first_step(len(run.timesteps), request)
         placed = place_conditions(self, request, self._initial_latents(request, run, begin), conditions.latents)
         rotary = self.transformer.rotary(placed.coordinates)
 
@@ -170,3 +187,8 @@ class LTXConditionPipeline(LTXVideoPipeline):
         noise = draw_noise(latents.shape, request.generator, latents.device)
         is_kept = placed.strengths > 1 - ALMOST
         return torch.where(is_kept[..., None], placed.latents + scale * (timestep / 1000) ** 2 * noise, latents)
+
+
+def _first_step(num_steps: int, request: Request) -> int:
+    """The step of the schedule that a run begins with: 0, or a later one to keep something of a video."""
+    return num_steps - min(int(num_steps * request["denoise_strength"]), num_steps)

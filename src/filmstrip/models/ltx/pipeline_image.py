@@ -17,7 +17,6 @@ from filmstrip.generation.request import Request
 from filmstrip.generation.running import Report, VideoOutput, result
 from filmstrip.media.pixels import preprocess_image
 from filmstrip.models.ltx.common import LTXVideoPipeline, TextGuidance
-from filmstrip.models.ltx.pipeline_text import check_latents
 from filmstrip.nn.noise import draw_noise
 
 
@@ -59,7 +58,7 @@ class LTXImageToVideoPipeline(LTXVideoPipeline):
         attention_kwargs: Mapping[str, Any] | None = None,
         callback_on_step_end: Callable[..., Any] | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
-        max_sequence_length: int = 128,
+        max_sequence_length: int | None = None,
         sequential_guidance: bool = False,
     ) -> VideoOutput | tuple[Any, ...]:
         """Generate videos from pictures. The arguments are those of `LTXPipeline`, and:
@@ -83,19 +82,24 @@ class LTXImageToVideoPipeline(LTXVideoPipeline):
         if (image is None) == (latents is None):
             given = "neither" if image is None else "both"
             raise ValueError(f"Image to video starts from image or from latents, {given} given; pass one of them.")
-        return request
+        if image is None:
+            self.check_latents(latents, request)
+            return request
+        pixels = preprocess_image(image, request.size.height, request.size.width)
+        num_prompts = request.num_videos // request.num_videos_per_prompt
+        if len(pixels) not in (1, num_prompts):
+            raise ValueError(f"{len(pixels)} pictures were given for {num_prompts} prompts; give one, or one for each.")
+        return request.with_options(pixels=pixels)
 
     def encode(self, request: Request, report: Report) -> ImageConditions:
         """The prompts, and the latents of the first frame."""
         prompts = self.encode_prompts(request, report)
         if request["image"] is None:
             return ImageConditions(prompts, None)
-        pixels = preprocess_image(request["image"], request.size.height, request.size.width)
-        num_prompts = request.num_videos // request.num_videos_per_prompt
-        if len(pixels) not in (1, num_prompts):
-            raise ValueError(f"{len(pixels)} pictures were given for {num_prompts} prompts; give one, or one for each.")
-        pixels = pixels.to(self.transformer.dtype)  # the reference rounds the picture to the type of the prompts
+        # The reference rounds the picture to the type of the prompts.
+        pixels = request["pixels"].to(self.transformer.dtype)
         if len(pixels) > 1 or isinstance(request.generator, list):
+            num_prompts = request.num_videos // request.num_videos_per_prompt
             pixels = pixels.expand(num_prompts, -1, -1, -1).repeat_interleave(request.num_videos_per_prompt, 0)
         return ImageConditions(prompts, self.encode_video(pixels.unsqueeze(2), request.generator))
 
@@ -122,12 +126,10 @@ class LTXImageToVideoPipeline(LTXVideoPipeline):
             before = step.latents
 
     def _initial_latents(self, request: Request, first_frame: Tensor | None) -> Tensor:
-        shape, latents = self.latent_shape(request), request["latents"]
+        latents = request["latents"]
         if first_frame is not None:
-            latents = draw_noise(shape, request.generator, self.transformer.device)
+            latents = draw_noise(self.latent_shape(request), request.generator, self.transformer.device)
             latents[:, :, :1] = first_frame.to(latents.device)
         if latents.dim() == 5:
-            check_latents(latents, shape)
             latents = pack_latents(latents, *self.patches)
-        check_latents(latents, (request.num_videos, request.size.num_tokens, self.transformer.config.in_channels))
         return latents.to(self.transformer.device, torch.float32)

@@ -47,7 +47,7 @@ class LTXPipeline(LTXVideoPipeline):
         attention_kwargs: Mapping[str, Any] | None = None,
         callback_on_step_end: Callable[..., Any] | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
-        max_sequence_length: int = 128,
+        max_sequence_length: int | None = None,
         sequential_guidance: bool = False,
     ) -> VideoOutput | tuple[Any, ...]:
         """Generate videos. Arguments that are None take the checkpoint's or the family's default.
@@ -85,6 +85,13 @@ class LTXPipeline(LTXVideoPipeline):
         arguments = {name: value for name, value in locals().items() if name != "self"}
         return result(self, self.request(**arguments))
 
+    def check(self, values: dict[str, Any]) -> Request:
+        """The request that a call's completed arguments make."""
+        request = super().check(values)
+        if request["latents"] is not None:
+            self.check_latents(request["latents"], request)
+        return request
+
     def encode(self, request: Request, report: Report) -> Prompts:
         """The prompts of a request."""
         return self.encode_prompts(request, report)
@@ -106,19 +113,9 @@ class LTXPipeline(LTXVideoPipeline):
             guidance.accept(step)
 
     def _initial_latents(self, request: Request) -> Tensor:
-        shape, given = self.latent_shape(request), request["latents"]
+        given = request["latents"]
         if given is None:
-            given = draw_noise(shape, request.generator, self.transformer.device)
+            given = draw_noise(self.latent_shape(request), request.generator, self.transformer.device)
         if given.dim() == 5:
-            check_latents(given, shape)
             given = pack_latents(given, *self.patches)
-        check_latents(given, (request.num_videos, request.size.num_tokens, self.transformer.config.in_channels))
         return given.to(self.transformer.device, torch.float32)
-
-
-def check_latents(latents: Tensor, shape: tuple[int, ...]) -> None:
-    """See that latents have the shape that the rest of the request asks for."""
-    if tuple(latents.shape) != tuple(shape):
-        raise ValueError(
-            f"latents must have the shape {tuple(shape)} for this size and length, got {tuple(latents.shape)}."
-        )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -18,6 +20,8 @@ from filmstrip.generation.resolving import Resolved, Rules, resolve
 from filmstrip.generation.running import Report, VideoOutput, result
 from filmstrip.media.pixels import preprocess_video
 from filmstrip.models.ltx.common import decode_latents, per_video
+
+logger = logging.getLogger(__name__)
 
 
 class LTXLatentUpsamplePipeline(Pipeline):
@@ -75,12 +79,16 @@ class LTXLatentUpsamplePipeline(Pipeline):
         if (video is None) == (latents is None):
             given = "neither" if video is None else "both"
             raise ValueError(f"Upsampling starts from video or from latents, {given} given; pass one of them.")
+        for name in ("height", "width"):
+            if latents is not None and values[name] != self.defaults[name]:
+                raise ValueError(f"{name} has no effect with latents, whose own size is doubled; drop it.")
         check_choice("output_type", values["output_type"], OUTPUT_TYPES)
         for name in ("adain_factor", "tone_map_compression_ratio"):
             check_share(name, values[name])
+        cuts: tuple[str, ...] = ()
         if latents is None:
             size = resolve(self.rules, height=values["height"], width=values["width"], num_frames=1, frame_rate=1)
-            values["pixels"] = self._pixels(video, size)
+            values["pixels"], cuts = self._pixels(video, size)
             count = len(values["pixels"])
         else:
             count = len(latents)
@@ -91,7 +99,7 @@ class LTXLatentUpsamplePipeline(Pipeline):
         return Request(
             prompts=None,
             negative_prompts=None,
-            size=self._made(values),
+            size=replace(self._made(values), adjustments=cuts),
             num_videos=count,
             num_videos_per_prompt=1,
             generator=check_generator(values["generator"], count),
@@ -130,10 +138,16 @@ class LTXLatentUpsamplePipeline(Pipeline):
             self.vae, latents, request.generator, request["decode_timestep"], request["decode_noise_scale"]
         )
 
-    def _pixels(self, video: Any, size: Resolved) -> Tensor:
+    def _pixels(self, video: Any, size: Resolved) -> tuple[Tensor, tuple[str, ...]]:
+        """The frames that can be encoded, and a sentence if those are not all."""
         pixels = preprocess_video(video, size.height, size.width)
-        stride = self.vae.temporal_compression_ratio
-        return pixels[:, :, : (pixels.shape[2] - 1) // stride * stride + 1]
+        stride, given = self.vae.temporal_compression_ratio, pixels.shape[2]
+        pixels = pixels[:, :, : (given - 1) // stride * stride + 1]
+        if pixels.shape[2] == given:
+            return pixels, ()
+        sentence = f"LTX-Video takes {stride}k + 1 frames: of {given} the first {pixels.shape[2]} are upsampled."
+        logger.warning(sentence)
+        return pixels, (sentence,)
 
     def _made(self, values: dict[str, Any]) -> Resolved:
         """What comes out of the latents that go in."""
