@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -21,16 +22,17 @@ def sinusoidal_embedding(
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
 
 
-class TimestepEmbedding(nn.Module):
-    """Two linear layers with a SiLU between them, on a sinusoidal embedding."""
+class TwoLayers(nn.Module):
+    """Two linear layers with an activation between them: embedded timesteps and captions brought to a model's width."""
 
-    def __init__(self, in_channels: int, dim: int) -> None:
+    def __init__(self, in_channels: int, dim: int, activation: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
         self.linear_1 = nn.Linear(in_channels, dim)
         self.linear_2 = nn.Linear(dim, dim)
+        self.activation = activation
 
-    def forward(self, embedding: Tensor) -> Tensor:
-        return self.linear_2(F.silu(self.linear_1(embedding)))
+    def forward(self, features: Tensor) -> Tensor:
+        return self.linear_2(self.activation(self.linear_1(features)))
 
 
 class CombinedTimestepEmbedding(nn.Module):
@@ -40,7 +42,7 @@ class CombinedTimestepEmbedding(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.timestep_embedder = TimestepEmbedding(self.num_waves, dim)
+        self.timestep_embedder = TwoLayers(self.num_waves, dim, F.silu)
 
     def forward(
         self,
@@ -66,15 +68,3 @@ class AdaLayerNormSingle(nn.Module):
     ) -> tuple[Tensor, Tensor]:  # (batch, num_modulations * dim) and (batch, dim)
         embedded = self.emb(timestep, dtype)
         return self.linear(F.silu(embedded)), embedded
-
-
-class TextProjection(nn.Module):
-    """Caption features brought to the width of the transformer."""
-
-    def __init__(self, in_channels: int, dim: int) -> None:
-        super().__init__()
-        self.linear_1 = nn.Linear(in_channels, dim)
-        self.linear_2 = nn.Linear(dim, dim)
-
-    def forward(self, caption: Tensor) -> Tensor:
-        return self.linear_2(F.gelu(self.linear_1(caption), approximate="tanh"))

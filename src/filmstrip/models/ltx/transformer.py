@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from filmstrip.checkpoints import Model
 from filmstrip.nn.attention import attention
-from filmstrip.nn.embeddings import AdaLayerNormSingle, TextProjection
-from filmstrip.nn.feed_forward import FeedForward
+from filmstrip.nn.embeddings import AdaLayerNormSingle, TwoLayers
+from filmstrip.nn.feed_forward import ACTIVATIONS, FeedForward
 from filmstrip.nn.modules import module_list
 from filmstrip.nn.normalization import modulate
 from filmstrip.nn.outputs import SampleOutput
@@ -159,7 +159,7 @@ class LTXVideoTransformer3DModel(Model):
         self.proj_in = nn.Linear(in_channels, dim)
         self.scale_shift_table = nn.Parameter(torch.randn(2, dim) / dim**0.5)
         self.time_embed = AdaLayerNormSingle(dim)
-        self.caption_projection = TextProjection(caption_channels, dim)
+        self.caption_projection = TwoLayers(caption_channels, dim, ACTIVATIONS["gelu-approximate"])
         self.transformer_blocks = module_list(
             LTXVideoTransformerBlock(
                 dim=dim,
