@@ -1,0 +1,69 @@
+"""Guidance, by hand."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from filmstrip.generation.guidance import ClassifierFree, Unguided, rescale_contrast
+
+LATENTS = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0))
+
+
+def predict(latents, timestep, condition):
+    """A network whose output is its condition, in the shape of the latents."""
+    return torch.as_tensor(condition, dtype=torch.float32).view(-1, 1, 1).expand(latents.shape) * timestep
+
+
+def test_unguided_is_the_prediction_for_the_prompt():
+    assert torch.equal(Unguided(3.0)(predict, LATENTS, 2.0), torch.full_like(LATENTS, 6.0))
+
+
+@pytest.mark.parametrize(("scale", "expected"), [(1.0, 3.0), (0.0, 1.0), (2.0, 5.0), (7.5, 16.0)])
+def test_guidance_goes_from_the_negative_towards_the_positive(scale, expected):
+    guided = ClassifierFree(scale, negative=1.0, positive=3.0)(predict, LATENTS, 1.0)
+    torch.testing.assert_close(guided, torch.full_like(LATENTS, expected))
+
+
+def test_a_joint_condition_gives_the_same_in_one_call():
+    sizes = []
+
+    def noted(latents, timestep, condition):
+        sizes.append(len(latents))
+        return predict(latents, timestep, condition)
+
+    joint = ClassifierFree(4.0, joint=[1.0, 1.0, 3.0, 3.0])(noted, LATENTS, 1.0)
+    in_turn = ClassifierFree(4.0, negative=1.0, positive=3.0)(noted, LATENTS, 1.0)
+    assert torch.equal(joint, in_turn)
+    assert sizes == [4, 2, 2]
+
+
+def test_guidance_without_conditions_is_refused():
+    with pytest.raises(ValueError, match="joint condition, or a negative and a positive"):
+        ClassifierFree(4.0, positive=1.0)(predict, LATENTS, 1.0)
+
+
+@given(st.floats(0.1, 20), st.integers(0, 100))
+def test_full_rescaling_gives_each_video_the_deviation_of_the_prompts_own_prediction(scale, seed):
+    guided, positive = torch.randn(2, 2, 3, 8, generator=torch.Generator().manual_seed(seed))[:, :, None]
+    rescaled = rescale_contrast(scale * guided, positive, 1.0)
+    torch.testing.assert_close(rescaled.std((1, 2, 3)), positive.std((1, 2, 3)), rtol=1e-4, atol=1e-6)
+
+
+def test_no_rescaling_changes_nothing_and_half_is_half_way():
+    guided, positive = torch.randn(2, 2, 3, 8, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(rescale_contrast(guided, positive, 0.0), guided)
+    full = rescale_contrast(guided, positive, 1.0)
+    torch.testing.assert_close(rescale_contrast(guided, positive, 0.5), (guided + full) / 2)
+
+
+def test_rescaling_is_part_of_guidance():
+    positive, negative = torch.randn(2, 2, 3, 4, generator=torch.Generator().manual_seed(2))
+
+    def lookup(latents, timestep, condition):
+        return {"positive": positive, "negative": negative}[condition]
+
+    plain = ClassifierFree(5.0, "negative", "positive")(lookup, LATENTS, 1.0)
+    rescaled = ClassifierFree(5.0, "negative", "positive", rescale=0.7)(lookup, LATENTS, 1.0)
+    torch.testing.assert_close(rescaled, rescale_contrast(plain, positive, 0.7))
+    assert not torch.allclose(rescaled, plain)

@@ -1,0 +1,187 @@
+"""What is checked at the door."""
+
+import numpy as np
+import pytest
+import torch
+
+from filmstrip.generation.prompts import Prompts, encode_text
+from filmstrip.generation.request import (
+    Request,
+    check_callback,
+    check_choice,
+    check_generator,
+    check_prompts,
+    check_share,
+    check_whole_number,
+    complete_arguments,
+)
+from filmstrip.generation.resolving import Rules, resolve
+from tests import tiny
+
+NONE = dict.fromkeys(
+    ("prompt_embeds", "prompt_attention_mask", "negative_prompt_embeds", "negative_prompt_attention_mask")
+)
+EMBEDS, MASK = torch.zeros(2, 3, 4), torch.ones(2, 3)
+GIVEN = {**NONE, "prompt_embeds": EMBEDS, "prompt_attention_mask": MASK}
+
+
+class Example:
+    def __call__(self, prompt=None, steps=None, scale=2.0):
+        """Nothing."""
+
+
+def test_arguments_are_as_given_else_the_default_of_the_checkpoint_else_of_the_call():
+    assert complete_arguments(Example, {}, {}) == {"prompt": None, "steps": None, "scale": 2.0}
+    defaults = {"steps": 30, "scale": 9.0, "height": 64}
+    assert complete_arguments(Example, {"prompt": "a"}, defaults) == {"prompt": "a", "steps": 30, "scale": 2.0}
+    assert complete_arguments(Example, {"steps": 5, "scale": None}, defaults)["steps"] == 5
+    with pytest.raises(ValueError, match=r"Example must be one of prompt, steps, scale.* Did you mean 'steps'"):
+        complete_arguments(Example, {"step": 5}, defaults)
+
+
+def test_prompts_are_counted_and_negative_prompts_spread():
+    assert check_prompts("a", None, NONE, is_guided=True) == (("a",), ("",), 1)
+    assert check_prompts(["a", "b"], "c", NONE, is_guided=True) == (("a", "b"), ("c", "c"), 2)
+    assert check_prompts(["a", "b"], ["c", "d"], NONE, is_guided=True) == (("a", "b"), ("c", "d"), 2)
+    assert check_prompts("a", "c", NONE, is_guided=False) == (("a",), None, 1)
+    assert check_prompts(None, None, GIVEN, is_guided=True) == (None, ("", ""), 2)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "negative", "embeds", "message"),
+    [
+        (None, None, NONE, "Neither prompt nor prompt_embeds"),
+        ("a", None, GIVEN, "Both prompt and prompt_embeds"),
+        ("", None, NONE, "The prompt is empty"),
+        (["a", " "], None, NONE, "One of the prompts is empty"),
+        (3, None, NONE, "prompt must be a text"),
+        ("a", 3, NONE, "negative_prompt must be a text"),
+        ("a", ["b", "c"], NONE, "2 negative prompts were given for 1 prompts"),
+        (None, None, {**GIVEN, "prompt_attention_mask": None}, "prompt_embeds needs prompt_attention_mask"),
+        ("a", None, {**NONE, "prompt_attention_mask": MASK}, "no effect without prompt_embeds"),
+        ("a", None, {**NONE, "negative_prompt_embeds": EMBEDS}, "needs negative_prompt_attention_mask"),
+        (
+            None,
+            None,
+            {**GIVEN, "negative_prompt_embeds": EMBEDS[:, :2], "negative_prompt_attention_mask": MASK[:, :2]},
+            "the same shape",
+        ),
+        (
+            "a",
+            None,
+            {**NONE, "negative_prompt_embeds": EMBEDS, "negative_prompt_attention_mask": MASK},
+            "has 2 rows for 1 prompts",
+        ),
+    ],
+)
+def test_prompts_that_contradict_each_other_are_refused(prompt, negative, embeds, message):
+    with pytest.raises(ValueError, match=message):
+        check_prompts(prompt, negative, embeds, is_guided=True)
+
+
+def test_generators_are_taken_as_they_are():
+    generator = torch.Generator()
+    assert check_generator(None, 2) is None
+    assert check_generator(generator, 2) is generator
+    assert check_generator([generator, generator], 2) == [generator, generator]
+    assert check_generator((generator,), 1) == [generator]
+
+
+def test_a_generator_of_numpy_seeds_one_of_torch():
+    first, second = (check_generator(np.random.default_rng(3), 1).initial_seed() for _ in range(2))
+    assert first == second
+    assert check_generator(np.random.default_rng(4), 1).initial_seed() != first
+
+
+@pytest.mark.parametrize("generator", [3, "3", np.random.RandomState(3), [3], np.random.PCG64(3)])
+def test_what_is_no_generator_is_refused(generator):
+    with pytest.raises(ValueError, match=r"generator must be a torch\.Generator"):
+        check_generator(generator, 1)
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_a_wrong_number_of_generators_is_refused(count):
+    with pytest.raises(ValueError, match=f"{count} generators were given for 2 videos"):
+        check_generator([torch.Generator()] * count, 2)
+
+
+def test_numbers_are_checked_by_name():
+    assert check_whole_number("steps", 3) == 3
+    assert check_share("strength", 1.0) == 1.0
+    for value in (0, 2.5, True, "3", None):
+        with pytest.raises(ValueError, match="steps must be a whole number of at least 1"):
+            check_whole_number("steps", value)
+    for value in (-0.1, 1.1, float("nan")):
+        with pytest.raises(ValueError, match="strength must be between 0 and 1"):
+            check_share("strength", value)
+
+
+def test_a_misspelt_choice_gets_a_suggestion():
+    assert check_choice("kind", "pil", ("pil", "np")) == "pil"
+    with pytest.raises(ValueError, match=r"kind must be one of pil, np, got 'pill'. Did you mean 'pil'\?"):
+        check_choice("kind", "pill", ("pil", "np"))
+
+
+def test_callbacks_are_checked():
+    check_callback(None, ["latents"], ["latents"])
+    check_callback(print, ["latents"], ["latents"])
+    with pytest.raises(ValueError, match="must be callable"):
+        check_callback(3, [], [])
+    with pytest.raises(ValueError, match="knows latents, got 'x', 'y'"):
+        check_callback(print, ["x", "y"], ["latents"])
+
+
+def test_options_are_added_to_a_copy():
+    rules = Rules("Example", 8, "VAE 8", 8, 4)
+    size = resolve(rules, height=8, width=8, num_frames=1, frame_rate=8)
+    request = Request(("a",), None, size, 1, 1, None, "pt", {"height": 8})
+    more = request.with_options(pixels=3)
+    assert (more["height"], more["pixels"]) == (8, 3)
+    assert "pixels" not in request.options
+    with pytest.raises(TypeError):
+        more.options["height"] = 9
+
+
+def encoded(texts, max_length, masks_encoder=True):
+    with torch.no_grad():
+        return encode_text(tiny.tokenizer(), tiny.text_encoder(), texts, max_length, masks_encoder=masks_encoder)
+
+
+def test_texts_are_padded_to_one_length_and_the_mask_marks_the_real_tokens():
+    embeds, mask, cut_off = encoded(["a cat", "two dogs"], 12)
+    assert embeds.shape == (2, 12, 16)
+    assert mask.sum(1).tolist() == [6, 9]  # one token a letter, and the end
+    assert cut_off == ("", "")
+
+
+def test_what_does_not_fit_is_returned_and_said(caplog):
+    _, mask, cut_off = encoded(["a cat", "two dogs"], 7)
+    assert mask.sum(1).tolist() == [6, 7]
+    assert cut_off[0] == ""
+    assert cut_off[1].replace(" ", "") == "gs"
+    assert len(caplog.messages) == 1 and "longer than 7 tokens" in caplog.messages[0]
+
+
+def test_an_encoder_that_sees_the_mask_is_not_moved_by_padding():
+    short, long = (encoded(["a cat"], length)[0][:, :6] for length in (6, 20))
+    torch.testing.assert_close(short, long, rtol=1e-4, atol=1e-5)
+    short, long = (encoded(["a cat"], length, masks_encoder=False)[0][:, :6] for length in (6, 20))
+    assert not torch.allclose(short, long, rtol=1e-2, atol=1e-3)
+
+
+def test_prompts_are_repeated_row_by_row():
+    prompts = Prompts(EMBEDS + torch.tensor([1.0, 2.0])[:, None, None], MASK).repeated(2)
+    assert prompts.prompt_embeds[:, 0, 0].tolist() == [1.0, 1.0, 2.0, 2.0]
+    assert prompts.prompt_attention_mask.shape == (4, 3)
+    assert prompts.negative_prompt_embeds is None
+
+
+def test_trimming_drops_what_is_padding_in_every_row():
+    mask = torch.tensor([[1, 0, 0, 0], [1, 1, 0, 0]]).bool()
+    negative = torch.tensor([[1, 1, 1, 0], [1, 0, 0, 0]]).bool()
+    embeds = torch.randn(2, 4, 5)
+    assert Prompts(embeds, mask).trimmed().prompt_embeds.shape == (2, 2, 5)
+    trimmed = Prompts(embeds, mask, embeds, negative).trimmed()
+    assert torch.equal(trimmed.prompt_embeds, embeds[:, :3])
+    assert torch.equal(trimmed.negative_prompt_attention_mask, negative[:, :3])
+    assert Prompts(embeds, torch.zeros(2, 4)).trimmed().prompt_embeds.shape == (2, 1, 5)
