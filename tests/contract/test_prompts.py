@@ -1,0 +1,90 @@
+"""Prompts, and embeddings in their place."""
+
+import pytest
+import torch
+
+from filmstrip.generation.guidance import ClassifierFree
+from tests.contract.registered import CASES, SMALL_TOLERANCE
+from tests.contract.runs import call, over, over_those_with, request, shared, video
+
+GIVEN = [case for case in CASES if case.embeddings is not None]
+
+
+def test_every_case_with_embeddings_says_how_to_make_them():
+    assert {case.name for case in GIVEN} == {case.name for case in CASES if case.takes("prompt_embeds")}
+
+
+@over(GIVEN)
+def test_given_embeddings_equal_the_prompt(case):
+    embeds = case.embeddings(shared(case.name), case.call)
+    assert torch.equal(video(case, **embeds), video(case))
+
+
+@over(case for case in GIVEN if case.singles)
+def test_given_embeddings_of_a_batch_equal_the_prompts(case):
+    arguments = {**case.call, **case.batch, "negative_prompt": "dull"}
+    embeds = case.embeddings(shared(case.name), arguments)
+    assert torch.equal(video(case, **{**arguments, **embeds}), video(case, **arguments))
+
+
+@over_those_with("prompt")
+@pytest.mark.parametrize("prompt", ["", "  \n", ["a cat", ""]])
+def test_an_empty_prompt_is_refused(case, prompt):
+    with pytest.raises(ValueError, match=r"prompts? is empty; describe the video"):
+        request(case, prompt=prompt)
+
+
+@over_those_with("prompt", "prompt_embeds")
+def test_neither_prompt_nor_embeddings_is_refused(case):
+    with pytest.raises(ValueError, match="Neither prompt nor prompt_embeds"):
+        request(case, prompt=None)
+
+
+@over_those_with("prompt")
+@pytest.mark.parametrize("prompt", [3, ["a cat", 3], {"a": "cat"}, []])
+def test_what_is_no_text_is_refused(case, prompt):
+    with pytest.raises(ValueError, match="prompt must be a text or a list of texts"):
+        request(case, prompt=prompt)
+
+
+@over_those_with("prompt", "max_sequence_length")
+def test_what_is_cut_off_a_prompt_is_reported(case):
+    prompt = "a red star spinning on a navy background"
+    report = call(case, prompt=prompt, max_sequence_length=20).report
+    (rest,) = report.cut_off
+    assert rest and prompt.replace(" ", "").endswith(rest.replace(" ", ""))
+    assert call(case, prompt=prompt).report.cut_off == ("",)
+
+
+@over_those_with("prompt", "max_sequence_length")
+def test_what_is_cut_off_is_reported_for_each_prompt(case):
+    kept, cut = call(case, prompt=["a cat", "a cat in the rain"], max_sequence_length=10).report.cut_off
+    assert kept == "" and cut != ""
+
+
+@over_those_with("sequential_guidance")
+def test_sequential_guidance_equals_batched_in_smaller_batches(case, monkeypatch):
+    sizes = []
+    predict_once = ClassifierFree.__call__
+
+    def noting(self, predict, latents, timestep):
+        def noted(latents, timestep, condition):
+            sizes.append(len(latents))
+            return predict(latents, timestep, condition)
+
+        return predict_once(self, noted, latents, timestep)
+
+    monkeypatch.setattr(ClassifierFree, "__call__", noting)
+    batched = video(case, guidance_rescale=0.5, num_inference_steps=2)
+    in_turn = video(case, guidance_rescale=0.5, num_inference_steps=2, sequential_guidance=True)
+    torch.testing.assert_close(in_turn, batched, rtol=SMALL_TOLERANCE, atol=SMALL_TOLERANCE)
+    assert sizes == [2, 2, 1, 1, 1, 1]
+
+
+@over_those_with("guidance_scale", "negative_prompt")
+def test_without_guidance_a_negative_prompt_is_reported_as_unused(case, caplog):
+    made = request(case, guidance_scale=1.0, negative_prompt="dull")
+    assert any("no negative prompt" in sentence for sentence in made.size.adjustments)
+    assert caplog.messages == list(made.size.adjustments)
+    unused = video(case, guidance_scale=1.0, negative_prompt="dull")
+    assert torch.equal(unused, video(case, guidance_scale=0.5))
