@@ -1,26 +1,12 @@
-"""A tiny checkpoint of LTX-Video with random weights, and the command run inside the test's process."""
+"""The command, run inside the test's process, and the folder of a tiny checkpoint for it."""
+
+import shutil
 
 import pytest
-import torch
 from typer.testing import CliRunner
 
-from filmstrip import AutoencoderKLLTXVideo, FlowMatchEulerDiscreteScheduler, LTXPipeline, LTXVideoTransformer3DModel
 from filmstrip.cli.app import app
-from tests import tiny
-
-# A video of 64x64 and 9 frames, in two steps.
-SMALL = ("--size", "64x64", "--num-frames", "9", "--steps", "2", "--device", "cpu")
-
-
-def tiny_pipeline():
-    torch.manual_seed(0)
-    return LTXPipeline(
-        scheduler=FlowMatchEulerDiscreteScheduler(),
-        vae=AutoencoderKLLTXVideo(**tiny.LTX_AUTOENCODER),
-        text_encoder=tiny.text_encoder(),
-        tokenizer=tiny.tokenizer(),
-        transformer=LTXVideoTransformer3DModel(**tiny.LTX_TRANSFORMER),
-    )
+from tests.cli.tiny_checkpoint import tiny_pipeline
 
 
 @pytest.fixture(scope="session")
@@ -36,11 +22,8 @@ def checkpoint(tmp_path_factory):
 @pytest.fixture(scope="session")
 def outline(checkpoint, tmp_path_factory):
     """The same checkpoint without its weight files."""
-    import shutil
-
     folder = tmp_path_factory.mktemp("outlines") / "tiny"
-    shutil.copytree(checkpoint, folder, ignore=shutil.ignore_patterns("*.safetensors"))
-    return folder
+    return shutil.copytree(checkpoint, folder, ignore=shutil.ignore_patterns("*.safetensors"))
 
 
 @pytest.fixture

@@ -1,4 +1,7 @@
-"""The commands and their options. What they do is imported when they are called, so that --help stays fast."""
+"""The commands and their options, which typer reads from parameters: hence so many of them.
+
+What the commands do is imported when they are called, so that --help stays fast.
+"""
 
 from __future__ import annotations
 

@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from filmstrip.cli.printing import bytes_of, number_of, print_facts, print_json, print_table
-from filmstrip.registry import BUILTIN_MODELS, TRANSFORMERS_PROCESSORS, canonical_library, find_family
+from filmstrip.registry import (
+    BUILTIN_MODELS,
+    TRANSFORMERS_PROCESSORS,
+    Family,
+    canonical_library,
+    find_family,
+    resolve_class,
+)
 
 if TYPE_CHECKING:
     from filmstrip.checkpoints import CheckpointSummary, ComponentSummary
@@ -35,26 +42,27 @@ def describe(name: str) -> dict[str, Any]:
         "name": summary.name,
         "family": summary.family,
         "pipeline": summary.pipeline_class,
-        "tasks": family.pipelines if family else {},
+        "tasks": {},
         "licence": licence,
         "parameters": sum(one["parameters"] or 0 for one in components),
         "bytes": summary.nbytes,
         "components": components,
-        **(_abilities(name) if summary.pipeline_class else {"rules": None, "defaults": {}}),
+        "rules": None,
+        "defaults": {},
+        **(_abilities(name, family) if family else {}),
     }
 
 
 def _component(summary: CheckpointSummary, one: ComponentSummary) -> dict[str, Any]:
     parameters: int | None = one.parameters
-    weights = "here" if one.files else "none"
-    if not one.files and one.class_name not in TRANSFORMERS_PROCESSORS:
+    is_ours = canonical_library(one.library) == "filmstrip"
+    if is_ours or (not one.files and one.class_name not in TRANSFORMERS_PROCESSORS):
         parameters = _parameters_by_config(summary, one)
-        weights = "none" if parameters == 0 else "missing"
     return {
         "name": one.name,
         "class": one.class_name,
         "library": one.library,
-        "weights": weights,
+        "weights": "here" if one.files else "none" if parameters == 0 else "missing",
         "parameters": parameters,
         "bytes_per_dtype": one.bytes_per_dtype,
         "variants": list(one.variants),
@@ -62,7 +70,10 @@ def _component(summary: CheckpointSummary, one: ComponentSummary) -> dict[str, A
 
 
 def _parameters_by_config(summary: CheckpointSummary, one: ComponentSummary) -> int | None:
-    """How many the network of a config.json has; 0 for what is no network, None for one that we do not know."""
+    """How many the network of a config.json has; 0 for what is no network, None for one that we do not know.
+
+    A file may hold more numbers than that, such as the statistics of latents.
+    """
     from torch import nn
 
     from filmstrip.checkpoints.component import outline_component
@@ -71,20 +82,21 @@ def _parameters_by_config(summary: CheckpointSummary, one: ComponentSummary) -> 
     try:
         check_class(one.library, one.class_name)
     except ValueError:
-        return None
+        return one.parameters or None
     network = outline_component(one.library, one.class_name, summary.folder / one.name)
-    if not isinstance(network, nn.Module):
-        return 0
-    saved = {id(tensor): tensor.numel() for tensor in network.state_dict(keep_vars=True).values()}
-    return sum(saved.values())
+    return sum(p.numel() for p in network.parameters()) if isinstance(network, nn.Module) else 0
 
 
-def _abilities(name: str) -> dict[str, Any]:
+def _abilities(name: str, family: Family) -> dict[str, Any]:
+    """What the components together can make."""
     from filmstrip.generation import Pipeline
 
     outline: Any = Pipeline.outline(name)
     rules = outline.rules
+    classes = {task: resolve_class("filmstrip", public) for task, public in family.pipelines.items()}
+    served = {task: one for task, one in classes.items() if set(one.component_names()) <= set(outline.components)}
     return {
+        "tasks": {task: one.__name__ for task, one in served.items()},
         "rules": {
             "size_multiple": rules.size_multiple,
             "size_reason": rules.size_reason,
@@ -112,14 +124,12 @@ def _print(content: dict[str, Any]) -> None:
             ("frames", f"any number; made as {rules['frame_stride']}k + {rules['frame_offset']}, then cut"),
             ("defaults", ", ".join(f"{key} {value}" for key, value in content["defaults"].items())),
         ]
-    facts += [("tasks" if index == 0 else "", f"{task} ({by})") for index, (task, by) in enumerate(_tasks(content))]
+    facts += [
+        ("tasks" if index == 0 else "", f"{task} ({by})") for index, (task, by) in enumerate(content["tasks"].items())
+    ]
     print_facts(facts)
     print()
     print_table([("component", "class", "parameters", "weights"), *map(_row, content["components"])])
-
-
-def _tasks(content: dict[str, Any]) -> list[tuple[str, str]]:
-    return list(content["tasks"].items())
 
 
 def _row(one: dict[str, Any]) -> tuple[str, str, str, str]:

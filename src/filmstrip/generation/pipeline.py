@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, cast
@@ -13,10 +14,15 @@ from torch import nn
 from filmstrip import registry
 from filmstrip.checkpoints import CheckpointError, find_checkpoint
 from filmstrip.checkpoints.component import load_component, outline_component, save_component
-from filmstrip.checkpoints.dtypes import requested_dtype
+from filmstrip.checkpoints.dtypes import requested_dtypes
+from filmstrip.checkpoints.files import check_variant
 from filmstrip.checkpoints.index import read_model_index, write_model_index
+from filmstrip.checkpoints.saving import warn_of_pickles
 from filmstrip.devices import parse_device, supports_dtype
+from filmstrip.generation.progress import BarSettings
 from filmstrip.generation.request import Request, complete_arguments
+
+logger = logging.getLogger(__name__)
 
 PipelineType = TypeVar("PipelineType", bound="Pipeline")
 
@@ -30,11 +36,14 @@ class Pipeline:
     defaults: dict[str, Any]
     """Values that a checkpoint, or else the family, gives to arguments left out of a call."""
     family_defaults: ClassVar[dict[str, Any]] = {}
+    _optional_components: ClassVar[tuple[str, ...]] = ()
+    """Components that a checkpoint may leave unmentioned."""
 
     def __init__(self, **components: Any) -> None:
         self.components: dict[str, Any] = components
         self.defaults = dict(self.family_defaults)
         self.name_or_path = ""
+        self.bar = BarSettings()
 
     def __getattr__(self, name: str) -> Any:
         components = self.__dict__.get("components", {})
@@ -62,6 +71,8 @@ class Pipeline:
         cache_dir: str | Path | None = None,
         token: str | bool | None = None,
         local_files_only: bool = False,
+        use_safetensors: bool | None = None,
+        low_cpu_mem_usage: bool = True,
         **components: Any,
     ) -> PipelineType:
         """Load a pipeline from a folder, a hub repository or a built-in model.
@@ -69,19 +80,23 @@ class Pipeline:
         Args:
             name: "org/name" on the hub, the path of a folder, or the name of a built-in model.
             torch_dtype: the type of all weights; without it each component keeps its files' own, except that a CPU
-                runs float16 files in bfloat16. `dtype` and `mindspore_dtype` are other names of it.
+                runs float16 files in bfloat16. A dictionary has a component's type under its name, and that of all
+                others under "default". `dtype` and `mindspore_dtype` are other names of it.
             variant: files with that word in their names where there are such, for example "fp16".
             device: where the weights are put; without it, on the CPU.
+            use_safetensors, low_cpu_mem_usage: taken from code written for Diffusers, and without effect: safetensors
+                come before `.bin` files, and no load needs more memory than the weights.
             components: ready-made components that replace those of the checkpoint.
 
         Raises:
             CheckpointError: there is no such checkpoint, it is damaged, or it does not fit this pipeline.
             ValueError: an argument makes no sense.
         """
-        wanted = requested_dtype(torch_dtype, dtype, mindspore_dtype)
+        wanted = requested_dtypes(torch_dtype, dtype, mindspore_dtype)
         place = torch.device("cpu") if device is None else parse_device(device)
-        if wanted is not None and not supports_dtype(place, wanted):
-            raise ValueError(f"The device {place} can't hold {wanted}; use torch.float32 or another device.")
+        for one in wanted.values():
+            if one is not None and not supports_dtype(place, one):
+                raise ValueError(f"The device {place} can't hold {one}; use torch.float32 or another device.")
         folder = find_checkpoint(
             name,
             revision=revision,
@@ -92,8 +107,16 @@ class Pipeline:
         )
 
         def load(component: str, library: str, class_name: str) -> Any:
-            return load_component(library, class_name, folder / component, dtype=wanted, device=place, variant=variant)
+            one = wanted.get(component, wanted["default"])
+            item = load_component(library, class_name, folder / component, dtype=one, device=place, variant=variant)
+            logger.info("loaded %s (%s) from %s", component, class_name, folder / component)
+            return item
 
+        index = read_model_index(folder)
+        if unknown := sorted(wanted.keys() - {"default", *index.components, *components}):
+            known = ", ".join(sorted(index.components))
+            raise ValueError(f"torch_dtype names {', '.join(unknown)}; the checkpoint has {known}, and 'default'.")
+        check_variant(folder, index.components.keys() - components.keys(), variant)
         return cls._assemble(name, folder, load, components)
 
     @classmethod
@@ -154,7 +177,7 @@ class Pipeline:
                 loaded[component] = components[component]
             elif component in index.components:
                 loaded[component] = load(component, *index.components[component])
-            elif component in index.absent:
+            elif component in index.absent or component in pipeline_class._optional_components:
                 loaded[component] = None
             else:
                 needed_by = pipeline_class.__name__
@@ -191,22 +214,33 @@ class Pipeline:
                 f"{cls.__name__} needs {', '.join(missing)}, which {type(pipeline).__name__} lacks; pass it."
             )
         made = cls(**{name: available[name] for name in cls.component_names()})
-        made.defaults, made.name_or_path = dict(pipeline.defaults), pipeline.name_or_path
+        made.defaults |= pipeline._checkpoint_defaults
+        made.name_or_path = pipeline.name_or_path
         return made
 
     def save_pretrained(
-        self, folder: str | Path, *, max_shard_size: int | str = "5GB", variant: str | None = None, **_: Any
+        self,
+        folder: str | Path,
+        *,
+        max_shard_size: int | str = "5GB",
+        variant: str | None = None,
+        safe_serialization: bool = True,
     ) -> None:
-        """Write a checkpoint that `from_pretrained` reads."""
+        """Write a checkpoint that `from_pretrained` reads. The arguments are those of a network's `save_pretrained`."""
+        warn_of_pickles(safe_serialization)
         folder = Path(folder)
         rows: dict[str, tuple[str, str] | None] = {}
         for name, component in self.components.items():
             rows[name] = None
             if component is not None:
                 rows[name] = save_component(component, folder / name, max_shard_size=max_shard_size, variant=variant)
-        changed = {key: value for key, value in self.defaults.items() if self.family_defaults.get(key) != value}
-        settings = {"_defaults": changed} if changed else {}
+        settings = {"_defaults": changed} if (changed := self._checkpoint_defaults) else {}
         write_model_index(folder, type(self).__name__, rows, **settings)
+
+    @property
+    def _checkpoint_defaults(self) -> dict[str, Any]:
+        """The defaults that are not the class's own."""
+        return {key: value for key, value in self.defaults.items() if self.family_defaults.get(key) != value}
 
     def request(self, **arguments: Any) -> Request:
         """What a call with these arguments would do: completed with the defaults and checked. Needs no weights.
@@ -249,6 +283,20 @@ class Pipeline:
             for network in self.networks.values():
                 network.to(target)
         return self
+
+    def set_progress_bar_config(self, **settings: Any) -> None:
+        """Set how calls draw their progress on stderr; what is left out takes its usual value again.
+
+        Args:
+            settings: `disable` (None: draw on a terminal only), `leave` and `desc`, as tqdm has them.
+        """
+        self.bar = BarSettings(**settings)
+
+    def enable_attention_slicing(self, slice_size: int | str | None = "auto") -> None:
+        """Nothing, for code written for Diffusers: attention never holds its whole table of scores here."""
+
+    def disable_attention_slicing(self) -> None:
+        """Nothing, as `enable_attention_slicing`."""
 
     def enable_vae_slicing(self) -> None:
         """Code the videos of a batch one after the other, for less memory."""
