@@ -6,7 +6,7 @@ import functools
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -33,6 +33,18 @@ def requested_dtype(torch_dtype: Any = None, dtype: Any = None, mindspore_dtype:
         said = " and ".join(f"{name}={given[name]}" for name in parsed)
         raise ValueError(f"{said} disagree; give one of them.")
     return next(iter(parsed.values()), None)
+
+
+def requested_dtypes(
+    torch_dtype: Any = None, dtype: Any = None, mindspore_dtype: Any = None
+) -> dict[str, torch.dtype | None]:
+    """`requested_dtype` for a pipeline: component to type, and under "default" the type of all that are not named.
+
+    Each of the three may be a dictionary of such types.
+    """
+    given = [each if isinstance(each, Mapping) else {"default": each} for each in (torch_dtype, dtype, mindspore_dtype)]
+    names = {"default"}.union(*given)
+    return {name: requested_dtype(*(each.get(name, each.get("default")) for each in given)) for name in names}
 
 
 def _parse(argument: str, value: Any) -> torch.dtype | None:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from filmstrip.generation.events import Event, Step
 from filmstrip.generation.finite import check_finite
+from filmstrip.generation.progress import BarSettings, with_bar
 from filmstrip.generation.request import Request
 from filmstrip.media.pixels import video_to_output
 from filmstrip.nn.outputs import Output
@@ -48,6 +49,8 @@ class VideoOutput(Output):
 
 class Recipe(Protocol):
     """What a pipeline has to say about a request; `run` does the rest."""
+
+    bar: BarSettings
 
     def encode(self, request: Request, report: Report) -> Any:
         """The conditions that the network is given."""
@@ -117,7 +120,7 @@ def run(recipe: Recipe, request: Request, *, collect: bool = True) -> Iterator[E
 def result(recipe: Recipe, request: Request) -> VideoOutput | tuple[Any, ...]:
     """Carry out a request and return what the call returns."""
     output = VideoOutput(None)
-    for event in run(recipe, request):
+    for event in with_bar(run(recipe, request), recipe.bar):
         if event.stage == "done":
             output = event.output
     return output if request.options.get("return_dict", True) else output.to_tuple()
