@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from filmstrip.nn.streaming import FrameStream
+
+# Weights that a convolution on the CPU reorders at a time, in bytes.
+WEIGHTS_AT_ONCE = 2**24
 
 
 def repeat_ends(hidden_states: Tensor, before: int, after: int) -> Tensor:
@@ -38,8 +42,8 @@ class CausalConv3d(nn.Module):
         super().__init__()
         reach = kernel_size - 1
         self.before, self.after = (reach, 0) if is_causal else (reach // 2, reach // 2)
-        padding = (0, kernel_size // 2, kernel_size // 2)
-        self.conv = nn.Conv3d(in_channels, out_channels, kernel_size, stride, padding)
+        self.padding = (0, kernel_size // 2, kernel_size // 2)
+        self.conv = nn.Conv3d(in_channels, out_channels, kernel_size, stride, self.padding)
 
     def forward(
         self,
@@ -47,7 +51,7 @@ class CausalConv3d(nn.Module):
         stream: FrameStream | None = None,
     ) -> Tensor:  # (batch, out_channels, frames / stride, height / stride, width / stride), rounded up
         if stream is None:
-            return self.conv(repeat_ends(hidden_states, self.before, self.after))
+            return self._convolve(repeat_ends(hidden_states, self.before, self.after))
 
         before = 0 if stream.started(self) else self.before
         hidden_states = stream.resume(self, hidden_states)
@@ -56,10 +60,29 @@ class CausalConv3d(nn.Module):
             num_outputs = max(0, (hidden_states.shape[2] - self.conv.kernel_size[0]) // self.conv.stride[0] + 1)
             stream.keep(self, hidden_states[:, :, num_outputs * self.conv.stride[0] :])
             if num_outputs:
-                return self.conv(hidden_states)
+                return self._convolve(hidden_states)
         batch, _, _, height, width = hidden_states.shape
         _, rows, columns = self.conv.stride
         return hidden_states.new_empty(batch, self.conv.out_channels, 0, -(-height // rows), -(-width // columns))
+
+    def _convolve(self, hidden_states: Tensor) -> Tensor:
+        weight, bias = self.conv.weight, self.conv.bias
+        num_parts = -(-weight.nbytes // WEIGHTS_AT_ONCE)
+        if (
+            num_parts == 1
+            or bias is None
+            or weight.device.type != "cpu"
+            or torch.is_grad_enabled()
+            or torch.compiler.is_compiling()
+        ):
+            return self.conv(hidden_states)
+        # The CPU's convolution holds two reordered copies of its weights, more than the video of a wide layer takes.
+        size = -(-weight.shape[0] // num_parts)
+        parts = [
+            F.conv3d(hidden_states, *part, self.conv.stride, self.padding)  # (batch, size, ...)
+            for part in zip(weight.split(size), bias.split(size), strict=True)
+        ]
+        return torch.cat(parts, dim=1)
 
 
 def space_to_depth(hidden_states: Tensor, size: tuple[int, int, int]) -> Tensor:

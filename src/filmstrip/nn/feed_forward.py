@@ -15,7 +15,10 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "linear-silu": F.silu,
 }
 # How the CPU's matrix library calls those that it can apply while it still holds a product in registers.
-FUSED = {"gelu": ("gelu", [], "none"), "gelu-approximate": ("gelu", [], "tanh")}
+FUSED: dict[str, tuple[str, list[float], str]] = {
+    "gelu": ("gelu", [], "none"),
+    "gelu-approximate": ("gelu", [], "tanh"),
+}
 
 
 @cache

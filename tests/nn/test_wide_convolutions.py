@@ -1,0 +1,23 @@
+"""Convolutions with many weights, run on the CPU in parts."""
+
+from __future__ import annotations
+
+import torch
+
+from filmstrip.nn import causal_conv
+from filmstrip.nn.causal_conv import CausalConv3d
+
+
+@torch.no_grad()
+def test_a_convolution_in_parts_gives_the_whole_in_the_same_layout(monkeypatch):
+    convolution = CausalConv3d(4, 10)
+    video = torch.randn(2, 4, 3, 5, 6)
+    whole = convolution(video)
+    calls = []
+    plain = torch.nn.functional.conv3d
+    monkeypatch.setattr(causal_conv.F, "conv3d", lambda *given: calls.append(1) or plain(*given))
+    monkeypatch.setattr(causal_conv, "WEIGHTS_AT_ONCE", 3 * 4 * 27 * 4)
+    parts = convolution(video)
+    torch.testing.assert_close(parts, whole)
+    assert len(calls) == 4
+    assert parts.stride() == whole.stride()
