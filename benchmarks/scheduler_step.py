@@ -2,7 +2,7 @@
 
     python benchmarks/scheduler_step.py [--pairs 50]
 
-Ours is `Run.step`, which the pipelines call; the reference is `step` with `return_dict=False`, which its pipelines call.
+Each side by the call that its pipelines make: ours `Run.step`, the reference's `step(..., return_dict=False)`.
 """
 
 from __future__ import annotations
