@@ -118,6 +118,8 @@ def test_lines_tell_a_long_stage_in_parts(capsys):
 def test_bars_show_each_stage_and_the_next():
     bars = Bars()
     with bars:
+        bars.update("encode", 0, 1, 0.0)
+        assert [task.total for task in bars._display.tasks] == [None]
         bars.update("encode", 1, 1, 0.1)
         bars.update("denoise", 1, 4, 0.2)
         assert [task.description for task in bars._display.tasks] == ["encode", "denoise"]

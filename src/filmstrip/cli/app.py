@@ -54,9 +54,9 @@ def top(
 ) -> None:
     """Turn a text, an image or a video into a video."""
     if version:
-        import filmstrip
+        from filmstrip import __version__
 
-        print(f"filmstrip {filmstrip.__version__}")
+        print(f"filmstrip {__version__}")
     elif context.invoked_subcommand is None:
         print(context.get_help())
 

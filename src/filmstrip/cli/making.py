@@ -44,6 +44,7 @@ def make_videos(plan: Plan, targets: list[Path], progress: Progress, *, has_shee
     Several videos are made one after the other, so that each is the one that its own seed gives.
     """
     begin = time.monotonic()
+    progress.update("load", 0, 1, 0.0)
     pipeline = load(plan)
     load_seconds = time.monotonic() - begin
     progress.update("load", 1, 1, load_seconds)

@@ -94,13 +94,15 @@ class Bars(Progress):
 
     def update(self, stage: str, step: int, total: int, seconds: float) -> None:
         if stage not in self._tasks:
-            self._add(stage, None)
-        self._display.update(self._tasks[stage], completed=step, total=total)
+            self._add(stage)
+        if step:
+            self._display.update(self._tasks[stage], completed=step, total=total)
         if step == total and stage in _NEXT and _NEXT[stage] not in self._tasks:
-            self._add(_NEXT[stage], None)  # it moves from the start, before its first step is done
+            self._add(_NEXT[stage])
 
-    def _add(self, stage: str, total: int | None) -> None:
-        self._tasks[stage] = self._display.add_task(f"{self._title}{stage}", total=total)
+    def _add(self, stage: str) -> None:
+        # Without a total it moves, until its first step is done.
+        self._tasks[stage] = self._display.add_task(f"{self._title}{stage}", total=None)
 
 
 def make_progress(*, is_quiet: bool) -> Progress:
