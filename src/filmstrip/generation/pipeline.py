@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, cast
 
@@ -19,8 +19,10 @@ from filmstrip.checkpoints.files import check_variant
 from filmstrip.checkpoints.index import read_model_index, write_model_index
 from filmstrip.checkpoints.saving import warn_of_pickles
 from filmstrip.devices import parse_device, supports_dtype
+from filmstrip.generation.events import Event
 from filmstrip.generation.progress import BarSettings
 from filmstrip.generation.request import Request, complete_arguments
+from filmstrip.generation.running import run
 
 logger = logging.getLogger(__name__)
 
@@ -249,6 +251,13 @@ class Pipeline:
             ValueError: as the call itself would.
         """
         return self.check(complete_arguments(type(self), arguments, self.defaults))
+
+    def stream(self, **arguments: Any) -> Iterator[Event]:
+        """Yield what happens while a call with these arguments is carried out; to cancel it, stop reading.
+
+        The last event carries what the call would return. Arguments are checked at once, before the first event.
+        """
+        return run(cast("Any", self), self.request(**arguments))
 
     def check(self, values: dict[str, Any]) -> Request:
         """The request that a call's completed arguments make; every pipeline has its own."""
