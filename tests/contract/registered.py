@@ -66,7 +66,7 @@ class Case:
     """... and those that ask for each of the two alone."""
     embeddings: Callable[[Any, Mapping[str, Any]], Mapping[str, Any]] | None = None
     """From the pipeline and a call, arguments that give it the embeddings of its prompts in their place."""
-    bfloat16_error: float = 0.05
+    bfloat16_error: float = 0.04
     """Bound of a bfloat16 video's error relative to float32, both in [-1, 1]; about twice of what was measured."""
 
     @property

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from filmstrip.generation.request import Request
-from tests.contract.registered import CASES, Case
+from tests.contract.registered import CASES, SMALL_TOLERANCE, Case
 
 SEED = 7
 
@@ -34,10 +34,17 @@ def over_those_with(*arguments: str) -> Any:
     return over(case for case in CASES if case.takes(*arguments))
 
 
+def fresh(case: Case) -> Any:
+    """A pipeline of a test's own, which it may change."""
+    pipeline = case.make()
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
 @cache
 def shared(case_name: str) -> Any:
-    """The pipeline of a case, made once: runs change nothing in it. Tests that do change it make their own."""
-    return next(case for case in CASES if case.name == case_name).make()
+    """The pipeline of a case, made once: runs change nothing in it."""
+    return fresh(next(case for case in CASES if case.name == case_name))
 
 
 def seeded(seed: int = SEED) -> torch.Generator:
@@ -65,6 +72,11 @@ def request(case: Case, pipeline: Any = None, **arguments: Any) -> Request:
 def differs(first: torch.Tensor, second: torch.Tensor) -> bool:
     """Whether two videos differ by more than rounding."""
     return first.shape != second.shape or bool((first.float() - second.float()).abs().max() > 1e-4)
+
+
+def close(first: torch.Tensor, second: torch.Tensor) -> None:
+    """Assert that two videos agree within the rounding of float32."""
+    torch.testing.assert_close(first, second, rtol=SMALL_TOLERANCE, atol=SMALL_TOLERANCE)
 
 
 def relative_error(video: torch.Tensor, reference: torch.Tensor) -> float:

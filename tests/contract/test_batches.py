@@ -6,14 +6,10 @@ import pytest
 import torch
 
 from filmstrip.generation.running import run
-from tests.contract.registered import CASES, SMALL_TOLERANCE
-from tests.contract.runs import differs, over, over_all, over_those_with, request, seeded, shared, video
+from tests.contract.registered import CASES
+from tests.contract.runs import close, differs, over, over_all, over_those_with, request, seeded, shared, video
 
 BATCHES = [case for case in CASES if case.singles]
-
-
-def close(first, second):
-    torch.testing.assert_close(first, second, rtol=SMALL_TOLERANCE, atol=SMALL_TOLERANCE)
 
 
 @over(BATCHES)

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from filmstrip.generation.guidance import ClassifierFree
-from tests.contract.registered import CASES, SMALL_TOLERANCE
-from tests.contract.runs import call, over, over_those_with, request, shared, video
+from tests.contract.registered import CASES
+from tests.contract.runs import call, close, over, over_those_with, request, shared, video
 
 GIVEN = [case for case in CASES if case.embeddings is not None]
 
@@ -77,7 +77,7 @@ def test_sequential_guidance_equals_batched_in_smaller_batches(case, monkeypatch
     monkeypatch.setattr(ClassifierFree, "__call__", noting)
     batched = video(case, guidance_rescale=0.5, num_inference_steps=2)
     in_turn = video(case, guidance_rescale=0.5, num_inference_steps=2, sequential_guidance=True)
-    torch.testing.assert_close(in_turn, batched, rtol=SMALL_TOLERANCE, atol=SMALL_TOLERANCE)
+    close(in_turn, batched)
     assert sizes == [2, 2, 1, 1, 1, 1]
 
 

@@ -151,7 +151,6 @@ def text_case(timed: bool) -> Case:
             ],
         },
         embeddings=embeddings,
-        bfloat16_error=0.1,
         **PROMPTS,
     )
 
@@ -182,7 +181,6 @@ def image_case(timed: bool) -> Case:
         batch={**PROMPTS["batch"], "image": [picture(0), picture(1)]},
         singles=[{"prompt": prompt, "image": picture(seed)} for seed, prompt in enumerate(PROMPTS["batch"]["prompt"])],
         embeddings=embeddings,
-        bfloat16_error=0.1,
     )
 
 
@@ -240,7 +238,6 @@ def condition_case(timed: bool) -> Case:
             ],
         },
         embeddings=embeddings,
-        bfloat16_error=0.1,
         **PROMPTS,
     )
 
@@ -279,7 +276,6 @@ def upsample_case(timed: bool) -> Case:
         },
         batch={"video": [clip(0), clip(1)]},
         singles=[{"video": clip(0)}, {"video": clip(1)}],
-        bfloat16_error=0.1,
     )
 
 

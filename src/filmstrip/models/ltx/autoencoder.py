@@ -197,7 +197,10 @@ class AutoencoderKLLTXVideo(Model):
         if not self.use_slicing or z.shape[0] == 1:
             yield z, temb, generator
             return
+        state = generator.get_state() if isinstance(generator, torch.Generator) else None
         for i in range(z.shape[0]):
+            if state is not None and isinstance(generator, torch.Generator):
+                generator.set_state(state)  # videos that share a generator share the noise of their decoder
             timestep = None if temb is None else temb[i : i + 1]
             yield z[i : i + 1], timestep, generator[i] if isinstance(generator, list) else generator
 
