@@ -127,3 +127,65 @@ def test_attention_slicing_changes_no_frame(pipeline):
     sliced = pipeline(**CALL, generator=torch.Generator().manual_seed(0), output_type="pt").frames
     pipeline.disable_attention_slicing()
     assert torch.equal(sliced, plain)
+
+
+def frames(pipeline, **arguments):
+    generator = torch.Generator().manual_seed(0)
+    return pipeline(**{**CALL, **arguments}, generator=generator, output_type="pt").frames
+
+
+def test_embeddings_made_without_the_networks_serve_a_pipeline_without_an_encoder(pipeline):
+    parts = dict.fromkeys(LTXPipeline.component_names())
+    encoder = LTXPipeline(**{**parts, "text_encoder": pipeline.text_encoder, "tokenizer": pipeline.tokenizer})
+    names = ("prompt_embeds", "prompt_attention_mask", "negative_prompt_embeds", "negative_prompt_attention_mask")
+    embeds = dict(zip(names, encoder.encode_prompt(CALL["prompt"], "dull"), strict=True))
+    rest = LTXPipeline(**{**pipeline.components, "text_encoder": None, "tokenizer": None})
+    rest.set_progress_bar_config(disable=True)
+    torch.testing.assert_close(frames(rest, prompt=None, **embeds), frames(pipeline, negative_prompt="dull"))
+
+
+def test_encoding_passes_embeddings_on_in_the_type_that_is_wanted(pipeline):
+    embeds, mask, negative, negative_mask = pipeline.encode_prompt("a red star", num_videos_per_prompt=1)
+    again = pipeline.encode_prompt(
+        prompt_embeds=embeds,
+        prompt_attention_mask=mask,
+        negative_prompt_embeds=negative,
+        negative_prompt_attention_mask=negative_mask,
+        num_videos_per_prompt=2,
+        device="cpu",
+        dtype=torch.bfloat16,
+    )
+    assert torch.equal(again[0], embeds.repeat(2, 1, 1).bfloat16())
+    assert torch.equal(again[1], mask.repeat(2, 1))
+    assert torch.equal(again[2], negative.repeat(2, 1, 1).bfloat16())
+    assert pipeline.encode_prompt("a red star", None, False)[2:] == (None, None)
+
+
+def test_a_callback_may_change_the_guidance_scale(pipeline):
+    seen = []
+
+    def set_to(scale):
+        def callback(view, step, timestep, tensors):
+            view._guidance_scale = scale
+            seen.append((view.guidance_scale, view.do_classifier_free_guidance))
+            return tensors
+
+        return callback
+
+    plain = frames(pipeline, guidance_scale=3.0)
+    assert torch.equal(frames(pipeline, guidance_scale=3.0, callback_on_step_end=set_to(3.0)), plain)
+    stronger = frames(pipeline, guidance_scale=3.0, callback_on_step_end=set_to(9.0))
+    unguided = frames(pipeline, guidance_scale=3.0, callback_on_step_end=set_to(1.0))
+    assert not torch.equal(stronger, plain)
+    assert not torch.equal(unguided, plain)
+    assert set(seen) == {(3.0, True), (9.0, True), (1.0, False)}
+    with pytest.raises(ValueError, match="began without guidance"):
+        frames(pipeline, guidance_scale=1.0, callback_on_step_end=set_to(9.0))
+
+
+def test_the_state_of_a_call_is_not_left_on_the_pipeline(pipeline):
+    counts = []
+    frames(pipeline, callback_on_step_end=lambda view, *_: counts.append(view.num_timesteps))
+    assert counts == [3, 3, 3]
+    assert not hasattr(pipeline, "num_timesteps")
+    assert not hasattr(pipeline, "guidance_scale")

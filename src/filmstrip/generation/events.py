@@ -38,3 +38,5 @@ class Step:
     latents: Tensor
     tensors: dict[str, Tensor] = field(default_factory=dict)
     """Other tensors that a callback may look at, and replace by name."""
+    guidance_scale: float | None = None
+    """The scale from the next step on, if a callback has a say in it."""

@@ -73,8 +73,17 @@ class RunView:
         self._interrupt = False
         self.request = request
         self.num_timesteps = 0
-        self.guidance_scale = request.options.get("guidance_scale", 1.0)
-        self.do_classifier_free_guidance = self.guidance_scale > 1
+        self._guidance_scale: float = request.options.get("guidance_scale", 1.0)
+
+    @property
+    def guidance_scale(self) -> float:
+        """How strongly the prompt is followed; a callback that sets `_guidance_scale` changes the steps to come."""
+        return self._guidance_scale
+
+    @property
+    def do_classifier_free_guidance(self) -> bool:
+        """Whether there is guidance at all."""
+        return self._guidance_scale > 1
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.__dict__["_pipeline"], name)
@@ -163,6 +172,7 @@ def _show_to_callback(view: RunView, request: Request, step: Step) -> None:
             step.latents = value
         else:
             step.tensors[name] = value
+    step.guidance_scale = view._guidance_scale
 
 
 def _exact_frames(runs: Iterator[Tensor], num_frames: int) -> Iterator[tuple[int, Tensor]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -126,27 +126,64 @@ class LTXVideoPipeline(Pipeline):
 
     def encode_prompt(
         self,
-        prompt: str | Sequence[str],
+        prompt: str | Sequence[str] | None = None,
         negative_prompt: str | Sequence[str] | None = None,
         do_classifier_free_guidance: bool = True,
         num_videos_per_prompt: int = 1,
+        prompt_embeds: Tensor | None = None,
+        negative_prompt_embeds: Tensor | None = None,
+        prompt_attention_mask: Tensor | None = None,
+        negative_prompt_attention_mask: Tensor | None = None,
         max_sequence_length: int | None = None,
-    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+        device: str | torch.device | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> tuple[Tensor | None, ...]:
         """Embeddings and mask of prompts, then those of negative prompts: what a call takes in place of texts.
 
         Arguments that are None mean what they mean in a call.
+
+        Args:
+            prompt_embeds, prompt_attention_mask: an earlier result, to be passed on in place of `prompt`.
+            negative_prompt_embeds, negative_prompt_attention_mask: the same for `negative_prompt`.
+            device, dtype: where and as what the embeddings are wanted; as the text encoder gives them if None.
         """
+        embeds = {
+            "prompt_embeds": prompt_embeds,
+            "prompt_attention_mask": prompt_attention_mask,
+            "negative_prompt_embeds": negative_prompt_embeds,
+            "negative_prompt_attention_mask": negative_prompt_attention_mask,
+        }
         length = max_sequence_length or self.defaults["max_sequence_length"]
-        texts, negatives, _ = check_prompts(
-            prompt, negative_prompt, dict.fromkeys(EMBEDS), is_guided=do_classifier_free_guidance
-        )
+        texts, negatives, _ = check_prompts(prompt, negative_prompt, embeds, is_guided=do_classifier_free_guidance)
         with torch.no_grad():
-            encoded = self._encode_texts(texts or (), negatives, length).repeated(num_videos_per_prompt)
-        return (
-            encoded.prompt_embeds,
-            encoded.prompt_attention_mask,
-            encoded.negative_prompt_embeds,
-            encoded.negative_prompt_attention_mask,
+            encoded = self._complete(texts, negatives, embeds, length).repeated(num_videos_per_prompt)
+        prompt_embeds = encoded.prompt_embeds.to(device, dtype)
+        prompt_attention_mask = encoded.prompt_attention_mask.to(device)
+        negative_prompt_embeds, negative_prompt_attention_mask = None, None
+        if encoded.negative_prompt_embeds is not None and encoded.negative_prompt_attention_mask is not None:
+            negative_prompt_embeds = encoded.negative_prompt_embeds.to(device, dtype)
+            negative_prompt_attention_mask = encoded.negative_prompt_attention_mask.to(device)
+        return prompt_embeds, prompt_attention_mask, negative_prompt_embeds, negative_prompt_attention_mask
+
+    def _complete(
+        self,
+        texts: Sequence[str] | None,
+        negatives: Sequence[str] | None,
+        embeds: Mapping[str, Tensor | None],
+        max_length: int,
+    ) -> Prompts:
+        """Encoded texts, with the embeddings that were given in their place."""
+        given: dict[str, Any] = {name: value for name, value in embeds.items() if value is not None}
+        if texts is not None:
+            return replace(self._encode_texts(texts, negatives, max_length), **given)
+        encoded = Prompts(**given)
+        if negatives is None:
+            return encoded
+        made = self._encode_texts(negatives, None, encoded.prompt_embeds.shape[1])
+        return replace(
+            encoded,
+            negative_prompt_embeds=made.prompt_embeds,
+            negative_prompt_attention_mask=made.prompt_attention_mask,
         )
 
     def _encode_texts(self, texts: Sequence[str], negatives: Sequence[str] | None, max_length: int) -> Prompts:
@@ -162,22 +199,9 @@ class LTXVideoPipeline(Pipeline):
 
     def encode_prompts(self, request: Request, report: Report) -> Prompts:
         """The prompts of a request, one row for each video."""
-        given = {name: request[name] for name in EMBEDS if request[name] is not None}
-        if request.prompts is not None:
-            encoded = self._encode_texts(request.prompts, request.negative_prompts, request["max_sequence_length"])
-        else:
-            negatives = request.negative_prompts
-            encoded = Prompts(given["prompt_embeds"], given["prompt_attention_mask"])
-            if negatives is not None:
-                length = encoded.prompt_embeds.shape[1]
-                made = self._encode_texts(negatives, None, length)
-                given |= {
-                    "negative_prompt_embeds": made.prompt_embeds,
-                    "negative_prompt_attention_mask": made.prompt_attention_mask,
-                }
-        if request["guidance_scale"] <= 1:
-            given = {name: value for name, value in given.items() if not name.startswith("negative")}
-        encoded = replace(encoded, **given)
+        is_guided = request["guidance_scale"] > 1
+        given = {name: request[name] for name in EMBEDS if is_guided or not name.startswith("negative")}
+        encoded = self._complete(request.prompts, request.negative_prompts, given, request["max_sequence_length"])
         report.cut_off = encoded.cut_off
         for embeds in (encoded.prompt_embeds, encoded.negative_prompt_embeds):
             if embeds is not None:
@@ -302,6 +326,7 @@ class TextGuidance:
 
     def __init__(self, transformer: Any, prompts: Prompts, request: Request) -> None:
         self._transformer, self._prompts, self._request = transformer, prompts, request
+        self._scale: float = request["guidance_scale"]
         self._guidance = self._prepare()
 
     def __call__(self, predict: Predict[Any], latents: Tensor, timestep: float) -> Tensor:
@@ -314,12 +339,17 @@ class TextGuidance:
             step.tensors["negative_prompt_embeds"] = self._prompts.negative_prompt_embeds
 
     def accept(self, step: Step) -> None:
-        """Take over the prompts that a callback has put in their place."""
+        """Take over the prompts and the scale that a callback has put in their place."""
+        scale = self._scale if step.guidance_scale is None else step.guidance_scale
+        if scale > 1 and self._prompts.negative_prompt_embeds is None:
+            raise ValueError(
+                f"this run began without guidance, so its scale can't rise to {scale}; begin with a scale above 1."
+            )
         changed: dict[str, Any] = {
             name: value for name, value in step.tensors.items() if value is not getattr(self._prompts, name)
         }
-        if changed:
-            self._prompts = replace(self._prompts, **changed)
+        if changed or scale != self._scale:
+            self._prompts, self._scale = replace(self._prompts, **changed), scale
             self._guidance = self._prepare()
 
     def _prepare(self) -> Unguided[Any] | ClassifierFree[Any]:
@@ -331,10 +361,10 @@ class TextGuidance:
             padding = None if bool(mask.all()) else mask.to(transformer.device)
             return transformer.prepare_prompt(embeds.to(transformer.device, transformer.dtype), padding)
 
-        if prompts.negative_prompt_embeds is None or prompts.negative_prompt_attention_mask is None:
+        scale, rescale = self._scale, self._request["guidance_rescale"]
+        if scale <= 1 or prompts.negative_prompt_embeds is None or prompts.negative_prompt_attention_mask is None:
             return Unguided(prepare(*positive))
         negative = (prompts.negative_prompt_embeds, prompts.negative_prompt_attention_mask)
-        scale, rescale = self._request["guidance_scale"], self._request["guidance_rescale"]
         if self._request["sequential_guidance"]:
             return ClassifierFree(scale, prepare(*negative), prepare(*positive), rescale=rescale)
         pairs = zip(negative, positive, strict=True)

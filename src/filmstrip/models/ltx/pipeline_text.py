@@ -73,7 +73,8 @@ class LTXPipeline(LTXVideoPipeline):
             return_dict: whether to return a `VideoOutput` and not a tuple.
             attention_kwargs: nothing takes any yet.
             callback_on_step_end: called as (pipeline, step, timestep, tensors) after every step; what it returns
-                under a tensor's name replaces that tensor. Setting `pipeline._interrupt` ends the denoising.
+                under a tensor's name replaces that tensor. Setting `pipeline._interrupt` ends the denoising, and
+                setting `pipeline._guidance_scale` changes the guidance of the next steps.
             callback_on_step_end_tensor_inputs: the tensors it is given.
             max_sequence_length: tokens of a prompt that count.
             sequential_guidance: run the network for the prompt and against it in turn: less memory, more time.
