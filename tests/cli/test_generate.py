@@ -150,6 +150,18 @@ def test_what_is_given_chooses_the_pipeline(filmstrip, outline, tmp_path, words,
     assert any("stretched" in note for note in content["adjustments"]) == ("--image" in words)
 
 
+def test_a_clip_as_long_as_the_video_is_changed_and_a_shorter_one_extended(filmstrip, outline, tmp_path):
+    from filmstrip import export_to_video
+
+    export_to_video(np.zeros((9, 64, 64, 3), np.uint8), tmp_path / "clip.mkv")
+    words = ("generate", "a", "--model", outline, "--video", "clip.mkv", "--dry-run", "--json", "--num-frames")
+    changed = json.loads(filmstrip(*words, "9").stdout)
+    assert changed["settings"]["denoise_strength"] == 0.7
+    assert any("The clip is changed" in note for note in changed["adjustments"])
+    for more in (("17",), ("9", "--set", "strength=0.5")):
+        assert json.loads(filmstrip(*words, *more).stdout)["settings"]["denoise_strength"] == 1
+
+
 def test_an_image_is_where_the_video_begins(generate, tmp_path):
     for color in ("red", "blue"):
         Image.new("RGB", (64, 64), color).save(tmp_path / f"{color}.png")

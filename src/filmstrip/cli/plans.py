@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from filmstrip.generation.request import Request
 
 _OTHER_FPS = 8.0
+_CHANGE = 0.7  # how much of a clip is made anew where nothing is said about it
 _ASPECT_TOLERANCE = 0.02
 
 
@@ -82,7 +83,13 @@ def make_plan(job: Job) -> Plan:
         outline.scheduler = find_scheduler(job.scheduler).from_config(outline.scheduler.config)
     call = Call(type(outline))
     arguments = _arguments(job, call, outline.defaults)
-    request = outline.request(**arguments, **_pictures(job.inputs), generator=generator_of(job.seed))
+    pictures = _pictures(job.inputs)
+    request = outline.request(**arguments, **pictures, generator=generator_of(job.seed))
+    notes: tuple[str, ...] = ()
+    if _only_repeats(call, arguments, pictures, request):
+        arguments["denoise_strength"] = _CHANGE
+        request = outline.request(**arguments, **pictures, generator=generator_of(job.seed))
+        notes = (f"The clip is changed (denoise_strength {_CHANGE}); to extend it, ask for more frames than it has.",)
     if request.num_videos != 1:
         raise ValueError(f"{request.num_videos} prompts were given; give one, and --num-videos for more videos of it.")
     return Plan(
@@ -94,7 +101,7 @@ def make_plan(job: Job) -> Plan:
         device=device,
         dtype=dtype,
         fps=_file_fps(job, call, request),
-        notes=(*request.size.adjustments, *_distortions(job.inputs, request)),
+        notes=(*notes, *request.size.adjustments, *_distortions(job.inputs, request)),
     )
 
 
@@ -186,6 +193,14 @@ def _num_frames(job: Job, call: Call, values: Mapping[str, Any], defaults: Mappi
         raise ValueError("--num-frames and --seconds say the same thing; give one of them.")
     fps = values.get("frame_rate") or defaults.get("frame_rate") or job.fps or _OTHER_FPS
     return int(call.checked("num_frames", max(1, round(seconds * fps)), "--seconds"))
+
+
+def _only_repeats(call: Call, arguments: Mapping[str, Any], pictures: Mapping[str, Any], request: Request) -> bool:
+    """Whether the video would be the given clip over again, since the clip holds every frame of it fast."""
+    clip = pictures.get("video")
+    if clip is None or "denoise_strength" not in call or {"denoise_strength", "strength", "frame_index"} & {*arguments}:
+        return False
+    return len(clip) >= request.size.num_frames
 
 
 def _pictures(inputs: Mapping[str, Input]) -> dict[str, Any]:

@@ -222,7 +222,9 @@ def condition_case(timed: bool) -> Case:
             ],
             "denoise_strength": [
                 changes(0.5, denoise_strength=1 - 1e-3, latents=latents, num_inference_steps=4),
-                raises(0.5, "pass its latents"),
+                changes(0.5, denoise_strength=1 - 1e-3, video=clip(1), image=None, num_inference_steps=4),
+                raises(0.5, "pass its latents, or one video"),
+                raises(0.5, "pass its latents, or one video", video=clip(1, 5), image=None),
                 raises(0.01, "leaves none of 2 steps", latents=latents),
                 raises(2.0, "between 0 and 1"),
             ],

@@ -141,6 +141,23 @@ def read_conditions(
     return pixels, tuple(cuts)
 
 
+def clip_to_change(
+    conditions: list[tuple[Condition, Tensor]], size: Resolved
+) -> tuple[Tensor, list[tuple[Condition, Tensor]]]:
+    """The pixels of the one clip that is as long as the video to make, and the conditions without it."""
+    whole = [
+        place
+        for place, (condition, clip) in enumerate(conditions)
+        if condition.video is not None and condition.frame_index == 0 and clip.shape[2] == size.generated_frames
+    ]
+    if len(whole) != 1:
+        raise ValueError(
+            f"denoise_strength below 1 changes a video: pass its latents, or one video of {size.generated_frames}"
+            f" frames at frame 0; {len(whole)} such were given."
+        )
+    return conditions[whole[0]][1], [pair for place, pair in enumerate(conditions) if place != whole[0]]
+
+
 def place_conditions(
     pipeline: Any, request: Request, latents: Tensor, conditions: list[tuple[Condition, Tensor]]
 ) -> ConditionedLatents:

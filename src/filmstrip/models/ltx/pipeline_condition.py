@@ -20,6 +20,7 @@ from filmstrip.models.ltx.conditions import (
     ConditionedLatents,
     ConditionedPrompts,
     LTXVideoCondition,
+    clip_to_change,
     gather_conditions,
     place_conditions,
     read_conditions,
@@ -88,7 +89,8 @@ class LTXConditionPipeline(LTXVideoPipeline):
             video: a clip (frames), or a list of clips; it counts up to its last 8k + 1 frames that fit.
             frame_index: the frame that a picture or clip stands at; a list has one for each, pictures first.
             strength: from 0 (ignored) to 1 (kept as it is); a list as `frame_index`.
-            denoise_strength: below 1, start from `latents` with so much noise, to change a video.
+            denoise_strength: below 1, change a video: start from it with so much noise. It is given as `latents`, or as
+                a `video` at frame 0 that is as long as the one to make; that clip is then no condition.
             image_cond_noise_scale: noise on what is kept as it is, which falls to 0 with the steps; it loosens motion.
             latents: normalised latents of a video to change, (batch, channels, frames, height, width).
 
@@ -105,17 +107,20 @@ class LTXConditionPipeline(LTXVideoPipeline):
             *(values[name] for name in ("conditions", "image", "video", "frame_index", "strength"))
         )
         request = super().check(values)
+        self._check_start(request)
+        pixels, cuts = read_conditions(gathered, request.size, self.vae.temporal_compression_ratio)
+        changed = None
+        if request["denoise_strength"] < 1 and request["latents"] is None:
+            changed, pixels = clip_to_change(pixels, request.size)
         scale = request["image_cond_noise_scale"]
         if scale < 0:
             raise ValueError(f"image_cond_noise_scale can't be negative, got {scale}.")
-        if not gathered and scale not in (0, self.defaults["image_cond_noise_scale"]):
+        if not pixels and scale not in (0, self.defaults["image_cond_noise_scale"]):
             raise ValueError("image_cond_noise_scale has no effect without a picture or clip; drop it.")
-        self._check_start(request)
-        pixels, cuts = read_conditions(gathered, request.size, self.vae.temporal_compression_ratio)
         for sentence in cuts:
             logger.warning(sentence)
         size = replace(request.size, adjustments=(*request.size.adjustments, *cuts))
-        return replace(request, size=size).with_options(pixels=pixels)
+        return replace(request, size=size).with_options(pixels=pixels, changed=changed)
 
     def _check_start(self, request: Request) -> None:
         """See that a run that starts from a video has one, and steps to go."""
@@ -123,8 +128,6 @@ class LTXConditionPipeline(LTXVideoPipeline):
         steps = request["num_inference_steps"] if request["timesteps"] is None else len(request["timesteps"])
         if _first_step(steps, request) == steps:
             raise ValueError(f"denoise_strength {request['denoise_strength']} leaves none of {steps} steps; raise it.")
-        if is_partial and request["latents"] is None:
-            raise ValueError("denoise_strength below 1 starts from a video: pass its latents as well.")
         if request["latents"] is not None:
             if not is_partial:
                 raise ValueError("latents has no effect at a denoise_strength of 1: nothing of them would be left.")
@@ -175,9 +178,12 @@ class LTXConditionPipeline(LTXVideoPipeline):
 
     def _initial_latents(self, request: Request, run: Run, begin: int) -> Tensor:
         noise = draw_noise(self.latent_shape(request), request.generator, self.transformer.device)
-        if request["latents"] is None:
-            return noise
-        return run.add_noise(request["latents"].to(noise), noise, begin)
+        latents, pixels = request["latents"], request["changed"]
+        if pixels is not None:
+            if isinstance(request.generator, list):
+                pixels = pixels.expand(request.num_videos, -1, -1, -1, -1)
+            latents = self.encode_video(pixels, request.generator)
+        return noise if latents is None else run.add_noise(latents.to(noise), noise, begin)
 
     def _loosened(self, request: Request, placed: ConditionedLatents, latents: Tensor, timestep: float) -> Tensor:
         """Latents whose kept tokens carry noise that falls with the square of the time."""
