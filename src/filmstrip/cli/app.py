@@ -72,7 +72,9 @@ def generate(
         ),
     ] = None,
     image: Annotated[str | None, typer.Option("--image", help="A picture that the video begins with.")] = None,
-    video: Annotated[str | None, typer.Option("--video", help="A video to go on from.")] = None,
+    video: Annotated[
+        str | None, typer.Option("--video", help="A clip to change, or to go on from if it is shorter.")
+    ] = None,
     negative_prompt: Annotated[str | None, typer.Option("--negative-prompt", help="What it does not show.")] = None,
     num_frames: Annotated[int | None, typer.Option("--num-frames", help="Exactly so many frames.")] = None,
     seconds: Annotated[float | None, typer.Option("--seconds", help="The length, instead of --num-frames.")] = None,
