@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from filmstrip.models.ltx.autoencoder import AutoencoderKLLTXVideo
 from filmstrip.models.shapes import clips
@@ -20,6 +21,7 @@ from filmstrip.nn.outputs import DiagonalGaussian
 logger = logging.getLogger(__name__)
 
 NUM_STEPS = 2000
+DECODER_STEPS, OUTLINE_STEPS = 1300, 900
 BATCH_SIZE = 8
 LATENT_NOISE = 0.08  # times the latents' own deviation: the decoder must bear what the transformer gets wrong
 MIXED_COLOURS = 0.06  # of the batches are in colours out of the palette
@@ -97,6 +99,44 @@ def train_autoencoder(out: Path, num_steps: int = NUM_STEPS, seed: int = 0) -> A
     finish(autoencoder)
     trained: AutoencoderKLLTXVideo = autoencoder
     return trained
+
+
+def sharpen(out: Path, autoencoder: Any, stage: str, num_steps: int, seed: int) -> None:
+    """Go on training with a loss that looks at outlines: the `decoder` alone, or (`outlines`) the encoder as well."""
+    network = autoencoder.decoder if stage == "decoder" else autoencoder
+    generator = torch.Generator().manual_seed(seed)
+    trainee = Trainee({stage: network}, random.Random(seed), generator, num_steps, 0.99, 0.005, 3e-4)
+    state = out / f"{stage}.pt"
+    trainee.resume(state)
+    autoencoder.requires_grad_(False)
+    network.requires_grad_(True)
+    losses: list[float] = []
+    begin = time.monotonic()
+    while trainee.step < num_steps:
+        video = draw_batch(trainee.rng)
+        loss = outline_loss(reconstruct(autoencoder, video, trainee.generator), video)
+        norm = trainee.update(loss)
+        losses.append(float(loss.detach()))
+        if trainee.step % 20 == 0:
+            mean, seconds = sum(losses) / len(losses), (time.monotonic() - begin) / len(losses)
+            logger.info(
+                "%s step %d/%d: loss %.5f, gradient %.2f, %.2f s a step",
+                *(stage, trainee.step, num_steps, mean, norm, seconds),
+            )
+            losses, begin = [], time.monotonic()
+        if trainee.step % 100 == 0 or trainee.step == num_steps:
+            trainee.save(state)
+    averaged(network, trainee.averages[stage])
+    autoencoder.requires_grad_(False)
+    finish(autoencoder)
+
+
+def outline_loss(reconstructed: Tensor, video: Tensor) -> Tensor:
+    """Absolute error, which counts five times on and around the shape."""
+    is_shape = (video - video[..., :1, :1]).abs().amax(1, keepdim=True) > 0.1
+    near = functional.max_pool3d(is_shape.float(), (1, 7, 7), 1, (0, 3, 3))
+    weight = 1 + 4 * near
+    return ((reconstructed - video).abs() * weight).mean() / weight.mean()
 
 
 @torch.no_grad()

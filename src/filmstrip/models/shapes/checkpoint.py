@@ -19,8 +19,8 @@ DEFAULTS = {
     "width": clips.SIZE,
     "num_frames": clips.NUM_FRAMES,
     "frame_rate": clips.FRAME_RATE,
-    "num_inference_steps": 24,
-    "guidance_scale": 3.0,
+    "num_inference_steps": 20,
+    "guidance_scale": 2.5,
 }
 SCHEDULER = {"num_train_timesteps": 1000, "shift": 2.0, "use_dynamic_shifting": False}
 COMPONENTS = {

@@ -38,7 +38,7 @@ OUTLINES = {
     "triangle": (3, 1.4, 1.4 * math.cos(math.pi / 3), math.pi / 2),
     "star": (5, 1.45, 1.45 * 0.42, math.pi / 2),
 }
-MARGIN = 1.0  # pixels between a shape and the border of the picture
+MARGIN = 2.0  # pixels between a shape and the border of the picture; sharp tips reach a little further than said
 
 
 class Combination(NamedTuple):
@@ -85,12 +85,12 @@ def draw_course(combination: Combination, rng: random.Random, num_frames: int = 
         end = start * rng.uniform(1.8, min(2.5, 20 / start))
         radii = start * (end / start) ** (time if motion == "growing" else 1 - time)
     elif motion == "spinning":
-        angles = rng.choice((-1, 1)) * math.radians(rng.uniform(130, 300)) * time
+        angles = rng.choice((-1, 1)) * math.radians(rng.uniform(120, 180)) * time
     elif motion == "bouncing":
         room = SIZE - 2 * (outer * radius + MARGIN)
-        height = rng.uniform(15, min(25, room))
+        height = rng.uniform(14, min(21, room))
         phase = rng.choice((0.0, 0.5))
-        offsets[:, 1] = -height * (math.pi * (phase + rng.uniform(1.9, 2.3) * time)).sin().abs()
+        offsets[:, 1] = -height * (math.pi * (phase + rng.uniform(1.9, 2.1) * time)).sin().abs()
     else:
         room = SIZE - 2 * (outer * radius + MARGIN)
         travel = rng.uniform(20, max(20.0, room)) if rng.random() < 0.8 else rng.uniform(14, 20)

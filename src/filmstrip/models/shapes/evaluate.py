@@ -6,12 +6,13 @@ import argparse
 import logging
 import random
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from filmstrip.models.ltx.pipeline_image import LTXImageToVideoPipeline
@@ -79,7 +80,13 @@ def judge_image_to_video(pipeline: Any, count: int, seed: int = 0, **settings: A
         texts = [text for _, text in batch]
         generators = [torch.Generator().manual_seed(seed + hash_of(text)) for text in texts]
         images = [np.ascontiguousarray(image) for image in drawn]
-        videos = pipeline(image=_pictures(images), prompt=texts, generator=generators, output_type="uint8", **settings)
+        videos = pipeline(
+            image=[Image.fromarray(image) for image in images],
+            prompt=texts,
+            generator=generators,
+            output_type="uint8",
+            **settings,
+        )
         for (one, _), image, frames in zip(batch, images, videos.frames, strict=True):
             _score(hits, one, frames)
             error = float(np.square(frames[0].astype(float) - image).mean())
@@ -90,12 +97,6 @@ def judge_image_to_video(pipeline: Any, count: int, seed: int = 0, **settings: A
 def hash_of(text: str) -> int:
     """A number that belongs to a text on every machine."""
     return random.Random(text).randrange(2**31)
-
-
-def _pictures(images: Sequence[Any]) -> list[Any]:
-    from PIL import Image
-
-    return [Image.fromarray(image) for image in images]
 
 
 def _batches(prompts: list[tuple[Combination, str]]) -> Iterator[list[tuple[Combination, str]]]:

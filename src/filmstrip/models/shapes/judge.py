@@ -15,13 +15,10 @@ from torch.nn import functional
 from filmstrip.models.shapes.clips import BACKGROUNDS, SIZE, Combination
 
 HUES = {"red": 0, "orange": 32, "yellow": 55, "green": 128, "cyan": 183, "blue": 228, "purple": 281}  # degrees
-# The 3rd, 4th and 5th harmonic of the distance from centroid to outline, as parts of its mean.
-HARMONICS = {
-    "circle": (0.0, 0.0, 0.0),
-    "triangle": (0.27, 0.0, 0.0),
-    "square": (0.0, 0.13, 0.0),
-    "star": (0.0, 0.0, 0.33),
-}
+# Which harmonic of the distance from centroid to outline tells a shape. Where the outline is sharp it is 0.27, 0.13 and
+# 0.33 of the mean distance, and the others are below 0.01; a circle has none of them.
+HARMONICS = {"triangle": 3, "square": 4, "star": 5}
+ROUND = 0.055
 NUM_ANGLES = 90
 
 
@@ -49,8 +46,7 @@ def judge(frames: NDArray[np.uint8]) -> Combination:
     coverage = ((contrast / peak - 0.15) / 0.7).clamp(0, 1)
     colour = colour_of(video[contrast > 0.8 * peak].median(0).values)
     course = _course(coverage)
-    harmonics = _harmonics(coverage, course, scale=frames.shape[2] / SIZE)
-    shape = min(HARMONICS, key=lambda name: math.dist(HARMONICS[name], harmonics))
+    shape = shape_of(_harmonics(coverage, course, scale=frames.shape[2] / SIZE))
     return Combination(shape, colour, motion_of(course), background)
 
 
@@ -61,6 +57,12 @@ def colour_of(rgb: Tensor) -> str:
     if lightness > 0.85 or (saturation < 0.25 and lightness > 0.6):
         return "white"
     return min(HUES, key=lambda name: abs((360 * hue - HUES[name] + 180) % 360 - 180))
+
+
+def shape_of(harmonics: dict[int, float]) -> str:
+    """The name of a shape, by the harmonics of its outline as parts of the mean distance."""
+    clearest = max(HARMONICS, key=lambda name: harmonics[HARMONICS[name]])
+    return clearest if harmonics[HARMONICS[clearest]] > ROUND else "circle"
 
 
 def motion_of(course: Course) -> str:
@@ -99,8 +101,8 @@ def _course(coverage: Tensor) -> Course:
     return Course((x * scale).numpy(), (y * scale).numpy(), (area * scale**2).numpy())
 
 
-def _harmonics(coverage: Tensor, course: Course, scale: float) -> tuple[float, ...]:
-    """Harmonics 3 to 5 of the outline, each the median over the frames, as parts of the mean distance."""
+def _harmonics(coverage: Tensor, course: Course, scale: float) -> dict[int, float]:
+    """Harmonics 3 to 5 of the outline by order, each the median over the frames, as parts of the mean distance."""
     _, height, width = coverage.shape
     angles = torch.arange(NUM_ANGLES) * (2 * math.pi / NUM_ANGLES)
     distances = torch.arange(0, 30, 0.5) * scale
@@ -110,4 +112,4 @@ def _harmonics(coverage: Tensor, course: Course, scale: float) -> tuple[float, .
     along = functional.grid_sample(coverage[:, None], places.to(coverage), align_corners=False)[:, 0]
     outline = along.sum(-1)  # (frames, angles)
     spectrum = torch.fft.rfft(outline).abs() / outline.sum(-1, keepdim=True).clamp_min(1e-6)
-    return tuple(2 * float(spectrum[:, order].median()) for order in (3, 4, 5))
+    return {order: 2 * float(spectrum[:, order].median()) for order in (3, 4, 5)}

@@ -65,6 +65,7 @@ class LatentStore:
     folder: Path
     autoencoder: AutoencoderKLLTXVideo
     chunks: list[Examples] = field(default_factory=list)
+    hard: list[list[tuple[int, int]]] = field(default_factory=list)
 
     def grow(self, num_chunks: int) -> None:
         """Have at least so many chunks."""
@@ -78,8 +79,18 @@ class LatentStore:
             self.chunks.append(Examples(**load_file(path)))
 
     def draw(self, batch_size: int, rng: random.Random) -> Examples:
-        """Random examples of all chunks."""
-        chunk = torch.tensor([rng.randrange(len(self.chunks)) for _ in range(batch_size)])
-        row = torch.tensor([rng.randrange(CHUNK_SIZE) for _ in range(batch_size)])
-        parts = [self.chunks[int(c)].pick(row[i : i + 1]) for i, c in enumerate(chunk)]
+        """Random examples of all chunks, a quarter of them squares and stars that spin: those take longest to learn."""
+        places = [(rng.randrange(len(self.chunks)), rng.randrange(CHUNK_SIZE)) for _ in range(batch_size)]
+        hard = self.hard_places()
+        if hard:
+            places[: batch_size // 4] = rng.choices(hard, k=batch_size // 4)
+        parts = [self.chunks[chunk].pick(torch.tensor([row])) for chunk, row in places]
         return Examples(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+    def hard_places(self) -> list[tuple[int, int]]:
+        """Chunk and row of every square and star that spins."""
+        for number in range(len(self.hard), len(self.chunks)):
+            shown = [clips.COMBINATIONS[place] for place in self.chunks[number].numbers.tolist()]
+            is_hard = [one.motion == "spinning" and one.shape in ("square", "star") for one in shown]
+            self.hard.append([(number, row) for row, hard in enumerate(is_hard) if hard])
+        return [place for places in self.hard for place in places]

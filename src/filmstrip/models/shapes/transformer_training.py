@@ -34,9 +34,9 @@ from filmstrip.models.shapes.training import Trainee
 
 logger = logging.getLogger(__name__)
 
-NUM_STEPS = 3000
+NUM_STEPS = 2450
 BATCH_SIZE = 64
-NUM_CHUNKS, FIRST_CHUNKS, STEPS_A_CHUNK = 96, 16, 16  # the store grows while training goes on
+NUM_CHUNKS, FIRST_CHUNKS, STEPS_A_CHUNK = 64, 16, 80  # the store grows while training goes on
 EMPTY_PROMPTS = 0.1  # of the examples, for guidance
 
 
