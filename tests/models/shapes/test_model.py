@@ -1,5 +1,7 @@
 """The model in the box, as it is installed."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from filmstrip import LTXConditionPipeline, LTXImageToVideoPipeline, LTXPipeline
 from filmstrip.checkpoints import find_checkpoint
 from filmstrip.models.shapes.evaluate import judge_drawn, judge_text_to_video
 from filmstrip.models.shapes.judge import judge
+from filmstrip.models.shapes.tokenizer import build_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +26,11 @@ def seeded(count):
 def test_the_weights_fit_into_forty_megabytes():
     folder = find_checkpoint("shapes")
     assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) <= 40_000_000
+
+
+def test_the_recipe_still_makes_the_tokenizer_of_the_weights():
+    saved = json.loads((find_checkpoint("shapes") / "tokenizer" / "tokenizer.json").read_text())
+    assert json.loads(build_tokenizer().to_str()) == saved
 
 
 def test_the_judge_is_right_on_drawn_clips():

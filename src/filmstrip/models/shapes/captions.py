@@ -8,14 +8,9 @@ import string
 from filmstrip.models.shapes.clips import BACKGROUNDS, COLOURS, MOTIONS, SHAPES, Combination
 
 _SIDEWAYS = (
-    "moving {0}",
-    "moving to the {0}",
-    "moving towards the {0}",
-    "going {0}",
-    "going to the {0}",
-    "sliding {0}",
+    *("moving {0}", "moving to the {0}", "moving towards the {0}", "going {0}", "going to the {0}", "sliding {0}"),
+    *("sliding to the {0}", "moves {0}", "moves to the {0}", "drifting {0}", "traveling {0}", "heading {0}"),
 )
-_SIDEWAYS += ("sliding to the {0}", "moves {0}", "moves to the {0}", "drifting {0}", "traveling {0}", "heading {0}")
 _UPRIGHT = ("moving {0}", "moving {0}ward", "moving {0}wards", "going {0}", "sliding {0}", "moves {0}", "drifting {0}")
 _OF_MOTION = {
     "left": (*(text.format("left") for text in _SIDEWAYS), "moving from right to left"),
