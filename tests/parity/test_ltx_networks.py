@@ -165,6 +165,17 @@ def test_tiles_and_runs_of_frames_agree(name):
         assert relative_error(*decode_both(ours, reference, latents, temb)) < TOLERANCE
 
 
+@torch.no_grad()
+def test_runs_of_frames_are_switched_for_encoding_and_decoding_apart():
+    ours, _, _ = autoencoder_pair(AUTOENCODERS["0.9.0"])
+    video = torch.rand(1, 3, 33, 64, 64, generator=torch.Generator().manual_seed(4)) * 2 - 1
+    whole = ours.encode(video).latent_dist.mean
+    ours.use_framewise_decoding = True
+    assert torch.equal(ours.encode(video).latent_dist.mean, whole)
+    ours.use_framewise_encoding = True
+    assert not torch.equal(ours.encode(video).latent_dist.mean, whole)
+
+
 @pytest.mark.parametrize("options", AUTOENCODERS.values(), ids=AUTOENCODERS.keys())
 @pytest.mark.parametrize("frames_at_once", [1, 3])
 @torch.no_grad()
