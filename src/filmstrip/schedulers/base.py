@@ -32,7 +32,7 @@ class Run(Protocol):
 
     @property
     def timesteps(self) -> Tensor:
-        """What the network is fed at each step: (num_steps,), float32, on the CPU."""
+        """What the network is fed at each step: (num_steps,), float32 or whole numbers, on the CPU."""
 
     @property
     def sigmas(self) -> Tensor:
@@ -52,7 +52,6 @@ class Run(Protocol):
         latents: Tensor,
         *,
         generator: Generators = None,
-        per_token_timesteps: Tensor | None = None,
     ) -> Tensor:
         """The latents after the step, given the network's prediction for them."""
 
@@ -112,6 +111,10 @@ class Scheduler(Configured):
         """Write the settings to `folder`, from where `from_pretrained` reads them."""
         self.save_config(folder)
 
+    def start(self, num_inference_steps: int | None = None) -> Run:
+        """The schedule and solver of one generation."""
+        raise NotImplementedError
+
     @property
     def timesteps(self) -> Tensor:
         """What the network is fed at each step of the held run, on the device given to `set_timesteps`."""
@@ -166,7 +169,8 @@ class Scheduler(Configured):
 
     def _next_index(self, timestep: float | Tensor) -> int:
         """Index of the step that is due; the first one is found by its timestep."""
-        if isinstance(timestep, int) or (isinstance(timestep, Tensor) and not timestep.is_floating_point()):
+        is_whole = isinstance(timestep, int) or (isinstance(timestep, Tensor) and not timestep.is_floating_point())
+        if is_whole and self._held.timesteps.is_floating_point():
             raise ValueError(
                 f"step takes one of scheduler.timesteps, which are not whole numbers, got {timestep!r};"
                 " if it is the index of a step, pass scheduler.timesteps[index]."

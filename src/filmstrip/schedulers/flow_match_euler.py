@@ -132,6 +132,8 @@ class FlowMatchEulerDiscreteScheduler(Scheduler):
         stochastic_sampling: each step estimates the clean video and adds fresh noise.
     """
 
+    _held: FlowMatchEulerRun
+
     def __init__(
         self,
         num_train_timesteps: int = 1000,

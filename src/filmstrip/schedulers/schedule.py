@@ -123,7 +123,9 @@ def falling_levels(name: str, values: Numbers | None, highest: float) -> Levels 
     return levels
 
 
-def number_of_steps(num_inference_steps: int | None, sigmas: Levels | None, timesteps: Levels | None) -> int:
+def number_of_steps(
+    num_inference_steps: int | None, sigmas: NDArray[Any] | None, timesteps: NDArray[Any] | None
+) -> int:
     """The number of steps on which all that was given agrees."""
     counts = {
         "num_inference_steps": num_inference_steps,
@@ -140,3 +142,9 @@ def number_of_steps(num_inference_steps: int | None, sigmas: Levels | None, time
     if num_steps < 1:
         raise ValueError(f"num_inference_steps must be at least 1, got {num_steps}.")
     return num_steps
+
+
+def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    """Refuse a setting that is none of the choices."""
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}.")

@@ -1,0 +1,143 @@
+"""What schedulers share whose networks were trained at whole-number timesteps and see latents of unit variance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from filmstrip.nn.noise import Generators
+from filmstrip.nn.outputs import Output
+from filmstrip.schedulers.base import Scheduler
+from filmstrip.schedulers.diffusion import spaced_timesteps, whole_timesteps
+from filmstrip.schedulers.prediction import Level, combine
+from filmstrip.schedulers.schedule import Numbers, number_of_steps
+
+
+@dataclass
+class DenoisedOutput(Output):
+    """The latents after one step, and the estimate of the clean ones that it was made with."""
+
+    prev_sample: Tensor
+    pred_original_sample: Tensor | None = None
+
+
+class Transition(NamedTuple):
+    """One step between two noise levels."""
+
+    level: Level
+    next_level: Level
+    is_final: bool  # past the last timestep of the training
+
+
+@dataclass(frozen=True, eq=False)
+class DiscreteRun:
+    """The timesteps of one generation, and the noise levels between which it steps.
+
+    Latents keep unit variance on the way: `alpha ** 2 + sigma ** 2 == 1`.
+    """
+
+    timesteps: Tensor  # (num_steps,), int64, on the CPU
+    transitions: tuple[Transition, ...]
+
+    order: ClassVar[int] = 1
+    init_noise_sigma: ClassVar[float] = 1.0
+
+    @property
+    def sigmas(self) -> Tensor:
+        """Share of noise before each step and after the last one: (num_steps + 1,), float32, on the CPU."""
+        levels = [*(step.level for step in self.transitions), self.transitions[-1].next_level]
+        return torch.tensor([level.sigma for level in levels])
+
+    def scale_input(self, latents: Tensor, step_index: int) -> Tensor:
+        """The latents as they are: they have unit variance."""
+        return latents
+
+    def step(self, prediction: Tensor, step_index: int, latents: Tensor, *, generator: Generators = None) -> Tensor:
+        """The latents after the step: the solver's part."""
+        raise NotImplementedError
+
+    def add_noise(self, clean: Tensor, noise: Tensor, step_index: int) -> Tensor:
+        """Clean latents as noisy as they are before this step."""
+        alpha, sigma = self.transitions[step_index].level
+        return combine((alpha, clean), (sigma, noise)).to(torch.promote_types(clean.dtype, noise.dtype))
+
+
+class DiscreteScheduler(Scheduler):
+    """Tables of a schedule in whole-number timesteps, and what is read off them."""
+
+    betas: Tensor
+    alphas_cumprod: Tensor
+    final_alpha_cumprod: Tensor
+
+    def set_timesteps(self, num_inference_steps: int, device: str | torch.device | None = None) -> None:
+        """Hold a new run, with `timesteps` on `device`."""
+        self._hold(self.start(num_inference_steps), device)
+        self.num_inference_steps = num_inference_steps
+
+    def add_noise(self, original_samples: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """Clean latents as noisy as they are at each of the timesteps, (batch,)."""
+        alpha, sigma = self._weights_at(timesteps, original_samples)
+        return (alpha * original_samples + sigma * noise).to(torch.promote_types(original_samples.dtype, noise.dtype))
+
+    def get_velocity(self, sample: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """What a network with v-prediction is to predict for clean latents and noise."""
+        alpha, sigma = self._weights_at(timesteps, sample)
+        return (alpha * noise - sigma * sample).to(torch.promote_types(sample.dtype, noise.dtype))
+
+    def _hold_training(self) -> None:
+        """Show the timesteps of the training until `set_timesteps` is called."""
+        visited = torch.arange(len(self) - 1, -1, -1)
+        self._held, self._timesteps = DiscreteRun(visited, ()), visited
+
+    def _weights_at(self, timesteps: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Alpha and sigma at timesteps, (batch,), shaped to weigh `like`, in float32 or wider."""
+        signal = self.alphas_cumprod.double()
+        table = torch.stack([signal.sqrt(), (1 - signal).sqrt()])
+        table = table.to(like.device, torch.promote_types(like.dtype, torch.float32), non_blocking=True)
+        alpha, sigma = table[:, timesteps.to(like.device).flatten()].view(2, -1, *[1] * (like.ndim - 1))
+        return alpha, sigma
+
+    def _schedule(
+        self, num_inference_steps: int | None, timesteps: Numbers | None
+    ) -> tuple[Tensor, tuple[Transition, ...]]:
+        """Timesteps and transitions of a run.
+
+        As in the reference, spaced timesteps step by `num_train_timesteps // num_steps`, which need not lead to the
+        next one exactly. Given timesteps step to the next one, and the last one to the final level.
+        """
+        given = whole_timesteps(timesteps, len(self))
+        num_steps = number_of_steps(num_inference_steps, None, given)
+        if given is None:
+            config = self.config
+            visited = spaced_timesteps(config.timestep_spacing, num_steps, len(self), config.steps_offset)
+            followers = visited - len(self) // num_steps
+        else:
+            visited, followers = given, np.append(given[1:], -1)
+        transitions = tuple(self._transition(int(t), int(after)) for t, after in zip(visited, followers, strict=True))
+        return torch.from_numpy(visited.copy()), transitions
+
+    def _transition(self, timestep: int, next_timestep: int) -> Transition:
+        """The step from one timestep to another one, which is past the end if it is negative."""
+        return Transition(self._level(timestep), self._level(next_timestep, past_end=True), next_timestep < 0)
+
+    def _transition_from(self, timestep: float | Tensor) -> Transition:
+        """The held run's step from a timestep, which need not be one of the run's."""
+        if self.num_inference_steps is None:
+            raise ValueError("the scheduler has no timesteps to step between yet; call set_timesteps first.")
+        first = int(self._value(timestep))
+        return self._transition(first, first - len(self) // self.num_inference_steps)
+
+    def _level(self, timestep: int, past_end: bool = False) -> Level:
+        if past_end and timestep < 0:
+            signal = float(self.final_alpha_cumprod)
+        elif 0 <= timestep < len(self.alphas_cumprod):
+            signal = float(self.alphas_cumprod[timestep])
+        else:
+            raise ValueError(
+                f"timestep must lie between 0 (clean) and {len(self.alphas_cumprod) - 1} (noise), got {timestep}."
+            )
+        return Level(signal**0.5, (1 - signal) ** 0.5)
