@@ -58,6 +58,15 @@ def test_an_embedding_lies_on_the_unit_circles(timestep, half):
     torch.testing.assert_close(cos**2 + sin**2, torch.ones(1, half))
 
 
+def test_waves_come_sines_first_on_request_and_a_shift_brings_the_last_to_the_longest_period():
+    timestep = torch.tensor([3.0])
+    cos, sin = sinusoidal_embedding(timestep, 8).chunk(2, dim=1)
+    assert torch.equal(sinusoidal_embedding(timestep, 8, flip_sin_to_cos=False), torch.cat([sin, cos], dim=1))
+    shifted = sinusoidal_embedding(timestep, 8, max_period=100.0, freq_shift=1)
+    angles = 3.0 * 100.0 ** -(torch.arange(4) / 3)
+    torch.testing.assert_close(shifted[0], torch.cat([angles.cos(), angles.sin()]))
+
+
 def test_neighbouring_timesteps_differ_even_where_half_precision_can_not_tell_them_apart():
     first, second = sinusoidal_embedding(torch.tensor([999.0, 1000.0]), 256)
     assert torch.tensor(999.0, dtype=torch.bfloat16) == torch.tensor(1000.0, dtype=torch.bfloat16)
@@ -97,6 +106,16 @@ def test_feed_forward_treats_each_token_alone():
         FeedForward(4, activation_fn="swish")
 
 
+@pytest.mark.parametrize("activation_fn", ["geglu", "swiglu"])
+def test_a_gated_feed_forward_multiplies_one_half_by_the_other_activated(activation_fn):
+    torch.manual_seed(0)
+    tokens = normal(1, 5, 4)
+    layer = FeedForward(4, activation_fn=activation_fn)
+    value, gate = layer.net[0].proj(tokens).chunk(2, dim=-1)
+    activated = torch.nn.functional.silu(gate) if activation_fn == "swiglu" else torch.nn.functional.gelu(gate)
+    torch.testing.assert_close(layer(tokens), layer.net[2](value * activated))
+
+
 # ---- rotations -------------------------------------------------------------------------------------------------------
 
 
@@ -115,6 +134,13 @@ def test_products_of_rotated_vectors_depend_on_the_difference_of_their_angles(fi
         return (rotate_pairs(query, tables[0]) * rotate_pairs(key, tables[1])).sum()
 
     torch.testing.assert_close(product(first, second), product(first + offset, second + offset), rtol=1e-3, atol=1e-3)
+
+
+def test_heads_are_turned_alike():
+    hidden_states, table = normal(2, 3, 5, 8), rotation_table(normal(3, 4))
+    turned = rotate_pairs(hidden_states, table[:, None])
+    for head in range(5):
+        torch.testing.assert_close(turned[:, :, head], rotate_pairs(hidden_states[:, :, head], table))
 
 
 def test_a_rotation_keeps_the_type_and_is_exact_inside():

@@ -9,17 +9,34 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+# What published configurations call the activation between the two layers of an embedding.
+EMBEDDING_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "silu": F.silu,
+    "swish": F.silu,
+    "mish": F.mish,
+    "gelu": F.gelu,
+    "relu": F.relu,
+}
+
 
 def sinusoidal_embedding(
     timestep: Tensor,  # (batch,)
     dim: int,
     max_period: float = 10000.0,
-) -> Tensor:  # (batch, dim), float32, cosines first
-    """Waves of geometrically falling frequency (arXiv:1706.03762, section 3.5)."""
+    flip_sin_to_cos: bool = True,
+    freq_shift: float = 0.0,
+) -> Tensor:  # (batch, dim), float32
+    """Waves of geometrically falling frequency (arXiv:1706.03762, section 3.5).
+
+    Args:
+        flip_sin_to_cos: cosines come first; otherwise sines do.
+        freq_shift: 1 lets the last wave have the period `2 * pi * max_period`; with 0 it falls just short of it.
+    """
     half = dim // 2
-    exponents = torch.arange(half, dtype=torch.float32, device=timestep.device) / half
+    exponents = torch.arange(half, dtype=torch.float32, device=timestep.device) / (half - freq_shift)
     angles = timestep.float()[:, None] * torch.exp(-math.log(max_period) * exponents)
-    return torch.cat([angles.cos(), angles.sin()], dim=-1)
+    waves = [angles.cos(), angles.sin()] if flip_sin_to_cos else [angles.sin(), angles.cos()]
+    return torch.cat(waves, dim=-1)
 
 
 class TwoLayers(nn.Module):

@@ -12,9 +12,9 @@ def rotation_table(angles: Tensor) -> Tensor:
 
 
 def rotate_pairs(
-    hidden_states: Tensor,  # (batch, tokens, dim)
-    rotation: Tensor,  # (batch or 1, tokens, dim / 2, 2), from `rotation_table`
-) -> Tensor:  # (batch, tokens, dim)
+    hidden_states: Tensor,  # (batch, tokens, dim), or with heads: (batch, tokens, heads, head_dim)
+    rotation: Tensor,  # from `rotation_table`: (batch or 1, tokens, dim / 2, 2) or (tokens, 1, head_dim / 2, 2)
+) -> Tensor:  # as `hidden_states`
     """Turn each pair of channels (2i, 2i + 1), taken as a complex number, by its token's angle."""
     # Angles and products are in float32: rotations of distant positions differ by less than half precision resolves.
     pairs = hidden_states.float().unflatten(-1, (-1, 2))
