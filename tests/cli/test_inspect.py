@@ -33,7 +33,7 @@ def test_a_checkpoint_is_described(described, checkpoint):
     assert rows["vae"]["class"] == "AutoencoderKLLTXVideo"
     assert rows["scheduler"]["weights"] == rows["tokenizer"]["weights"] == "none"
     assert content["rules"]["size_multiple"] == 8
-    assert (content["rules"]["frame_stride"], content["rules"]["frame_offset"]) == (4, 1)
+    assert (content["rules"]["frame_stride"], content["rules"]["frame_counts"]) == (4, "4k + 1")
     assert content["defaults"]["num_frames"] == 9
     assert list(content["tasks"]) == ["text-to-video", "image-to-video", "video-to-video"]  # there is no upsampler
 

@@ -132,7 +132,7 @@ def test_callbacks_are_checked():
 
 
 def test_options_are_added_to_a_copy():
-    rules = Rules("Example", 8, "VAE 8", 8, 4)
+    rules = Rules("Example", 8, "VAE 8", 8, 4, 4)
     size = resolve(rules, height=8, width=8, num_frames=1, frame_rate=8)
     request = Request(("a",), None, size, 1, 1, None, "pt", {"height": 8})
     more = request.with_options(pixels=3)
@@ -148,24 +148,24 @@ def encoded(texts, max_length, masks_encoder=True):
 
 
 def test_texts_are_padded_to_one_length_and_the_mask_marks_the_real_tokens():
-    embeds, mask, cut_off = encoded(["a cat", "two dogs"], 12)
-    assert embeds.shape == (2, 12, 16)
-    assert mask.sum(1).tolist() == [6, 9]  # one token a letter, and the end
-    assert cut_off == ("", "")
+    prompts = encoded(["a cat", "two dogs"], 12)
+    assert prompts.prompt_embeds.shape == (2, 12, 16)
+    assert prompts.prompt_attention_mask.sum(1).tolist() == [6, 9]  # one token a letter, and the end
+    assert prompts.cut_off == ("", "")
 
 
 def test_what_does_not_fit_is_returned_and_said(caplog):
-    _, mask, cut_off = encoded(["a cat", "two dogs"], 7)
-    assert mask.sum(1).tolist() == [6, 7]
-    assert cut_off[0] == ""
-    assert cut_off[1].replace(" ", "") == "gs"
+    prompts = encoded(["a cat", "two dogs"], 7)
+    assert prompts.prompt_attention_mask.sum(1).tolist() == [6, 7]
+    assert prompts.cut_off[0] == ""
+    assert prompts.cut_off[1].replace(" ", "") == "gs"
     assert len(caplog.messages) == 1 and "longer than 7 tokens" in caplog.messages[0]
 
 
 def test_an_encoder_that_sees_the_mask_is_not_moved_by_padding():
-    short, long = (encoded(["a cat"], length)[0][:, :6] for length in (6, 20))
+    short, long = (encoded(["a cat"], length).prompt_embeds[:, :6] for length in (6, 20))
     torch.testing.assert_close(short, long, rtol=1e-4, atol=1e-5)
-    short, long = (encoded(["a cat"], length, masks_encoder=False)[0][:, :6] for length in (6, 20))
+    short, long = (encoded(["a cat"], length, masks_encoder=False).prompt_embeds[:, :6] for length in (6, 20))
     assert not torch.allclose(short, long, rtol=1e-2, atol=1e-3)
 
 
@@ -185,3 +185,4 @@ def test_trimming_drops_what_is_padding_in_every_row():
     assert torch.equal(trimmed.prompt_embeds, embeds[:, :3])
     assert torch.equal(trimmed.negative_prompt_attention_mask, negative[:, :3])
     assert Prompts(embeds, torch.zeros(2, 4)).trimmed().prompt_embeds.shape == (2, 1, 5)
+    assert Prompts(embeds).trimmed().prompt_embeds.shape == (2, 4, 5)  # a model without masks attends to padding

@@ -100,8 +100,9 @@ def _abilities(name: str, family: Family) -> dict[str, Any]:
         "rules": {
             "size_multiple": rules.size_multiple,
             "size_reason": rules.size_reason,
+            "frame_counts": rules.frame_counts,
             "frame_stride": rules.frame_stride,
-            "frame_offset": rules.frame_offset,
+            "frame_offsets": rules.frame_offsets,
         },
         "defaults": outline.defaults,
     }
@@ -121,7 +122,7 @@ def _print(content: dict[str, Any]) -> None:
     if rules := content["rules"]:
         facts += [
             ("size", f"multiples of {rules['size_multiple']} pixels ({rules['size_reason']})"),
-            ("frames", f"any number; made as {rules['frame_stride']}k + {rules['frame_offset']}, then cut"),
+            ("frames", f"any number; made as {rules['frame_counts']}, then cut"),
             ("defaults", ", ".join(f"{key} {value}" for key, value in content["defaults"].items())),
         ]
     facts += [

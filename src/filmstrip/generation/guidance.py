@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
+
+from filmstrip.generation.events import Step
+from filmstrip.generation.prompts import Prompts
 
 Condition = TypeVar("Condition")
 Predict = Callable[[Tensor, float, Condition], Tensor]
@@ -32,7 +35,8 @@ class ClassifierFree(Generic[Condition]):
     network answers both; else there are two calls in turn, which need half the memory.
     """
 
-    scale: float
+    scale: float | Callable[[float], float]
+    """How far to go, or that as a function of the timestep."""
     negative: Condition | None = None
     positive: Condition | None = None
     joint: Condition | None = None
@@ -48,8 +52,82 @@ class ClassifierFree(Generic[Condition]):
             positive = predict(latents, timestep, self.positive)
         else:
             raise ValueError("ClassifierFree needs a joint condition, or a negative and a positive one.")
-        guided = torch.lerp(negative, positive, self.scale)
+        scale = self.scale(timestep) if callable(self.scale) else self.scale
+        guided = torch.lerp(negative, positive, scale)
         return rescale_contrast(guided, positive, self.rescale) if self.rescale > 0 else guided
+
+
+Prepare = Callable[[Tensor, Tensor | None], Condition]
+"""(embeddings, mask) of a batch of prompts to the condition that `predict` takes; done once and not at every step."""
+
+
+class PromptGuidance(Generic[Condition]):
+    """Guidance by the prompts of a run, which a callback may replace between steps.
+
+    Args:
+        scale: how strongly to follow the prompt; at 1 or less, negative prompts are not used.
+        rescale: see `ClassifierFree`.
+        is_sequential: run the network for the prompt and against it in turn.
+        vary: from the scale and the timestep, the scale of that step; None keeps it.
+    """
+
+    def __init__(
+        self,
+        prompts: Prompts,
+        prepare: Prepare[Condition],
+        scale: float,
+        *,
+        rescale: float = 0.0,
+        is_sequential: bool = False,
+        vary: Callable[[float, float], float] | None = None,
+    ) -> None:
+        self._prompts, self._prepare, self._scale = prompts, prepare, scale
+        self._rescale, self._is_sequential, self._vary = rescale, is_sequential, vary
+        self._guidance = self._made()
+
+    def __call__(self, predict: Predict[Condition], latents: Tensor, timestep: float) -> Tensor:
+        return self._guidance(predict, latents, timestep)
+
+    def offer(self, step: Step) -> None:
+        """Put the prompts where a callback sees them."""
+        step.tensors["prompt_embeds"] = self._prompts.prompt_embeds
+        if self._prompts.negative_prompt_embeds is not None:
+            step.tensors["negative_prompt_embeds"] = self._prompts.negative_prompt_embeds
+
+    def accept(self, step: Step) -> None:
+        """Take over the prompts and the scale that a callback has put in their place."""
+        scale = self._scale if step.guidance_scale is None else step.guidance_scale
+        if scale > 1 and self._prompts.negative_prompt_embeds is None:
+            raise ValueError(
+                f"this run began without guidance, so its scale can't rise to {scale}; begin with a scale above 1."
+            )
+        names = ("prompt_embeds", "negative_prompt_embeds")
+        changed: dict[str, Any] = {
+            name: step.tensors[name]
+            for name in names
+            if name in step.tensors and step.tensors[name] is not getattr(self._prompts, name)
+        }
+        if changed or scale != self._scale:
+            self._prompts, self._scale = replace(self._prompts, **changed), scale
+            self._guidance = self._made()
+
+    def _made(self) -> Unguided[Condition] | ClassifierFree[Condition]:
+        prompts, scale = self._prompts.trimmed(), self._scale
+        positive = (prompts.prompt_embeds, prompts.prompt_attention_mask)
+        if scale <= 1 or prompts.negative_prompt_embeds is None:
+            return Unguided(self._prepare(*positive))
+        negative = (prompts.negative_prompt_embeds, prompts.negative_prompt_attention_mask)
+        vary = self._vary
+        varied = scale if vary is None else (lambda timestep: vary(scale, timestep))
+        if self._is_sequential:
+            return ClassifierFree(varied, self._prepare(*negative), self._prepare(*positive), rescale=self._rescale)
+        embeds = _joined(negative[0], positive[0])
+        mask = None if negative[1] is None or positive[1] is None else _joined(negative[1], positive[1])
+        return ClassifierFree(varied, joint=self._prepare(embeds, mask), rescale=self._rescale)
+
+
+def _joined(negative: Tensor, positive: Tensor) -> Tensor:
+    return torch.cat([negative.to(positive.device), positive])
 
 
 def rescale_contrast(guided: Tensor, positive: Tensor, amount: float) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -16,7 +17,11 @@ from torch import Tensor
 from filmstrip.generation.resolving import Resolved
 from filmstrip.nn.noise import Generators
 
+logger = logging.getLogger(__name__)
+
 OUTPUT_TYPES = ("pil", "np", "pt", "uint8", "latent")
+EMBEDS = ("prompt_embeds", "prompt_attention_mask", "negative_prompt_embeds", "negative_prompt_attention_mask")
+_ONLY_GUIDED = ("negative_prompt", "negative_prompt_embeds", "guidance_rescale", "use_dynamic_cfg")
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,48 @@ def complete_arguments(pipeline: type, arguments: Mapping[str, Any], defaults: M
     return values | {name: default for name, default in defaults.items() if name in values and values[name] is None}
 
 
+def make_request(values: dict[str, Any], size: Resolved, callback_tensors: Sequence[str]) -> Request:
+    """The request of a call with prompts: the checks of the arguments that every such call has.
+
+    Args:
+        values: the call's completed arguments.
+        callback_tensors: what a step-end callback may ask for.
+
+    Raises:
+        ValueError: an argument makes no sense, or can have no effect.
+    """
+    per_prompt = check_whole_number("num_videos_per_prompt", values["num_videos_per_prompt"])
+    check_whole_number("max_sequence_length", values["max_sequence_length"])
+    check_choice("output_type", values["output_type"], OUTPUT_TYPES)
+    tensor_inputs = values["callback_on_step_end_tensor_inputs"]
+    check_callback(values["callback_on_step_end"], tensor_inputs, callback_tensors)
+    if values["attention_kwargs"]:
+        raise ValueError("attention_kwargs has no effect without adapters; drop it.")
+    is_guided = values["guidance_scale"] > 1
+    embeds = {name: values[name] for name in EMBEDS if name in values}
+    prompts, negatives, count = check_prompts(values["prompt"], values["negative_prompt"], embeds, is_guided=is_guided)
+    adjustments = [*size.adjustments]
+    unused = [name for name in _ONLY_GUIDED if not is_guided and _is_set(values.get(name))]
+    if unused:
+        adjustments.append(f"Without guidance (guidance_scale of 1 or less), {', '.join(unused)} has no effect.")
+    for sentence in adjustments:
+        logger.warning(sentence)
+    return Request(
+        prompts=prompts,
+        negative_prompts=negatives,
+        size=replace(size, adjustments=tuple(adjustments)),
+        num_videos=count * per_prompt,
+        num_videos_per_prompt=per_prompt,
+        generator=check_generator(values["generator"], count * per_prompt),
+        output_type=values["output_type"],
+        options=MappingProxyType(values),
+    )
+
+
+def _is_set(value: Any) -> bool:
+    return value is not None if isinstance(value, Tensor) else bool(value)
+
+
 def check_prompts(
     prompt: str | Sequence[str] | None,
     negative_prompt: str | Sequence[str] | None,
@@ -65,7 +112,7 @@ def check_prompts(
     """The prompts, the negative prompts (one for each), and how many there are.
 
     Args:
-        embeds: the call's prompt_embeds, prompt_attention_mask and their negative_ counterparts.
+        embeds: the call's prompt_embeds and negative_prompt_embeds, and their masks if it has such.
         is_guided: whether negative prompts are used at all.
 
     Raises:
@@ -79,6 +126,8 @@ def check_prompts(
     if negative_prompt is not None and embeds["negative_prompt_embeds"] is not None:
         raise ValueError("Both negative_prompt and negative_prompt_embeds were given; pass only one of them.")
     for name in ("prompt", "negative_prompt"):
+        if f"{name}_attention_mask" not in embeds:
+            continue
         if embeds[f"{name}_embeds"] is not None and embeds[f"{name}_attention_mask"] is None:
             raise ValueError(f"{name}_embeds needs {name}_attention_mask, which says which of its tokens are real.")
         if embeds[f"{name}_embeds"] is None and embeds[f"{name}_attention_mask"] is not None:

@@ -17,9 +17,31 @@ class Rules:
     """Where that multiple comes from."""
     spatial_ratio: int
     """Pixels to one latent, along height and along width."""
+    temporal_ratio: int
+    """Frames to one latent; the first frame of a video may have a latent of its own."""
     frame_stride: int
-    """The number of frames is `frame_offset` more than a multiple of this."""
-    frame_offset: int = 1
+    """The number of frames is one of `frame_offsets` more than a multiple of this."""
+    frame_offsets: tuple[int, ...] = (1,)
+    """In rising order, from 0 to less than `frame_stride`."""
+    latent_multiple: int = 1
+    """Latent frames are filled up to a multiple of this before the first, and dropped again before decoding."""
+
+    @property
+    def frame_counts(self) -> str:
+        """The numbers of frames that the model makes, in words: "8k or 8k + 1"."""
+        return " or ".join(
+            f"{self.frame_stride}k" + (f" + {offset}" if offset else "") for offset in self.frame_offsets
+        )
+
+    def generated(self, num_frames: int) -> int:
+        """The smallest number of frames that the model makes and that is at least `num_frames`."""
+        whole = num_frames - num_frames % self.frame_stride
+        counts = (whole + offset for offset in (*self.frame_offsets, self.frame_stride + self.frame_offsets[0]))
+        return next(count for count in counts if count >= max(num_frames, 1))
+
+    def latent_frames(self, generated_frames: int) -> int:
+        """Latent frames that stand for so many frames."""
+        return (generated_frames - 1) // self.temporal_ratio + 1
 
 
 @dataclass(frozen=True)
@@ -35,6 +57,8 @@ class Resolved:
     frame_rate: float
     latent_size: tuple[int, int, int]
     """Latent frames, height and width."""
+    spare_latents: int = 0
+    """How many of the latent frames, at the start, stand for nothing and are dropped before decoding."""
     adjustments: tuple[str, ...] = ()
     """What differs from the request, and why; one sentence each."""
 
@@ -69,12 +93,13 @@ def resolve(rules: Rules, *, height: int, width: int, num_frames: int, frame_rat
     if not frame_rate > 0:
         raise ValueError(f"frame_rate must be positive, got {frame_rate}.")
 
-    steps = -(-(num_frames - rules.frame_offset) // rules.frame_stride)  # rounded up
-    generated = max(steps, 0) * rules.frame_stride + rules.frame_offset
+    generated = rules.generated(num_frames)
+    latent_frames = rules.latent_frames(generated)
+    spare = -latent_frames % rules.latent_multiple
     adjustments = []
     if generated != num_frames:
-        counts = f"{rules.frame_stride}k + {rules.frame_offset}"
         cut = generated - num_frames
+        counts = rules.frame_counts
         adjustments.append(f"{rules.title} makes {counts} frames: {generated} are generated, the last {cut} cut off.")
     return Resolved(
         height=height,
@@ -82,11 +107,8 @@ def resolve(rules: Rules, *, height: int, width: int, num_frames: int, frame_rat
         num_frames=num_frames,
         generated_frames=generated,
         frame_rate=frame_rate,
-        latent_size=(
-            (generated - rules.frame_offset) // rules.frame_stride + 1,
-            height // rules.spatial_ratio,
-            width // rules.spatial_ratio,
-        ),
+        latent_size=(spare + latent_frames, height // rules.spatial_ratio, width // rules.spatial_ratio),
+        spare_latents=spare,
         adjustments=tuple(adjustments),
     )
 

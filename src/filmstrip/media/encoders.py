@@ -25,6 +25,8 @@ LIMITED_RANGE = 1
 
 _MOST_GIF_COLOURS = 255  # one of 256 entries stands for "as in the frame before"
 _PALETTE_SAMPLES = 1 << 16
+# Below this many pixels, x264's macroblock tree (its AVX-512 code) gives other bytes now and then for equal frames.
+_SMALLEST_REPEATABLE = 128
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,8 @@ class VideoEncoder:
             quality = DEFAULT_QUALITY if job.quality is None else job.quality
             options["crf"] = crf_of(quality, job.format.largest_crf)
             stream.bit_rate = 0  # VP9 takes any other value for a limit
+        if job.format.codec == "libx264" and min(job.width, job.height) < _SMALLEST_REPEATABLE:
+            options["x264-params"] = "no-mbtree=1"
         stream.options = options
         stream.thread_count = 0  # as many as there are cores
         if job.format.pixel_format.startswith("yuv"):

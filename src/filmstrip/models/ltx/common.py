@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
-from types import MappingProxyType
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,36 +10,17 @@ import torch
 from torch import Tensor
 
 from filmstrip.generation import Pipeline
-from filmstrip.generation.events import Step
 from filmstrip.generation.finite import check_finite
-from filmstrip.generation.guidance import ClassifierFree, Predict, Unguided
+from filmstrip.generation.guidance import PromptGuidance
 from filmstrip.generation.packing import denormalize_latents, normalize_latents, unpack_latents
-from filmstrip.generation.prompts import Prompts, encode_text
-from filmstrip.generation.request import (
-    OUTPUT_TYPES,
-    Request,
-    check_callback,
-    check_choice,
-    check_generator,
-    check_prompts,
-    check_share,
-    check_whole_number,
-)
+from filmstrip.generation.prompts import Prompts, encode_prompts, encode_text
+from filmstrip.generation.request import EMBEDS, Request, check_prompts, check_share, check_whole_number, make_request
 from filmstrip.generation.resolving import Rules, resolve
 from filmstrip.generation.running import Report
 from filmstrip.nn.noise import draw_noise
 from filmstrip.nn.outputs import DiagonalGaussian
 from filmstrip.schedulers import Run, calculate_shift
 from filmstrip.schedulers.schedule import falling_levels
-
-logger = logging.getLogger(__name__)
-
-EMBEDS = (
-    "prompt_embeds",
-    "prompt_attention_mask",
-    "negative_prompt_embeds",
-    "negative_prompt_attention_mask",
-)
 
 
 class LTXVideoPipeline(Pipeline):
@@ -70,51 +48,28 @@ class LTXVideoPipeline(Pipeline):
     def rules(self) -> Rules:
         """The sizes and lengths that these components can make."""
         ratio, patch = self.vae.spatial_compression_ratio, self.transformer.config.patch_size
+        frames = self.vae.temporal_compression_ratio * self.transformer.config.patch_size_t
         return Rules(
             title="LTX-Video",
             size_multiple=ratio * patch,
             size_reason=f"VAE {ratio} x patch {patch}",
             spatial_ratio=ratio,
-            frame_stride=self.vae.temporal_compression_ratio * self.transformer.config.patch_size_t,
+            temporal_ratio=frames,
+            frame_stride=frames,
         )
 
     def check(self, values: dict[str, Any]) -> Request:
         """The request that a call's completed arguments make."""
         size = resolve(self.rules, **{name: values[name] for name in ("height", "width", "num_frames", "frame_rate")})
         self._check_schedule(values)
-        per_prompt = check_whole_number("num_videos_per_prompt", values["num_videos_per_prompt"])
-        check_whole_number("max_sequence_length", values["max_sequence_length"])
-        check_choice("output_type", values["output_type"], OUTPUT_TYPES)
         check_share("guidance_rescale", values["guidance_rescale"])
-        tensor_inputs = values["callback_on_step_end_tensor_inputs"]
-        check_callback(values["callback_on_step_end"], tensor_inputs, self._callback_tensor_inputs)
-        if values["attention_kwargs"]:
-            raise ValueError("attention_kwargs has no effect without adapters; drop it.")
-        is_guided = values["guidance_scale"] > 1
-        embeds = {name: values[name] for name in EMBEDS}
-        prompts, negatives, count = check_prompts(
-            values["prompt"], values["negative_prompt"], embeds, is_guided=is_guided
-        )
-        adjustments = [*size.adjustments]
-        is_negated = values["negative_prompt"] or values["negative_prompt_embeds"] is not None
-        if not is_guided and (is_negated or values["guidance_rescale"]):
-            adjustments.append("Without guidance (guidance_scale of 1 or less) there is no negative prompt or rescale.")
-        for sentence in adjustments:
-            logger.warning(sentence)
+        request = make_request(values, size, self._callback_tensor_inputs)
+        per_prompt = request.num_videos_per_prompt
         for name in ("decode_timestep", "decode_noise_scale"):
             if values[name] and not self.vae.config.timestep_conditioning:
                 raise ValueError(f"{name} has no effect: this checkpoint's decoder takes no timestep; drop it.")
-            values[name] = per_video(name, values[name], count, per_prompt)
-        return Request(
-            prompts=prompts,
-            negative_prompts=negatives,
-            size=replace(size, adjustments=tuple(adjustments)),
-            num_videos=count * per_prompt,
-            num_videos_per_prompt=per_prompt,
-            generator=check_generator(values["generator"], count * per_prompt),
-            output_type=values["output_type"],
-            options=MappingProxyType(values),
-        )
+            values[name] = per_video(name, values[name], request.num_videos // per_prompt, per_prompt)
+        return request
 
     def _check_schedule(self, values: dict[str, Any]) -> None:
         steps = check_whole_number("num_inference_steps", values["num_inference_steps"])
@@ -156,52 +111,24 @@ class LTXVideoPipeline(Pipeline):
         length = max_sequence_length or self.defaults["max_sequence_length"]
         texts, negatives, _ = check_prompts(prompt, negative_prompt, embeds, is_guided=do_classifier_free_guidance)
         with torch.no_grad():
-            encoded = self._complete(texts, negatives, embeds, length).repeated(num_videos_per_prompt)
-        prompt_embeds = encoded.prompt_embeds.to(device, dtype)
-        prompt_attention_mask = encoded.prompt_attention_mask.to(device)
-        negative_prompt_embeds, negative_prompt_attention_mask = None, None
-        if encoded.negative_prompt_embeds is not None and encoded.negative_prompt_attention_mask is not None:
-            negative_prompt_embeds = encoded.negative_prompt_embeds.to(device, dtype)
-            negative_prompt_attention_mask = encoded.negative_prompt_attention_mask.to(device)
+            encoded = encode_prompts(self._encode_texts, texts, negatives, embeds, length)
+        encoded = encoded.repeated(num_videos_per_prompt)
+        masks = (encoded.prompt_attention_mask, encoded.negative_prompt_attention_mask)
+        both = (encoded.prompt_embeds, encoded.negative_prompt_embeds)
+        prompt_embeds, negative_prompt_embeds = (None if one is None else one.to(device, dtype) for one in both)
+        prompt_attention_mask, negative_prompt_attention_mask = (None if m is None else m.to(device) for m in masks)
         return prompt_embeds, prompt_attention_mask, negative_prompt_embeds, negative_prompt_attention_mask
 
-    def _complete(
-        self,
-        texts: Sequence[str] | None,
-        negatives: Sequence[str] | None,
-        embeds: Mapping[str, Tensor | None],
-        max_length: int,
-    ) -> Prompts:
-        """Encoded texts, with the embeddings that were given in their place."""
-        given: dict[str, Any] = {name: value for name, value in embeds.items() if value is not None}
-        if texts is not None:
-            return replace(self._encode_texts(texts, negatives, max_length), **given)
-        encoded = Prompts(**given)
-        if negatives is None:
-            return encoded
-        made = self._encode_texts(negatives, None, encoded.prompt_embeds.shape[1])
-        return replace(
-            encoded,
-            negative_prompt_embeds=made.prompt_embeds,
-            negative_prompt_attention_mask=made.prompt_attention_mask,
-        )
-
-    def _encode_texts(self, texts: Sequence[str], negatives: Sequence[str] | None, max_length: int) -> Prompts:
-        def encode(texts: Sequence[str]) -> tuple[Tensor, Tensor, tuple[str, ...]]:
-            return encode_text(
-                self.tokenizer, self.text_encoder, texts, max_length, masks_encoder=self.masks_text_encoder
-            )
-
-        embeds, mask, cut_off = encode(texts)
-        if negatives is None:
-            return Prompts(embeds, mask, cut_off=cut_off)
-        return Prompts(embeds, mask, *encode(negatives)[:2], cut_off=cut_off)
+    def _encode_texts(self, texts: Sequence[str], max_length: int) -> Prompts:
+        masked = self.masks_text_encoder
+        return encode_text(self.tokenizer, self.text_encoder, texts, max_length, masks_encoder=masked)
 
     def encode_prompts(self, request: Request, report: Report) -> Prompts:
         """The prompts of a request, one row for each video."""
         is_guided = request["guidance_scale"] > 1
         given = {name: request[name] for name in EMBEDS if is_guided or not name.startswith("negative")}
-        encoded = self._complete(request.prompts, request.negative_prompts, given, request["max_sequence_length"])
+        length = request["max_sequence_length"]
+        encoded = encode_prompts(self._encode_texts, request.prompts, request.negative_prompts, given, length)
         report.cut_off = encoded.cut_off
         for embeds in (encoded.prompt_embeds, encoded.negative_prompt_embeds):
             if embeds is not None:
@@ -321,52 +248,18 @@ def per_video(name: str, value: float | Sequence[float] | None, count: int, per_
     return [float(one) for one in value for _ in range(per_prompt)]
 
 
-class TextGuidance:
-    """Guidance by the prompts of a run, which a callback may replace between steps."""
+def prompt_guidance(transformer: Any, prompts: Prompts, request: Request) -> PromptGuidance[Any]:
+    """Guidance by a run's prompts, whose projection by the transformer is made once."""
 
-    def __init__(self, transformer: Any, prompts: Prompts, request: Request) -> None:
-        self._transformer, self._prompts, self._request = transformer, prompts, request
-        self._scale: float = request["guidance_scale"]
-        self._guidance = self._prepare()
+    def prepare(embeds: Tensor, mask: Tensor | None) -> Any:
+        # Without padding there is nothing to mask, and attention is faster without a mask.
+        padding = None if mask is None or bool(mask.all()) else mask.to(transformer.device)
+        return transformer.prepare_prompt(embeds.to(transformer.device, transformer.dtype), padding)
 
-    def __call__(self, predict: Predict[Any], latents: Tensor, timestep: float) -> Tensor:
-        return self._guidance(predict, latents, timestep)
-
-    def offer(self, step: Step) -> None:
-        """Put the prompts where a callback sees them."""
-        step.tensors["prompt_embeds"] = self._prompts.prompt_embeds
-        if self._prompts.negative_prompt_embeds is not None:
-            step.tensors["negative_prompt_embeds"] = self._prompts.negative_prompt_embeds
-
-    def accept(self, step: Step) -> None:
-        """Take over the prompts and the scale that a callback has put in their place."""
-        scale = self._scale if step.guidance_scale is None else step.guidance_scale
-        if scale > 1 and self._prompts.negative_prompt_embeds is None:
-            raise ValueError(
-                f"this run began without guidance, so its scale can't rise to {scale}; begin with a scale above 1."
-            )
-        changed: dict[str, Any] = {
-            name: value for name, value in step.tensors.items() if value is not getattr(self._prompts, name)
-        }
-        if changed or scale != self._scale:
-            self._prompts, self._scale = replace(self._prompts, **changed), scale
-            self._guidance = self._prepare()
-
-    def _prepare(self) -> Unguided[Any] | ClassifierFree[Any]:
-        prompts, transformer = self._prompts.trimmed(), self._transformer
-        positive = (prompts.prompt_embeds, prompts.prompt_attention_mask)
-
-        def prepare(embeds: Tensor, mask: Tensor) -> Any:
-            # Without padding there is nothing to mask, and attention is faster without a mask.
-            padding = None if bool(mask.all()) else mask.to(transformer.device)
-            return transformer.prepare_prompt(embeds.to(transformer.device, transformer.dtype), padding)
-
-        scale, rescale = self._scale, self._request["guidance_rescale"]
-        if scale <= 1 or prompts.negative_prompt_embeds is None or prompts.negative_prompt_attention_mask is None:
-            return Unguided(prepare(*positive))
-        negative = (prompts.negative_prompt_embeds, prompts.negative_prompt_attention_mask)
-        if self._request["sequential_guidance"]:
-            return ClassifierFree(scale, prepare(*negative), prepare(*positive), rescale=rescale)
-        pairs = zip(negative, positive, strict=True)
-        joint = prepare(*(torch.cat([against.to(for_.device), for_]) for against, for_ in pairs))
-        return ClassifierFree(scale, joint=joint, rescale=rescale)
+    return PromptGuidance(
+        prompts,
+        prepare,
+        request["guidance_scale"],
+        rescale=request["guidance_rescale"],
+        is_sequential=request["sequential_guidance"],
+    )

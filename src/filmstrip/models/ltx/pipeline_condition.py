@@ -15,7 +15,7 @@ from filmstrip.generation.events import Step
 from filmstrip.generation.packing import unpack_latents
 from filmstrip.generation.request import Request, check_share
 from filmstrip.generation.running import Report, VideoOutput, result
-from filmstrip.models.ltx.common import LTXVideoPipeline, TextGuidance
+from filmstrip.models.ltx.common import LTXVideoPipeline, prompt_guidance
 from filmstrip.models.ltx.conditions import (
     ConditionedLatents,
     ConditionedPrompts,
@@ -157,7 +157,7 @@ class LTXConditionPipeline(LTXVideoPipeline):
             tokens = latents.to(self.transformer.dtype)
             return self.transformer(tokens, prompt, times, rotary=rotary, return_dict=False)[0].float()
 
-        guidance = TextGuidance(self.transformer, conditions.prompts, request)
+        guidance = prompt_guidance(self.transformer, conditions.prompts, request)
         timesteps = run.timesteps.tolist()
         before = self._loosened(request, placed, placed.latents, timesteps[begin])
         for step in denoise(predict, before, run, guidance, begin=begin, generator=request.generator):

@@ -16,7 +16,7 @@ from filmstrip.generation.prompts import Prompts
 from filmstrip.generation.request import Request
 from filmstrip.generation.running import Report, VideoOutput, result
 from filmstrip.media.pixels import preprocess_image
-from filmstrip.models.ltx.common import LTXVideoPipeline, TextGuidance
+from filmstrip.models.ltx.common import LTXVideoPipeline, prompt_guidance
 from filmstrip.nn.noise import draw_noise
 
 
@@ -116,7 +116,7 @@ class LTXImageToVideoPipeline(LTXVideoPipeline):
             tokens = latents.to(self.transformer.dtype)
             return self.transformer(tokens, prompt, times, rotary=rotary, return_dict=False)[0].float()
 
-        guidance = TextGuidance(self.transformer, conditions.prompts, request)
+        guidance = prompt_guidance(self.transformer, conditions.prompts, request)
         before = latents
         for step in denoise(predict, latents, self.start(request), guidance, generator=request.generator):
             step.latents = torch.where(is_given[..., None] > 0, before, step.latents)

@@ -14,7 +14,7 @@ from filmstrip.generation.packing import pack_latents
 from filmstrip.generation.prompts import Prompts
 from filmstrip.generation.request import Request
 from filmstrip.generation.running import Report, VideoOutput, result
-from filmstrip.models.ltx.common import LTXVideoPipeline, TextGuidance
+from filmstrip.models.ltx.common import LTXVideoPipeline, prompt_guidance
 from filmstrip.nn.noise import draw_noise
 
 
@@ -107,7 +107,7 @@ class LTXPipeline(LTXVideoPipeline):
             tokens = latents.to(self.transformer.dtype)
             return self.transformer(tokens, prompt, times, rotary=rotary, return_dict=False)[0].float()
 
-        guidance = TextGuidance(self.transformer, conditions, request)
+        guidance = prompt_guidance(self.transformer, conditions, request)
         for step in denoise(predict, latents, self.start(request), guidance, generator=request.generator):
             guidance.offer(step)
             yield step

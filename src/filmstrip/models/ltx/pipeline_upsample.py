@@ -70,8 +70,8 @@ class LTXLatentUpsamplePipeline(Pipeline):
     @property
     def rules(self) -> Rules:
         """The sizes and lengths that these components can take."""
-        ratio = self.vae.spatial_compression_ratio
-        return Rules("LTX-Video", ratio, f"VAE {ratio}", ratio, self.vae.temporal_compression_ratio)
+        ratio, ratio_t = self.vae.spatial_compression_ratio, self.vae.temporal_compression_ratio
+        return Rules("LTX-Video", ratio, f"VAE {ratio}", ratio, ratio_t, frame_stride=ratio_t)
 
     def check(self, values: dict[str, Any]) -> Request:
         """The request that a call's completed arguments make."""
