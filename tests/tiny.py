@@ -44,6 +44,32 @@ LTX_TIMED_AUTOENCODER: dict[str, Any] = {
     "spatial_compression_ratio": 32,
     "temporal_compression_ratio": 8,
 }
+COGVIDEOX_TRANSFORMER: dict[str, Any] = {
+    "in_channels": 4,
+    "out_channels": 4,
+    "num_attention_heads": 2,
+    "attention_head_dim": 16,
+    "time_embed_dim": 8,
+    "text_embed_dim": 16,
+    "num_layers": 2,
+    "sample_height": 4,
+    "sample_width": 6,
+    "sample_frames": 9,
+    "max_text_seq_length": 48,
+}
+COGVIDEOX_1_5_TRANSFORMER: dict[str, Any] = {
+    **COGVIDEOX_TRANSFORMER,
+    "patch_size_t": 2,
+    "patch_bias": False,
+    "use_rotary_positional_embeddings": True,
+    "ofs_embed_dim": 8,
+}
+COGVIDEOX_AUTOENCODER: dict[str, Any] = {
+    "latent_channels": 4,
+    "block_out_channels": (8, 8, 8, 8),
+    "layers_per_block": 1,
+    "norm_num_groups": 2,
+}
 
 
 def tokenizer() -> PreTrainedTokenizerFast:

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 def randomise(module: nn.Module, seed: int = 0, spread: float = 0.2) -> nn.Module:
     """Shake every parameter and buffer: those that start at zero or one would hide a difference."""
     generator = torch.Generator().manual_seed(seed)
+    stored = module.state_dict().keys()  # tables that are computed are no weights
     with torch.no_grad():
         for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
-            if not tensor.is_floating_point() or name.endswith("timestep_scale_multiplier"):
+            if name not in stored or not tensor.is_floating_point() or name.endswith("timestep_scale_multiplier"):
                 continue
             noise = torch.randn(tensor.shape, generator=generator) * spread
             if name.endswith("latents_std"):

@@ -43,7 +43,7 @@ class Pipeline:
 
     def __init__(self, **components: Any) -> None:
         self.components: dict[str, Any] = components
-        self.defaults = dict(self.family_defaults)
+        self.defaults = self.usual_defaults()
         self.name_or_path = ""
         self.bar = BarSettings()
 
@@ -239,10 +239,15 @@ class Pipeline:
         settings = {"_defaults": changed} if (changed := self._checkpoint_defaults) else {}
         write_model_index(folder, type(self).__name__, rows, **settings)
 
+    def usual_defaults(self) -> dict[str, Any]:
+        """The family's defaults; a family whose components say more puts that beside them."""
+        return dict(self.family_defaults)
+
     @property
     def _checkpoint_defaults(self) -> dict[str, Any]:
-        """The defaults that are not the class's own."""
-        return {key: value for key, value in self.defaults.items() if self.family_defaults.get(key) != value}
+        """The defaults that the class and the components do not give by themselves."""
+        usual = self.usual_defaults()
+        return {key: value for key, value in self.defaults.items() if usual.get(key) != value}
 
     def request(self, **arguments: Any) -> Request:
         """What a call with these arguments would do: completed with the defaults and checked. Needs no weights.

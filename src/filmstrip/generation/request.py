@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence, Sized
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
@@ -40,6 +40,16 @@ class Request:
 
     def __getitem__(self, name: str) -> Any:
         return self.options[name]
+
+    @property
+    def num_prompts(self) -> int:
+        """Different prompts, each for `num_videos_per_prompt` videos."""
+        return self.num_videos // self.num_videos_per_prompt
+
+    def per_video(self, given: Tensor) -> Tensor:
+        """Rows that are one for all or one for each prompt, (rows, ...), as one for each video of the batch."""
+        rest = [-1] * (given.dim() - 1)
+        return given.expand(self.num_prompts, *rest).repeat_interleave(self.num_videos_per_prompt, 0)
 
     def with_options(self, **options: Any) -> Request:
         """The same request with further options: what a check has found out already."""
@@ -164,6 +174,19 @@ def _check_same_shapes(embeds: Mapping[str, Tensor | None], count: int) -> None:
         raise ValueError(f"prompt_embeds and negative_prompt_embeds must have the same shape, got {shapes}.")
     if positive is None and negative is not None and len(negative) != count:
         raise ValueError(f"negative_prompt_embeds has {len(negative)} rows for {count} prompts; give one for each.")
+
+
+def check_steps(num_inference_steps: Any, timesteps: Sized | None, usual_steps: int) -> None:
+    """See that a number of steps makes sense and does not contradict the call's own timesteps."""
+    steps = check_whole_number("num_inference_steps", num_inference_steps)
+    if timesteps is not None and steps not in (len(timesteps), usual_steps):
+        raise ValueError(f"num_inference_steps ({steps}) has no effect with {len(timesteps)} timesteps; drop it.")
+
+
+def check_count(name: str, given: Sized, num_prompts: int) -> None:
+    """See that there is one of something, or one for each prompt."""
+    if len(given) not in (1, num_prompts):
+        raise ValueError(f"{len(given)} {name} were given for {num_prompts} prompts; give one, or one for each.")
 
 
 def check_generator(generator: Any, num_videos: int) -> Generators:

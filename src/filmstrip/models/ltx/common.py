@@ -14,7 +14,7 @@ from filmstrip.generation.finite import check_finite
 from filmstrip.generation.guidance import PromptGuidance
 from filmstrip.generation.packing import denormalize_latents, normalize_latents, unpack_latents
 from filmstrip.generation.prompts import Prompts, encode_prompts, encode_text
-from filmstrip.generation.request import EMBEDS, Request, check_prompts, check_share, check_whole_number, make_request
+from filmstrip.generation.request import EMBEDS, Request, check_prompts, check_share, check_steps, make_request
 from filmstrip.generation.resolving import Rules, resolve
 from filmstrip.generation.running import Report
 from filmstrip.nn.noise import draw_noise
@@ -61,21 +61,15 @@ class LTXVideoPipeline(Pipeline):
     def check(self, values: dict[str, Any]) -> Request:
         """The request that a call's completed arguments make."""
         size = resolve(self.rules, **{name: values[name] for name in ("height", "width", "num_frames", "frame_rate")})
-        self._check_schedule(values)
+        timesteps = falling_levels("timesteps", values["timesteps"], len(self.scheduler))
+        check_steps(values["num_inference_steps"], timesteps, self.defaults["num_inference_steps"])
         check_share("guidance_rescale", values["guidance_rescale"])
         request = make_request(values, size, self._callback_tensor_inputs)
-        per_prompt = request.num_videos_per_prompt
         for name in ("decode_timestep", "decode_noise_scale"):
             if values[name] and not self.vae.config.timestep_conditioning:
                 raise ValueError(f"{name} has no effect: this checkpoint's decoder takes no timestep; drop it.")
-            values[name] = per_video(name, values[name], request.num_videos // per_prompt, per_prompt)
+            values[name] = per_video(name, values[name], request.num_prompts, request.num_videos_per_prompt)
         return request
-
-    def _check_schedule(self, values: dict[str, Any]) -> None:
-        steps = check_whole_number("num_inference_steps", values["num_inference_steps"])
-        timesteps = falling_levels("timesteps", values["timesteps"], len(self.scheduler))
-        if timesteps is not None and steps not in (len(timesteps), self.defaults["num_inference_steps"]):
-            raise ValueError(f"num_inference_steps ({steps}) has no effect with {len(timesteps)} timesteps; drop it.")
 
     # ---- prompts -------------------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from filmstrip.generation.denoising import denoise
 from filmstrip.generation.events import Step
 from filmstrip.generation.packing import pack_latents
 from filmstrip.generation.prompts import Prompts
-from filmstrip.generation.request import Request
+from filmstrip.generation.request import Request, check_count
 from filmstrip.generation.running import Report, VideoOutput, result
 from filmstrip.media.pixels import preprocess_image
 from filmstrip.models.ltx.common import LTXVideoPipeline, prompt_guidance
@@ -86,9 +86,7 @@ class LTXImageToVideoPipeline(LTXVideoPipeline):
             self.check_latents(latents, request)
             return request
         pixels = preprocess_image(image, request.size.height, request.size.width)
-        num_prompts = request.num_videos // request.num_videos_per_prompt
-        if len(pixels) not in (1, num_prompts):
-            raise ValueError(f"{len(pixels)} pictures were given for {num_prompts} prompts; give one, or one for each.")
+        check_count("pictures", pixels, request.num_prompts)
         return request.with_options(pixels=pixels)
 
     def encode(self, request: Request, report: Report) -> ImageConditions:
@@ -99,8 +97,7 @@ class LTXImageToVideoPipeline(LTXVideoPipeline):
         # The reference rounds the picture to the type of the prompts.
         pixels = request["pixels"].to(self.transformer.dtype)
         if len(pixels) > 1 or isinstance(request.generator, list):
-            num_prompts = request.num_videos // request.num_videos_per_prompt
-            pixels = pixels.expand(num_prompts, -1, -1, -1).repeat_interleave(request.num_videos_per_prompt, 0)
+            pixels = request.per_video(pixels)
         return ImageConditions(prompts, self.encode_video(pixels.unsqueeze(2), request.generator))
 
     def steps(self, request: Request, conditions: ImageConditions) -> Iterator[Step]:
