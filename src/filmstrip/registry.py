@@ -8,13 +8,23 @@ from importlib import import_module
 from typing import Any
 
 _LTX = "filmstrip.models.ltx"
+_COGVIDEOX = "filmstrip.models.cogvideox"
 _GENERATION = "filmstrip.generation"
 _MEDIA = "filmstrip.media"
+_SCHEDULERS = "filmstrip.schedulers"
 
 PUBLIC: dict[str, str] = {
+    "AutoencoderKLCogVideoX": _COGVIDEOX,
     "AutoencoderKLLTXVideo": _LTX,
+    "CogVideoXDDIMScheduler": _SCHEDULERS,
+    "CogVideoXDPMScheduler": _SCHEDULERS,
+    "CogVideoXFunControlPipeline": _COGVIDEOX,
+    "CogVideoXImageToVideoPipeline": _COGVIDEOX,
+    "CogVideoXPipeline": _COGVIDEOX,
+    "CogVideoXTransformer3DModel": _COGVIDEOX,
+    "CogVideoXVideoToVideoPipeline": _COGVIDEOX,
     "DiffusionPipeline": _GENERATION,
-    "FlowMatchEulerDiscreteScheduler": "filmstrip.schedulers",
+    "FlowMatchEulerDiscreteScheduler": _SCHEDULERS,
     "LTXConditionPipeline": _LTX,
     "LTXImageToVideoPipeline": _LTX,
     "LTXLatentUpsamplePipeline": _LTX,
@@ -90,6 +100,13 @@ _LTX_TASKS = {
     "latent-upsampling": "LTXLatentUpsamplePipeline",
 }
 
+_COGVIDEOX_TASKS = {
+    "text-to-video": "CogVideoXPipeline",
+    "image-to-video": "CogVideoXImageToVideoPipeline",
+    "video-to-video": "CogVideoXVideoToVideoPipeline",
+    "control-to-video": "CogVideoXFunControlPipeline",
+}
+
 FAMILIES: tuple[Family, ...] = (
     Family(
         "shapes",
@@ -107,6 +124,18 @@ FAMILIES: tuple[Family, ...] = (
             "Lightricks/LTX-Video-0.9.7-dev",
             "Lightricks/LTX-Video-0.9.8-13B-distilled",
             "Lightricks/ltxv-spatial-upscaler-0.9.7",
+        ),
+    ),
+    Family(
+        "cogvideox",
+        "CogVideoX",
+        _COGVIDEOX_TASKS,
+        (
+            "THUDM/CogVideoX-2b",
+            "THUDM/CogVideoX-5b",
+            "THUDM/CogVideoX-5b-I2V",
+            "THUDM/CogVideoX1.5-5B",
+            "THUDM/CogVideoX1.5-5B-I2V",
         ),
     ),
 )

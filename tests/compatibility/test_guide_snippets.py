@@ -1,18 +1,20 @@
-"""Code of the guide runs with only its import lines changed, on a tiny checkpoint in the hub's cache layout."""
+"""Code of the guide runs with only its import lines changed, on tiny checkpoints in the hub's cache layout."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 import filmstrip
 from tests import tiny
 
-MINDSPORE_PORT = """
+LTX_MINDSPORE = """
 import mindspore as ms
 from filmstrip import LTXPipeline
 from filmstrip.utils import export_to_video
@@ -27,38 +29,130 @@ num_inference_steps=50,
 )[0][0]
 export_to_video(video, "output.mp4", fps=24)
 """
-# The sizes and steps of the snippet would take minutes even here; the tiny model is asked for less of the same.
-SMALLER = {"width=704": "width=96", "height=480": "height=64", "num_frames=161": "num_frames=17", "=50": "=2"}
+COGVIDEOX = """
+import torch
+from filmstrip import CogVideoXImageToVideoPipeline
+from filmstrip.utils import export_to_video, load_image
+
+prompt = "A vast, shimmering ocean flows gracefully under a twilight sky."
+image = load_image(image="cogvideox_rocket.png")
+pipe = CogVideoXImageToVideoPipeline.from_pretrained(
+    "THUDM/CogVideoX-5b-I2V",
+    torch_dtype=torch.bfloat16
+)
+
+pipe.vae.enable_tiling()
+pipe.vae.enable_slicing()
+
+video = pipe(
+    prompt=prompt,
+    image=image,
+    num_videos_per_prompt=1,
+    num_inference_steps=50,
+    num_frames=49,
+    guidance_scale=6,
+    generator=torch.Generator(device="cuda").manual_seed(42),
+).frames[0]
+
+export_to_video(video, "output.mp4", fps=8)
+"""
+COGVIDEOX_MINDSPORE = """
+import mindspore as ms
+import numpy as np
+from filmstrip import CogVideoXImageToVideoPipeline
+from filmstrip.utils import export_to_video, load_image
+prompt = "A vast, shimmering ocean flows gracefully under a twilight sky."
+image = load_image(image="https://huggingface.co/datasets/huggingface/documentation-images/cogvideox_rocket.png")
+pipe = CogVideoXImageToVideoPipeline.from_pretrained(
+"THUDM/CogVideoX-5b-I2V",
+mindspore_dtype=ms.bfloat16
+)
+video = pipe(
+prompt=prompt,
+image=image,
+num_videos_per_prompt=1,
+num_inference_steps=50,
+num_frames=49,
+guidance_scale=6,
+generator=np.random.Generator(np.random.PCG64(seed=42)),
+)[0][0]
+export_to_video(video, "output.mp4", fps=8)
+"""
+# The numbers of the snippets would take minutes even here; the tiny models are asked for less of the same.
+SMALLER = {
+    "width=704": "width=96",
+    "height=480": "height=64",
+    "num_frames=161": "num_frames=17",
+    "num_frames=49": "num_frames=17",
+    "num_inference_steps=50": "num_inference_steps=2",
+    'Generator(device="cuda")': "Generator()",  # torch itself refuses it where there is no GPU
+}
 
 
-@pytest.fixture
-def hub(tmp_path, monkeypatch):
-    """A cache folder that holds a tiny LTX-Video, as a download would have left it."""
-    revision = "0" * 40
-    repository = tmp_path / "hub" / "models--Lightricks--LTX-Video"
-    (repository / "refs").mkdir(parents=True)
-    (repository / "refs" / "main").write_text(revision)
-    torch.manual_seed(0)
-    pipeline = filmstrip.LTXPipeline(
+def tiny_ltx() -> Any:
+    return filmstrip.LTXPipeline(
         transformer=filmstrip.LTXVideoTransformer3DModel(**tiny.LTX_TRANSFORMER),
         vae=filmstrip.AutoencoderKLLTXVideo(**tiny.LTX_AUTOENCODER),
         scheduler=filmstrip.FlowMatchEulerDiscreteScheduler(),
         text_encoder=tiny.text_encoder(),
         tokenizer=tiny.tokenizer(),
     )
-    pipeline.save_pretrained(repository / "snapshots" / revision)
+
+
+def tiny_cogvideox() -> Any:
+    settings = {"in_channels": 8, "use_rotary_positional_embeddings": True, "use_learned_positional_embeddings": True}
+    return filmstrip.CogVideoXImageToVideoPipeline(
+        transformer=filmstrip.CogVideoXTransformer3DModel(**{**tiny.COGVIDEOX_TRANSFORMER, **settings}),
+        vae=filmstrip.AutoencoderKLCogVideoX(**tiny.COGVIDEOX_AUTOENCODER),
+        scheduler=filmstrip.CogVideoXDDIMScheduler(),
+        text_encoder=tiny.text_encoder(),
+        tokenizer=tiny.tokenizer(),
+    )
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """Save a pipeline in a cache folder, as a download of that repository would have left it."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def test_the_snippet_of_the_mindspore_port_runs(hub, monkeypatch):
     monkeypatch.setitem(sys.modules, "mindspore", SimpleNamespace(bfloat16="BFloat16"))
-    snippet = MINDSPORE_PORT
+    monkeypatch.chdir(tmp_path)
+    revision = "0" * 40
+
+    def save(name: str, pipeline: Any) -> None:
+        repository = tmp_path / "hub" / f"models--{name.replace('/', '--')}"
+        (repository / "refs").mkdir(parents=True)
+        (repository / "refs" / "main").write_text(revision)
+        pipeline.save_pretrained(repository / "snapshots" / revision)
+
+    return save
+
+
+def run(snippet: str) -> None:
     for long, short in SMALLER.items():
         snippet = snippet.replace(long, short)
     exec(compile(snippet, "snippet", "exec"), {})
+
+
+def check_video(num_frames: int, size: tuple[int, int]) -> None:
     frames = filmstrip.load_video("output.mp4")
-    assert len(frames) == 17
-    assert frames[0].size == (96, 64)
+    assert len(frames) == num_frames
+    assert frames[0].size == size
     assert Path("output.mp4").stat().st_size > 0
+
+
+def test_ltx_in_the_words_of_the_mindspore_port(hub):
+    torch.manual_seed(0)
+    hub("Lightricks/LTX-Video", tiny_ltx())
+    run(LTX_MINDSPORE)
+    check_video(17, (96, 64))
+
+
+@pytest.mark.parametrize("snippet", [COGVIDEOX, COGVIDEOX_MINDSPORE], ids=["Diffusers", "MindSpore"])
+def test_cogvideox_from_a_picture(hub, monkeypatch, snippet):
+    torch.manual_seed(0)
+    hub("THUDM/CogVideoX-5b-I2V", tiny_cogvideox())
+    rocket = Image.new("RGB", (72, 48), "orange")
+    rocket.save("cogvideox_rocket.png")
+    monkeypatch.setattr("filmstrip.media.reader._download", lambda address, path, what: rocket.save(path))
+    run(snippet)
+    check_video(17, (48, 32))

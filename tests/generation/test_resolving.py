@@ -39,6 +39,7 @@ def rules(draw):
         frame_stride=stride,
         frame_offsets=tuple(sorted(draw(st.sets(st.integers(0, stride - 1), min_size=1)))),
         latent_multiple=draw(st.integers(1, 3)),
+        latents_per_token=draw(st.integers(1, 8)),
     )
 
 
@@ -64,7 +65,7 @@ def test_latents_cover_the_video(rules, rows, columns, frames):
     own_frames = latent_frames - made.spare_latents
     assert (own_frames - 1) * rules.temporal_ratio < made.generated_frames <= own_frames * rules.temporal_ratio
     assert latent_frames % rules.latent_multiple == 0 and 0 <= made.spare_latents < rules.latent_multiple
-    assert made.num_tokens == latent_frames * latent_height * latent_width
+    assert made.num_tokens == latent_frames * latent_height * latent_width // rules.latents_per_token
     assert made.seconds == frames / 25
 
 

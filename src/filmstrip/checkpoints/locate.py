@@ -12,7 +12,7 @@ from filmstrip.checkpoints.errors import CheckpointError
 from filmstrip.checkpoints.hub import Repository
 from filmstrip.registry import BUILTIN_MODELS
 
-_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+_HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 _DESCRIPTIONS = (
     "model_index.json",
     "config.json",

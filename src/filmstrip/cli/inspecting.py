@@ -94,7 +94,7 @@ def _abilities(name: str, family: Family) -> dict[str, Any]:
     outline: Any = Pipeline.outline(name)
     rules = outline.rules
     classes = {task: resolve_class("filmstrip", public) for task, public in family.pipelines.items()}
-    served = {task: one for task, one in classes.items() if set(one.component_names()) <= set(outline.components)}
+    served = {task: one for task, one in classes.items() if _serves(outline, one)}
     return {
         "tasks": {task: one.__name__ for task, one in served.items()},
         "rules": {
@@ -106,6 +106,17 @@ def _abilities(name: str, family: Family) -> dict[str, Any]:
         },
         "defaults": outline.defaults,
     }
+
+
+def _serves(outline: Any, pipeline: Any) -> bool:
+    """Whether a pipeline class can do its task with these components."""
+    if not set(pipeline.component_names()) <= set(outline.components):
+        return False
+    try:
+        pipeline.from_pipe(outline).check_components()
+    except ValueError:
+        return False
+    return True
 
 
 def _print(content: dict[str, Any]) -> None:

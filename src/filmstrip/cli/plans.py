@@ -149,7 +149,7 @@ def find_scheduler(name: str) -> Any:
     from filmstrip.generation.request import check_choice
     from filmstrip.registry import PUBLIC, resolve_class
 
-    known = [public for public, module in PUBLIC.items() if module == "filmstrip.schedulers"]
+    known = [public for public in PUBLIC if public.endswith("Scheduler")]
     return resolve_class("filmstrip", check_choice("--scheduler", name, known))
 
 
@@ -212,7 +212,7 @@ def _file_fps(job: Job, call: Call, request: Request) -> float:
         return float(request.size.frame_rate)
     if job.fps is not None:
         return job.fps
-    return next((one.fps for one in job.inputs.values() if one.fps), _OTHER_FPS)
+    return next((one.fps for one in job.inputs.values() if one.fps), float(request.size.frame_rate))
 
 
 def _distortions(inputs: Mapping[str, Input], request: Request) -> list[str]:

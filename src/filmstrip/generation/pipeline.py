@@ -264,6 +264,13 @@ class Pipeline:
         """
         return run(cast("Any", self), self.request(**arguments))
 
+    def check_components(self) -> None:
+        """See that the components can do this pipeline's task together.
+
+        Raises:
+            ValueError: they were made for another task.
+        """
+
     def check(self, values: dict[str, Any]) -> Request:
         """The request that a call's completed arguments make; every pipeline has its own."""
         raise NotImplementedError(f"{type(self).__name__} makes no videos; load the pipeline that a checkpoint names.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 
@@ -25,6 +26,8 @@ class Rules:
     """In rising order, from 0 to less than `frame_stride`."""
     latent_multiple: int = 1
     """Latent frames are filled up to a multiple of this before the first, and dropped again before decoding."""
+    latents_per_token: int = 1
+    """Latent positions that the network takes together."""
 
     @property
     def frame_counts(self) -> str:
@@ -57,6 +60,8 @@ class Resolved:
     frame_rate: float
     latent_size: tuple[int, int, int]
     """Latent frames, height and width."""
+    num_tokens: int
+    """What the network works on, prompts not counted."""
     spare_latents: int = 0
     """How many of the latent frames, at the start, stand for nothing and are dropped before decoding."""
     adjustments: tuple[str, ...] = ()
@@ -67,11 +72,6 @@ class Resolved:
         """Playing time of the finished video."""
         return self.num_frames / self.frame_rate
 
-    @property
-    def num_tokens(self) -> int:
-        """Latent positions."""
-        frames, height, width = self.latent_size
-        return frames * height * width
 
 
 def resolve(rules: Rules, *, height: int, width: int, num_frames: int, frame_rate: float) -> Resolved:
@@ -101,13 +101,15 @@ def resolve(rules: Rules, *, height: int, width: int, num_frames: int, frame_rat
         cut = generated - num_frames
         counts = rules.frame_counts
         adjustments.append(f"{rules.title} makes {counts} frames: {generated} are generated, the last {cut} cut off.")
+    latent_size = spare + latent_frames, height // rules.spatial_ratio, width // rules.spatial_ratio
     return Resolved(
         height=height,
         width=width,
         num_frames=num_frames,
         generated_frames=generated,
         frame_rate=frame_rate,
-        latent_size=(spare + latent_frames, height // rules.spatial_ratio, width // rules.spatial_ratio),
+        latent_size=latent_size,
+        num_tokens=math.prod(latent_size) // rules.latents_per_token,
         spare_latents=spare,
         adjustments=tuple(adjustments),
     )

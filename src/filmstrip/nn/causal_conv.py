@@ -51,7 +51,7 @@ class CausalConv3d(nn.Module):
         stream: FrameStream | None = None,
     ) -> Tensor:  # (batch, out_channels, frames / stride, height / stride, width / stride), rounded up
         if stream is None:
-            return self._convolve(repeat_ends(hidden_states, self.before, self.after))
+            return self.convolve(repeat_ends(hidden_states, self.before, self.after))
 
         before = 0 if stream.started(self) else self.before
         hidden_states = stream.resume(self, hidden_states)
@@ -60,12 +60,13 @@ class CausalConv3d(nn.Module):
             num_outputs = max(0, (hidden_states.shape[2] - self.conv.kernel_size[0]) // self.conv.stride[0] + 1)
             stream.keep(self, hidden_states[:, :, num_outputs * self.conv.stride[0] :])
             if num_outputs:
-                return self._convolve(hidden_states)
+                return self.convolve(hidden_states)
         batch, _, _, height, width = hidden_states.shape
         _, rows, columns = self.conv.stride
         return hidden_states.new_empty(batch, self.conv.out_channels, 0, -(-height // rows), -(-width // columns))
 
-    def _convolve(self, hidden_states: Tensor) -> Tensor:
+    def convolve(self, hidden_states: Tensor) -> Tensor:
+        """The convolution alone, of frames that are padded in time already."""
         weight, bias = self.conv.weight, self.conv.bias
         num_parts = -(-weight.nbytes // WEIGHTS_AT_ONCE)
         if (

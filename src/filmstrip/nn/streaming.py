@@ -24,6 +24,16 @@ class FrameStream:
         self._kept: dict[Hashable, Tensor] = {}
         self._made: dict[Hashable, object] = {}
 
+    def fork(self) -> FrameStream:
+        """A stream that goes on from the same frames, apart from this one."""
+        other = FrameStream()
+        other.is_last, other._kept, other._made = self.is_last, dict(self._kept), dict(self._made)
+        return other
+
+    def adopt(self, other: FrameStream) -> None:
+        """Go on from where another stream is."""
+        self._kept, self._made = other._kept, other._made
+
     def started(self, key: Hashable) -> bool:
         """Whether `keep` was called for this key before."""
         return key in self._kept
@@ -38,6 +48,10 @@ class FrameStream:
     def keep(self, key: Hashable, frames: Tensor) -> None:
         """Remember frames for the next chunk; a copy, so that the chunk they were cut from can be freed."""
         self._kept[key] = frames.clone()
+
+    def kept(self, key: Hashable) -> Tensor | None:
+        """The frames kept under this key, if there are any."""
+        return self._kept.get(key)
 
     def take(self, key: Hashable, hidden_states: Tensor, num_frames: int) -> Tensor:
         """The oldest `num_frames` of those that came in under this key; the rest waits."""

@@ -163,7 +163,15 @@ class LTXLatentUpsamplePipeline(Pipeline):
         more_frames, rows, columns = self.latent_upsampler.factors
         frames, height, width = frames * more_frames - (more_frames - 1), height * rows, width * columns
         num_frames = (frames - 1) * stride + 1
-        return Resolved(height * ratio, width * ratio, num_frames, num_frames, 1.0, (frames, height, width))
+        return Resolved(
+            height=height * ratio,
+            width=width * ratio,
+            num_frames=num_frames,
+            generated_frames=num_frames,
+            frame_rate=25.0,
+            latent_size=(frames, height, width),
+            num_tokens=frames * height * width,
+        )
 
 
 def match_statistics(latents: Tensor, reference: Tensor) -> Tensor:

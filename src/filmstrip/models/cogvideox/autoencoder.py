@@ -1,0 +1,249 @@
+"""The video autoencoder of CogVideoX (arXiv:2408.06072, section 2.1), versions 1.0 and 1.5."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
+from itertools import count
+
+import torch
+from torch import Tensor, nn
+
+from filmstrip.checkpoints import Model
+from filmstrip.memory.tiling import Tile, tiled_in_space
+from filmstrip.models.cogvideox.autoencoder_coders import CogVideoXDecoder3D, CogVideoXEncoder3D
+from filmstrip.nn.noise import Generators
+from filmstrip.nn.outputs import DiagonalGaussian, EncoderOutput, SampleOutput
+from filmstrip.nn.streaming import FrameStream
+
+DOWN_BLOCK, UP_BLOCK = "CogVideoXDownBlock3D", "CogVideoXUpBlock3D"
+
+# Turns one chunk of a video or of a tile, whose past is in the stream.
+Coder = Callable[[Tensor, FrameStream], Tensor]
+
+
+class AutoencoderKLCogVideoX(Model):
+    """Compresses video to latents and back, a few frames at a time.
+
+    A video is (batch, 3, frames, height, width) in [-1, 1]; its latents are (batch, latent_channels,
+    (frames - 1) / temporal_compression_ratio + 1, height / spatial_compression_ratio, width / ...). Norms take their
+    statistics from the chunk of frames at hand, so the lengths of chunks belong to the model:
+    `num_latent_frames_batch_size` and `num_sample_frames_batch_size` are settings of the object.
+
+    Args: those of the published `config.json`. Pipelines read `scaling_factor`, `shift_factor`, `latents_mean`,
+        `latents_std` and `invert_scale_latents` from the config; the network itself does not scale.
+    """
+
+    _supports_gradient_checkpointing = True
+
+    def __init__(
+        self,
+        in_channels: int = 3,
+        out_channels: int = 3,
+        down_block_types: Sequence[str] = (DOWN_BLOCK,) * 4,
+        up_block_types: Sequence[str] = (UP_BLOCK,) * 4,
+        block_out_channels: Sequence[int] = (128, 256, 256, 512),
+        latent_channels: int = 16,
+        layers_per_block: int = 3,
+        act_fn: str = "silu",
+        norm_eps: float = 1e-6,
+        norm_num_groups: int = 32,
+        temporal_compression_ratio: float = 4,
+        sample_height: int = 480,
+        sample_width: int = 720,
+        scaling_factor: float = 1.15258426,
+        shift_factor: float | None = None,
+        latents_mean: Sequence[float] | None = None,
+        latents_std: Sequence[float] | None = None,
+        force_upcast: bool = True,
+        use_quant_conv: bool = False,
+        use_post_quant_conv: bool = False,
+        invert_scale_latents: bool = False,
+    ) -> None:
+        super().__init__()
+        for name, types, known in (
+            ("down_block_types", down_block_types, DOWN_BLOCK),
+            ("up_block_types", up_block_types, UP_BLOCK),
+        ):
+            if tuple(types) != (known,) * len(block_out_channels):
+                raise ValueError(f"{name} must be {known!r}, once for each of block_out_channels, got {list(types)}.")
+        self.spatial_compression_ratio = 2 ** (len(block_out_channels) - 1)
+        self.temporal_compression_ratio = int(temporal_compression_ratio)
+        time_halvings = int(math.log2(temporal_compression_ratio))
+        self.encoder = CogVideoXEncoder3D(
+            in_channels=in_channels,
+            out_channels=latent_channels,
+            block_out_channels=block_out_channels,
+            layers_per_block=layers_per_block,
+            act_fn=act_fn,
+            norm_eps=norm_eps,
+            norm_num_groups=norm_num_groups,
+            time_halvings=time_halvings,
+        )
+        self.decoder = CogVideoXDecoder3D(
+            in_channels=latent_channels,
+            out_channels=out_channels,
+            block_out_channels=block_out_channels,
+            layers_per_block=layers_per_block,
+            act_fn=act_fn,
+            norm_eps=norm_eps,
+            norm_num_groups=norm_num_groups,
+            time_halvings=time_halvings,
+        )
+        self.quant_conv = nn.Conv3d(2 * latent_channels, 2 * latent_channels, 1) if use_quant_conv else None
+        self.post_quant_conv = nn.Conv3d(latent_channels, latent_channels, 1) if use_post_quant_conv else None
+
+        self.use_slicing = self.use_tiling = False
+        # Frames of a chunk; the first chunk also takes what is left over.
+        self.num_latent_frames_batch_size, self.num_sample_frames_batch_size = 2, 8
+        # Tiles in pixels and in latents, and the share of a tile that overlaps the next.
+        self.tile_sample_min_height, self.tile_sample_min_width = sample_height // 2, sample_width // 2
+        self.tile_latent_min_height = self.tile_sample_min_height // self.spatial_compression_ratio
+        self.tile_latent_min_width = self.tile_sample_min_width // self.spatial_compression_ratio
+        self.tile_overlap_factor_height, self.tile_overlap_factor_width = 1 / 6, 1 / 5
+
+    def enable_tiling(
+        self,
+        tile_sample_min_height: int | None = None,
+        tile_sample_min_width: int | None = None,
+        tile_overlap_factor_height: float | None = None,
+        tile_overlap_factor_width: float | None = None,
+    ) -> None:
+        """Code pictures larger than a tile in overlapping tiles; None keeps a setting.
+
+        Tiles differ from the undivided result: each has its own statistics and its own borders.
+
+        Args:
+            tile_sample_min_height, tile_sample_min_width: a tile's size in pixels.
+            tile_overlap_factor_height, tile_overlap_factor_width: the share of a tile, below 1, that overlaps the next.
+        """
+        settings = {name: value for name, value in locals().items() if name.startswith("tile_") and value is not None}
+        for name, value in settings.items():
+            setattr(self, name, value)
+        self.tile_latent_min_height = self.tile_sample_min_height // self.spatial_compression_ratio
+        self.tile_latent_min_width = self.tile_sample_min_width // self.spatial_compression_ratio
+        self.use_tiling = True
+
+    def disable_tiling(self) -> None:
+        """Code pictures undivided again."""
+        self.use_tiling = False
+
+    def enable_slicing(self) -> None:
+        """Code the videos of a batch one after the other, for less memory."""
+        self.use_slicing = True
+
+    def disable_slicing(self) -> None:
+        """Code the videos of a batch together again."""
+        self.use_slicing = False
+
+    def encode(self, x: Tensor, return_dict: bool = True) -> EncoderOutput | tuple[DiagonalGaussian]:
+        """The posterior of a video's latents."""
+        posterior = DiagonalGaussian(torch.cat([self._encode(part) for part in self._slices(x)]))
+        return EncoderOutput(posterior) if return_dict else (posterior,)
+
+    def decode(self, z: Tensor, return_dict: bool = True) -> SampleOutput | tuple[Tensor]:
+        """The video that latents stand for."""
+        video = torch.cat([self._decode(part) for part in self._slices(z)])
+        return SampleOutput(video) if return_dict else (video,)
+
+    def encode_stream(self, x: Tensor) -> Iterator[Tensor]:
+        """Yield the moments that `encode` finds, chunk after chunk, in memory that does not grow with the length."""
+        return self._stream(self._encode_chunk, x, self.num_sample_frames_batch_size, self._encoder_tiles(x))
+
+    def decode_stream(self, z: Tensor) -> Iterator[Tensor]:
+        """Yield the video of `decode`, chunk after chunk, in memory that does not grow with its length.
+
+        With tiling on, all tiles of a chunk come before the next chunk: the past of every tile is kept, where `decode`
+        keeps that of one tile and the decoded tiles of the whole video.
+        """
+        return self._stream(self._decode_chunk, z, self.num_latent_frames_batch_size, self._decoder_tiles(z))
+
+    def forward(
+        self,
+        sample: Tensor,
+        sample_posterior: bool = False,
+        return_dict: bool = True,
+        generator: Generators = None,
+    ) -> SampleOutput | tuple[Tensor]:
+        """Encode a video and decode it again."""
+        posterior = self.encode(sample)[0]
+        latents = posterior.sample(generator) if sample_posterior else posterior.mode()
+        return self.decode(latents, return_dict)
+
+    def _slices(self, videos: Tensor) -> Sequence[Tensor]:
+        return videos.split(1) if self.use_slicing else (videos,)
+
+    def _encode(self, video: Tensor) -> Tensor:
+        return _joined(self._encode_chunk, video, self.num_sample_frames_batch_size, self._encoder_tiles(video))
+
+    def _decode(self, latents: Tensor) -> Tensor:
+        return _joined(self._decode_chunk, latents, self.num_latent_frames_batch_size, self._decoder_tiles(latents))
+
+    def _encode_chunk(self, video: Tensor, stream: FrameStream) -> Tensor:
+        moments = self.encoder(video, stream)
+        return moments if self.quant_conv is None else self.quant_conv(moments)
+
+    def _decode_chunk(self, latents: Tensor, stream: FrameStream) -> Tensor:
+        return self.decoder(latents if self.post_quant_conv is None else self.post_quant_conv(latents), stream)
+
+    def _stream(self, code: Coder, videos: Tensor, frames: int, tiles: Tiles | None) -> Iterator[Tensor]:
+        runs = [_chunk_by_chunk(code, part, frames, tiles) for part in self._slices(videos)]
+        return (torch.cat(parts) if len(parts) > 1 else parts[0] for parts in zip(*runs, strict=True))
+
+    def _encoder_tiles(self, video: Tensor) -> Tiles | None:
+        rows, columns = self.tile_sample_min_height, self.tile_sample_min_width
+        if not self.use_tiling or (video.shape[3] <= rows and video.shape[4] <= columns):
+            return None
+        ratio = self.spatial_compression_ratio
+        strides = self._latent_strides(rows / ratio, columns / ratio)
+        return Tile(rows, strides[0] * ratio), Tile(columns, strides[1] * ratio), Fraction(1, ratio)
+
+    def _decoder_tiles(self, latents: Tensor) -> Tiles | None:
+        rows, columns = self.tile_latent_min_height, self.tile_latent_min_width
+        if not self.use_tiling or (latents.shape[3] <= rows and latents.shape[4] <= columns):
+            return None
+        ratio = self.spatial_compression_ratio
+        # A tile of pixels need not be a whole number of latents; its overlap is a share of all of it.
+        sizes = [
+            sample / ratio if sample // ratio == latent else latent
+            for sample, latent in ((self.tile_sample_min_height, rows), (self.tile_sample_min_width, columns))
+        ]
+        strides = self._latent_strides(*sizes)
+        return Tile(rows, strides[0]), Tile(columns, strides[1]), Fraction(ratio)
+
+    def _latent_strides(self, height: float, width: float) -> tuple[int, int]:
+        """Steps between tiles, in whole latents, so that tiles of pixels and of latents lie at the same places."""
+        sizes = ((height, self.tile_overlap_factor_height), (width, self.tile_overlap_factor_width))
+        # Rounded first: 30 * (1 - 0.9) is a little less than 3.
+        rows, columns = (max(1, math.floor(round(size * (1 - overlap), 6))) for size, overlap in sizes)
+        return rows, columns
+
+
+# Rows and columns of a tile, and output pixels for an input pixel.
+Tiles = tuple[Tile, Tile, Fraction]
+
+
+def _chunks(video: Tensor, frames: int) -> Iterator[Tensor]:
+    """Runs of `frames` frames; the first also takes those that are left over."""
+    first = min(video.shape[2], frames + video.shape[2] % frames)
+    yield video[:, :, :first]
+    yield from video[:, :, first:].split(frames, dim=2) if video.shape[2] > first else ()
+
+
+def _chunk_by_chunk(code: Coder, video: Tensor, frames: int, tiles: Tiles | None) -> Iterator[Tensor]:
+    streams: defaultdict[int, FrameStream] = defaultdict(FrameStream)
+    for chunk in _chunks(video, frames):
+        if tiles is None:
+            yield code(chunk, streams[0])
+        else:
+            places = count()
+            yield tiled_in_space(lambda tile: code(tile, streams[next(places)]), chunk, *tiles)  # noqa: B023
+
+
+def _joined(code: Coder, video: Tensor, frames: int, tiles: Tiles | None) -> Tensor:
+    def whole(video: Tensor) -> Tensor:
+        return torch.cat(list(_chunk_by_chunk(code, video, frames, None)), dim=2)
+
+    return whole(video) if tiles is None else tiled_in_space(whole, video, *tiles)

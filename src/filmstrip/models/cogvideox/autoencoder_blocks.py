@@ -1,0 +1,282 @@
+"""The parts of CogVideoX's autoencoder (arXiv:2408.06072, section 2.1).
+
+Tensors are (batch, channels, frames, height, width), each position's channels side by side in memory. A part sees one
+chunk of a video at a time; the frames that its convolutions reach back to are kept in a stream. Without a stream the
+chunk is a whole video. Norms take their statistics from the chunk, so its length matters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from filmstrip.nn.causal_conv import CausalConv3d, channels_last
+from filmstrip.nn.group_norm import Affine, runs_in_portions, write_activated
+from filmstrip.nn.modules import module_list
+from filmstrip.nn.streaming import FrameStream
+
+# The decoder's norms have this one, whatever the configuration says.
+SPATIAL_NORM_EPS = 1e-6
+# Frames that are convolved together where nothing is recorded; their padded copy is the only one alive.
+FRAMES_AT_ONCE = 4
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "silu": F.silu,
+    "swish": F.silu,
+    "mish": F.mish,
+    "gelu": F.gelu,
+    "relu": F.relu,
+}
+
+
+def activation_named(name: str) -> Callable[[Tensor], Tensor]:
+    """The function of `act_fn`."""
+    if name.lower() not in ACTIVATIONS:
+        raise ValueError(f"act_fn is one of {', '.join(ACTIVATIONS)}, got {name!r}.")
+    return ACTIVATIONS[name.lower()]
+
+
+def latent_frame_of(num_frames: int, num_latent_frames: int, device: torch.device) -> Tensor:
+    """For each frame of a chunk the index of its latent frame; in an odd chunk the first frame stands alone."""
+    alone = int(num_frames > 1 and num_frames % 2 == 1)
+    frames = torch.arange(num_frames - alone, device=device)
+    rest = frames * (num_latent_frames - alone) // (num_frames - alone) + alone
+    return torch.cat([rest.new_zeros(alone), rest])
+
+
+class CogVideoXSpatialNorm3D(nn.Module):
+    """Group normalisation whose scale and shift at each position come from the latents (arXiv:2209.09002)."""
+
+    def __init__(self, f_channels: int, zq_channels: int, groups: int) -> None:
+        super().__init__()
+        self.norm_layer = nn.GroupNorm(groups, f_channels, SPATIAL_NORM_EPS)
+        self.conv_y = CausalConv3d(zq_channels, f_channels, kernel_size=1)
+        self.conv_b = CausalConv3d(zq_channels, f_channels, kernel_size=1)
+
+    def affine(self, hidden_states: Tensor, latents: Tensor) -> Affine:
+        """What the norm does to this chunk, at the latents' height and width.
+
+        Latents are repeated to the chunk's size. Convolutions of one position commute with that and are done before.
+        """
+        frames = latent_frame_of(hidden_states.shape[2], latents.shape[2], latents.device)
+        latents = latents.index_select(2, frames)
+        scale, shift = (channels_last(conv.conv(latents)).float() for conv in (self.conv_y, self.conv_b))
+        return Affine.of_norm(self.norm_layer, hidden_states).then(scale, shift)
+
+
+def affine_of(norm: nn.Module, hidden_states: Tensor, latents: Tensor | None) -> Affine:
+    """What either kind of norm does to this chunk."""
+    if isinstance(norm, CogVideoXSpatialNorm3D):
+        assert latents is not None
+        return norm.affine(hidden_states, latents)
+    assert isinstance(norm, nn.GroupNorm)
+    return Affine.of_norm(norm, hidden_states)
+
+
+def convolve_activated(
+    conv: CausalConv3d,
+    hidden_states: Tensor,  # (batch, channels, frames, height, width)
+    affine: Affine,
+    activation: Callable[[Tensor], Tensor],
+    stream: FrameStream | None,
+    added_to: Tensor | None = None,
+) -> Tensor:  # (batch, out_channels, frames, height, width)
+    """Normalise, activate and convolve a chunk, and add the result to another one, which is overwritten if it may be.
+
+    The normalised chunk exists in portions of a few frames only, unless operations are recorded or traced.
+    """
+    if not runs_in_portions():
+        convolved = conv(activation(affine(hidden_states)).to(hidden_states.dtype), stream)
+        return convolved if added_to is None else added_to + convolved
+    kept = None if stream is None else stream.kept(conv)
+    portions = hidden_states.split(FRAMES_AT_ONCE, dim=2)
+    padded = None
+    results: list[Tensor] = []
+    for i, frames in enumerate(portions):
+        start = i * FRAMES_AT_ONCE
+        stop = start + frames.shape[2]
+        before = kept if padded is None else padded[:, :, -conv.before :]
+        padded = _padded(frames, affine.frames(start, stop), activation, before, conv.before)
+        convolved = conv.convolve(padded)
+        if added_to is None:
+            results.append(convolved)
+        else:
+            added_to[:, :, start:stop] += convolved
+    if stream is not None and padded is not None:
+        stream.keep(conv, padded[:, :, -conv.before :])
+    return torch.cat(results, dim=2) if added_to is None else added_to
+
+
+def _padded(
+    frames: Tensor, affine: Affine, activation: Callable[[Tensor], Tensor], before: Tensor | None, reach: int
+) -> Tensor:
+    """Activated frames behind those that the convolution reaches back to; a video's first frame is repeated."""
+    batch, channels, num_frames, height, width = frames.shape
+    padded = frames.new_empty(batch, reach + num_frames, height, width, channels).movedim(-1, 1)
+    write_activated(padded[:, :, reach:], frames, affine, activation)
+    padded[:, :, :reach] = padded[:, :, reach : reach + 1] if before is None else before
+    return padded
+
+
+class CogVideoXResnetBlock3D(nn.Module):
+    """Two normalised convolutions with a shortcut; the decoder's norms also see the latents."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        groups: int,
+        eps: float,
+        act_fn: str,
+        spatial_norm_dim: int | None = None,
+    ) -> None:
+        super().__init__()
+        if spatial_norm_dim is None:
+            self.norm1: nn.Module = nn.GroupNorm(groups, in_channels, eps)
+            self.norm2: nn.Module = nn.GroupNorm(groups, out_channels, eps)
+        else:
+            self.norm1 = CogVideoXSpatialNorm3D(in_channels, spatial_norm_dim, groups)
+            self.norm2 = CogVideoXSpatialNorm3D(out_channels, spatial_norm_dim, groups)
+        self.conv1 = CausalConv3d(in_channels, out_channels)
+        self.conv2 = CausalConv3d(out_channels, out_channels)
+        self.conv_shortcut = nn.Conv3d(in_channels, out_channels, 1) if in_channels != out_channels else None
+        self.activation = activation_named(act_fn)
+
+    def forward(
+        self,
+        inputs: Tensor,  # overwritten where no gradients are recorded
+        latents: Tensor | None = None,  # (batch, spatial_norm_dim, latent frames, latent height, latent width)
+        stream: FrameStream | None = None,
+    ) -> Tensor:
+        affine = affine_of(self.norm1, inputs, latents)
+        hidden_states = convolve_activated(self.conv1, inputs, affine, self.activation, stream)
+        if self.conv_shortcut is not None:
+            inputs = channels_last(self.conv_shortcut(inputs))
+        affine = affine_of(self.norm2, hidden_states, latents)
+        return convolve_activated(self.conv2, hidden_states, affine, self.activation, stream, added_to=inputs)
+
+
+class CogVideoXDownsample3D(nn.Module):
+    """Half the height and width by a convolution, after half the frames by averaging pairs."""
+
+    def __init__(self, channels: int, compress_time: bool) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, stride=2)
+        self.compress_time = compress_time
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        if self.compress_time and hidden_states.shape[2] > 1:
+            alone = hidden_states.shape[2] % 2  # in an odd chunk the first frame has no partner
+            pairs = hidden_states[:, :, alone:].unflatten(2, (-1, 2)).mean(dim=3)
+            hidden_states = torch.cat([hidden_states[:, :, :1], pairs], dim=2) if alone else pairs
+        batch = hidden_states.shape[0]
+        frames = hidden_states.transpose(1, 2).flatten(0, 1)  # (batch * frames, channels, height, width)
+        halved = self.conv(F.pad(frames, (0, 1, 0, 1)))
+        return channels_last(halved.unflatten(0, (batch, -1)).transpose(1, 2))
+
+
+class CogVideoXUpsample3D(nn.Module):
+    """Twice the height and width by repetition, then a convolution of each frame, then perhaps twice the frames."""
+
+    def __init__(self, channels: int, compress_time: bool) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+        self.compress_time = compress_time
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        batch, _, num_frames, _, _ = hidden_states.shape
+        frames = hidden_states.transpose(1, 2).flatten(0, 1)  # (batch * frames, channels, height, width)
+        doubled = self.conv(F.interpolate(frames, scale_factor=2.0))
+        video = channels_last(doubled.unflatten(0, (batch, -1)).transpose(1, 2))
+        if not self.compress_time or num_frames == 1:
+            return video
+        # Repeated frames come out alike, so they are repeated last; in an odd chunk the first one is not.
+        alone = num_frames % 2
+        return video.index_select(2, latent_frame_of(2 * num_frames - alone, num_frames, video.device))
+
+
+class CogVideoXDownBlock3D(nn.Module):
+    """Residual blocks, then half the resolution."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        num_layers: int,
+        groups: int,
+        eps: float,
+        act_fn: str,
+        downsamples: bool,
+        compress_time: bool,
+    ) -> None:
+        super().__init__()
+        self.resnets = module_list(
+            CogVideoXResnetBlock3D(out_channels if i else in_channels, out_channels, groups, eps, act_fn)
+            for i in range(num_layers)
+        )
+        self.downsamplers: list[CogVideoXDownsample3D] | None = None
+        if downsamples:
+            self.downsamplers = module_list([CogVideoXDownsample3D(out_channels, compress_time)])
+
+    def forward(self, hidden_states: Tensor, stream: FrameStream | None = None) -> Tensor:
+        for resnet in self.resnets:
+            hidden_states = resnet(hidden_states, None, stream)
+        for downsampler in self.downsamplers or ():
+            hidden_states = downsampler(hidden_states)
+        return hidden_states
+
+
+class CogVideoXMidBlock3D(nn.Module):
+    """Two residual blocks at the lowest resolution."""
+
+    def __init__(
+        self, channels: int, groups: int, eps: float, act_fn: str, spatial_norm_dim: int | None = None
+    ) -> None:
+        super().__init__()
+        self.resnets = module_list(
+            CogVideoXResnetBlock3D(channels, channels, groups, eps, act_fn, spatial_norm_dim) for _ in range(2)
+        )
+
+    def forward(
+        self, hidden_states: Tensor, latents: Tensor | None = None, stream: FrameStream | None = None
+    ) -> Tensor:
+        for resnet in self.resnets:
+            hidden_states = resnet(hidden_states, latents, stream)
+        return hidden_states
+
+
+class CogVideoXUpBlock3D(nn.Module):
+    """Residual blocks, then twice the resolution."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        num_layers: int,
+        groups: int,
+        eps: float,
+        act_fn: str,
+        spatial_norm_dim: int,
+        upsamples: bool,
+        compress_time: bool,
+    ) -> None:
+        super().__init__()
+        self.resnets = module_list(
+            CogVideoXResnetBlock3D(
+                out_channels if i else in_channels, out_channels, groups, eps, act_fn, spatial_norm_dim
+            )
+            for i in range(num_layers)
+        )
+        self.upsamplers: list[CogVideoXUpsample3D] | None = None
+        if upsamples:
+            self.upsamplers = module_list([CogVideoXUpsample3D(out_channels, compress_time)])
+
+    def forward(self, hidden_states: Tensor, latents: Tensor, stream: FrameStream | None = None) -> Tensor:
+        for resnet in self.resnets:
+            hidden_states = resnet(hidden_states, latents, stream)
+        for upsampler in self.upsamplers or ():
+            hidden_states = upsampler(hidden_states)
+        return hidden_states
