@@ -123,6 +123,18 @@ def test_another_classes_defaults_are_not_taken_over():
     assert Teapot.from_config(Kettle(2.0, lid=True).config).config.lid is True
 
 
+def test_what_only_the_first_class_knows_survives_a_change_of_class_and_back(tmp_path):
+    kettle = Kettle(2.0, ("blue",), lid=False)
+    teapot = Teapot.from_config(kettle.config, spout=3)
+    assert teapot.config == {"litres": 2.0, "lid": False, "spout": 3}  # what it has no argument for is not shown
+    assert Kettle.from_config(copy.deepcopy(teapot).config).config == kettle.config
+    teapot.save_config(tmp_path)
+    assert Kettle.from_config(Teapot.load_config(tmp_path)).config == kettle.config
+    teapot.register_to_config(spout=4)
+    back = Teapot.from_config(Kettle.from_config(teapot.config, litres=7.0).config)
+    assert back.config == {"litres": 7.0, "lid": False, "spout": 4}
+
+
 def test_overrides_win_and_unknown_ones_are_refused_with_a_suggestion():
     assert Kettle.from_config({"litres": 2.0}, litres=3.0).config.litres == 3.0
     with pytest.raises(TypeError, match="did you mean 'litres'"):

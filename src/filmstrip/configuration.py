@@ -21,18 +21,26 @@ class Config(Mapping[str, Any]):
     """The constructor arguments of one object, defaults included: `config["x"]`, `config.x`, `dict(**config)`.
 
     It is frozen, and equal to any mapping of the same names and values; a list equals a tuple of the same items,
-    since JSON has lists only.
+    since JSON has lists only. What an object was built from but has no argument for is kept out of sight, in
+    `foreign`, so that changing the class and changing it back loses nothing.
     """
 
-    __slots__ = ("_defaulted", "_values")
+    __slots__ = ("_defaulted", "_foreign", "_values")
 
-    def __init__(self, values: Mapping[str, Any], defaulted: Iterable[str] = ()) -> None:
+    def __init__(
+        self, values: Mapping[str, Any], defaulted: Iterable[str] = (), foreign: Mapping[str, Any] | None = None
+    ) -> None:
         object.__setattr__(self, "_values", dict(values))
         object.__setattr__(self, "_defaulted", frozenset(defaulted))
+        object.__setattr__(self, "_foreign", dict(foreign or {}))
 
     def chosen(self) -> dict[str, Any]:
         """The arguments that were given, without those that the class filled with its own defaults."""
         return {name: value for name, value in self._values.items() if name not in self._defaulted}
+
+    def foreign(self) -> dict[str, Any]:
+        """Entries of the config that the object was built from which are arguments of another class."""
+        return dict(self._foreign)
 
     def copy(self) -> dict[str, Any]:
         """A plain dictionary of the arguments, to be changed at will."""
@@ -67,7 +75,7 @@ class Config(Mapping[str, Any]):
     __hash__ = None  # type: ignore[assignment]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Config, (self._values, self._defaulted)
+        return Config, (self._values, self._defaulted, self._foreign)
 
     def __repr__(self) -> str:
         return f"Config({self._values!r})"
@@ -90,8 +98,8 @@ class Configured:
     ) -> ConfiguredType:
         """Build an object from recorded arguments, those of another class included.
 
-        Names that this class does not know are left out, and what the other class had only by default is this
-        class's to decide.
+        Names that this class does not know have no effect here, but are kept for the class that does, and what the
+        other class had only by default is this class's to decide.
 
         Args:
             overrides: arguments that replace those of `config`; an unknown name is an error.
@@ -103,7 +111,7 @@ class Configured:
                 f"{cls.__name__}.from_config takes a config or a dictionary, got {type(config).__name__};"
                 f" read a file with {cls.__name__}.load_config(folder)."
             )
-        given = config.chosen() if isinstance(config, Config) else dict(config)
+        given = config.foreign() | config.chosen() if isinstance(config, Config) else dict(config)
         accepted = _argument_names(cls)
         for name in overrides:
             if name not in accepted:
@@ -113,12 +121,17 @@ class Configured:
         ignored = sorted(name for name in given if name not in accepted and not name.startswith("_"))
         if ignored:
             logger.debug("%s ignores these entries of the config: %s", cls.__name__, ", ".join(ignored))
-        return cls(**{name: value for name, value in given.items() if name in accepted} | overrides)
+        built = cls(**{name: value for name, value in given.items() if name in accepted} | overrides)
+        built._set_config({}, foreign={name: given[name] for name in ignored})
+        return built
 
     def register_to_config(self, **values: Any) -> None:
         """Record further values in the config, or other ones; parts that are built already stay as they are."""
+        self._set_config(values, self.config.foreign())
+
+    def _set_config(self, values: Mapping[str, Any], foreign: Mapping[str, Any]) -> None:
         defaulted = self.config.keys() - self.config.chosen().keys() - values.keys()
-        self.__dict__["config"] = Config({**self.config, **values}, defaulted)
+        self.__dict__["config"] = Config({**self.config, **values}, defaulted, foreign)
 
     @classmethod
     def load_config(cls, folder: str | Path) -> dict[str, Any]:
@@ -141,6 +154,7 @@ class Configured:
         content = {
             "_class_name": type(self).__name__,
             "_filmstrip_version": metadata.version("filmstrip"),
+            **self.config.foreign(),
             **self.config,
         }
         text = json.dumps(content, indent=2, sort_keys=True) + "\n"

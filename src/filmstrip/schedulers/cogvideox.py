@@ -13,7 +13,7 @@ from filmstrip.nn.noise import Generators, draw_noise
 from filmstrip.schedulers.ddim import DDIMRun, ddim_step
 from filmstrip.schedulers.diffusion import SPACINGS, beta_table, without_signal_at_the_end
 from filmstrip.schedulers.discrete import DenoisedOutput, DiscreteRun, DiscreteScheduler, Transition
-from filmstrip.schedulers.prediction import PREDICTION_TYPES, Level, clean_weights, combine
+from filmstrip.schedulers.prediction import PREDICTION_TYPES, Estimator, Level, combine
 from filmstrip.schedulers.schedule import Numbers, check_choice
 
 
@@ -60,6 +60,7 @@ class _CogVideoXScheduler(DiscreteScheduler):
         self.final_alpha_cumprod = torch.tensor(1.0) if set_alpha_to_one else self.alphas_cumprod[0]
         check_choice("prediction_type", prediction_type, PREDICTION_TYPES[:3])
         check_choice("timestep_spacing", timestep_spacing, SPACINGS)
+        self._estimator = Estimator(prediction_type)
         self._hold_training()
 
 
@@ -81,7 +82,7 @@ class CogVideoXDDIMScheduler(_CogVideoXScheduler):
             eta: share of the noise that is drawn afresh at each step.
             generator: of that noise.
         """
-        return DDIMRun(*self._schedule(num_inference_steps, timesteps), self.config.prediction_type, eta, generator)
+        return DDIMRun(*self._schedule(num_inference_steps, timesteps), self._estimator, eta, generator)
 
     def step(
         self,
@@ -100,9 +101,9 @@ class CogVideoXDDIMScheduler(_CogVideoXScheduler):
             use_clipped_model_output: without effect, since nothing is clipped.
             variance_noise: used instead of noise from `generator`.
         """
-        transition, kind = self._transition_from(timestep), self.config.prediction_type
-        latents = ddim_step(model_output, sample, transition, kind, eta, generator, variance_noise)
-        denoised = _denoised(model_output, sample, transition, kind).to(latents.dtype)
+        transition, estimator = self._transition_from(timestep), self._estimator
+        latents = ddim_step(estimator, model_output, sample, transition, eta, generator, variance_noise)
+        denoised = estimator.clean(model_output, sample, transition.level).to(latents.dtype)
         return DenoisedOutput(latents, denoised) if return_dict else (latents, denoised)
 
 
@@ -110,7 +111,7 @@ class CogVideoXDDIMScheduler(_CogVideoXScheduler):
 class CogVideoXDPMRun(DiscreteRun):
     """Stochastic DPM-Solver++ of second order (arXiv:2211.01095), which remembers the step before."""
 
-    prediction_type: str
+    estimator: Estimator
     generator: Generators = None
     history: list[tuple[Level, Tensor]] = field(default_factory=list, init=False, repr=False)
 
@@ -122,7 +123,7 @@ class CogVideoXDPMRun(DiscreteRun):
         """
         transition = self.transitions[step_index]
         before = self.history[-1] if self.history else None
-        denoised = _denoised(prediction, latents, transition, self.prediction_type)
+        denoised = self.estimator.clean(prediction, latents, transition.level)
         self.history[:] = [(transition.level, denoised)]
         generator = self.generator if generator is None else generator
         stepped = _dpm_step(denoised, latents, transition, before, generator)
@@ -145,7 +146,7 @@ class CogVideoXDPMScheduler(_CogVideoXScheduler):
             timesteps: whole numbers from noise to clean, instead of evenly spaced ones.
             generator: of the noise that each step adds.
         """
-        return CogVideoXDPMRun(*self._schedule(num_inference_steps, timesteps), self.config.prediction_type, generator)
+        return CogVideoXDPMRun(*self._schedule(num_inference_steps, timesteps), self._estimator, generator)
 
     def step(
         self,
@@ -175,16 +176,11 @@ class CogVideoXDPMScheduler(_CogVideoXScheduler):
         before = None
         if old_pred_original_sample is not None and timestep_back is not None:
             before = self._level(int(self._value(timestep_back))), old_pred_original_sample
-        denoised = _denoised(model_output, sample, transition, self.config.prediction_type)
+        denoised = self._estimator.clean(model_output, sample, transition.level)
         latents = _dpm_step(denoised, sample, transition, before, generator, variance_noise)
         dtype = torch.promote_types(sample.dtype, model_output.dtype)
         latents, denoised = latents.to(dtype), denoised.to(dtype)
         return DenoisedOutput(latents, denoised) if return_dict else (latents, denoised)
-
-
-def _denoised(prediction: Tensor, latents: Tensor, transition: Transition, prediction_type: str) -> Tensor:
-    weights = clean_weights(prediction_type, transition.level)
-    return combine((weights.latents, latents), (weights.prediction, prediction))
 
 
 def _dpm_step(
@@ -200,7 +196,7 @@ def _dpm_step(
     The reference draws noise for a step of first order first, and once more if it can take one of second order.
     """
     level, next_level, is_final = transition
-    gain = _log_snr(next_level) - _log_snr(level)
+    gain = next_level.log_snr - level.log_snr
     fresh = next_level.sigma * (-math.expm1(-2 * gain)) ** 0.5
     moved = -math.expm1(-2 * gain) * next_level.alpha
     terms = [(next_level.sigma / level.sigma * math.exp(-gain), latents)]
@@ -208,7 +204,7 @@ def _dpm_step(
     if before is None or is_final:
         terms.append((moved, denoised))
     else:
-        slope = gain / (2 * (_log_snr(level) - _log_snr(before[0])))
+        slope = gain / (2 * (level.log_snr - before[0].log_snr))
         terms += [(moved * (1 + slope), denoised), (-moved * slope, before[1])]
         draws = 2
     if fresh > 0:
@@ -216,10 +212,3 @@ def _dpm_step(
             drawn = draw_noise(latents.shape, generator, latents.device, latents.dtype)
         terms.append((fresh, drawn if noise is None else noise))
     return combine(*terms)
-
-
-def _log_snr(level: Level) -> float:
-    """Logarithm of alpha / sigma, infinite at both ends."""
-    if level.alpha == 0:
-        return -math.inf
-    return math.inf if level.sigma == 0 else math.log(level.alpha / level.sigma)

@@ -1,22 +1,24 @@
-"""Denoising diffusion implicit models (arXiv:2010.02502)."""
+"""Denoising diffusion implicit models, from noise to clean and back (arXiv:2010.02502)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from filmstrip.nn.noise import Generators, draw_noise
-from filmstrip.schedulers.discrete import DiscreteRun, Transition
-from filmstrip.schedulers.prediction import clean_weights, combine
+from filmstrip.schedulers.discrete import DenoisedOutput, DiscreteRun, DiscreteScheduler, Transition
+from filmstrip.schedulers.prediction import Estimator, clean_weights, combine, noise_weights
+from filmstrip.schedulers.schedule import Numbers
 
 
 @dataclass(frozen=True, eq=False)
 class DDIMRun(DiscreteRun):
     """The steps of one generation."""
 
-    prediction_type: str
+    estimator: Estimator
     eta: float = 0.0
     generator: Generators = None
 
@@ -27,29 +29,180 @@ class DDIMRun(DiscreteRun):
             generator: of the noise that a run with `eta` adds; the run's own if None.
         """
         generator = self.generator if generator is None else generator
-        transition = self.transitions[step_index]
-        return ddim_step(prediction, latents, transition, self.prediction_type, self.eta, generator)
+        return ddim_step(self.estimator, prediction, latents, self.transitions[step_index], self.eta, generator)
 
 
 def ddim_step(
+    estimator: Estimator,
     prediction: Tensor,
     latents: Tensor,
     transition: Transition,
-    prediction_type: str,
     eta: float = 0.0,
     generator: Generators = None,
     noise: Tensor | None = None,
+    use_clipped: bool = False,
 ) -> Tensor:
-    """Latents at the next level, `alpha' * clean + direction * noise' + spread * fresh noise` (equation 12)."""
+    """Latents at the next level, `alpha' * clean + direction * noise + spread * fresh noise` (equation 12).
+
+    Args:
+        noise: the fresh noise, instead of noise from the generator.
+        use_clipped: derive the noise from the clipped clean latents instead of the prediction.
+    """
+    if not 0 <= eta <= 1:
+        raise ValueError(f"eta must lie between 0 (no fresh noise) and 1 (all noise is fresh), got {eta:g}.")
     (alpha, sigma), (next_alpha, next_sigma), _ = transition
-    spread = eta * next_sigma / sigma * max(1 - (alpha / next_alpha) ** 2, 0) ** 0.5
-    direction = (next_sigma**2 - spread**2) ** 0.5
-    clean = clean_weights(prediction_type, transition.level)
-    kept = direction / sigma  # the predicted noise is (latents - alpha * clean) / sigma
-    moved = next_alpha - kept * alpha
-    terms = [(kept + moved * clean.latents, latents), (moved * clean.prediction, prediction)]
-    if spread > 0:
+    spread = eta and eta * next_sigma / sigma * max(1 - (alpha / next_alpha) ** 2, 0) ** 0.5
+    direction = max(next_sigma**2 - spread**2, 0) ** 0.5
+    kind = estimator.prediction_type
+    from_noise = [direction * weight for weight in noise_weights(kind, transition.level)]
+    if estimator.is_linear:
+        clean = clean_weights(kind, transition.level)
+        terms = [
+            (next_alpha * clean.latents + from_noise[0], latents),
+            (next_alpha * clean.prediction + from_noise[1], prediction),
+        ]
+    else:
+        denoised = estimator.clean(prediction, latents, transition.level)
+        if use_clipped:
+            terms = [(direction / sigma, latents), (next_alpha - direction * alpha / sigma, denoised)]
+        else:
+            terms = [(from_noise[0], latents), (from_noise[1], prediction), (next_alpha, denoised)]
+    if eta > 0:
         if noise is None:
-            noise = draw_noise(latents.shape, generator, latents.device, latents.dtype)
+            noise = draw_noise(prediction.shape, generator, prediction.device, prediction.dtype)
+        elif generator is not None:
+            raise ValueError("the fresh noise comes from generator or is variance_noise; give one of them.")
         terms.append((spread, noise))
     return combine(*terms).to(torch.promote_types(latents.dtype, prediction.dtype))
+
+
+class DDIMScheduler(DiscreteScheduler):
+    """Settings of DDIM sampling.
+
+    Args:
+        num_train_timesteps: how many timesteps the network was trained with.
+        beta_start, beta_end, beta_schedule: variance of the noise that each timestep adds.
+        trained_betas: these variances themselves.
+        clip_sample, clip_sample_range: bound the clean estimate of each step.
+        set_alpha_to_one: the last step ends in clean latents, instead of at the level of timestep 0.
+        steps_offset: added to the timesteps of the leading spacing.
+        prediction_type: what the network predicts.
+        thresholding, dynamic_thresholding_ratio, sample_max_value: bound the clean estimate by a quantile of itself.
+        timestep_spacing: how the timesteps of a run are spread over those of the training.
+        rescale_betas_zero_snr: the last timestep of the training is pure noise.
+    """
+
+    def __init__(
+        self,
+        num_train_timesteps: int = 1000,
+        beta_start: float = 0.0001,
+        beta_end: float = 0.02,
+        beta_schedule: str = "linear",
+        trained_betas: Numbers | None = None,
+        clip_sample: bool = True,
+        set_alpha_to_one: bool = True,
+        steps_offset: int = 0,
+        prediction_type: Literal["epsilon", "sample", "v_prediction"] = "epsilon",
+        thresholding: bool = False,
+        dynamic_thresholding_ratio: float = 0.995,
+        clip_sample_range: float = 1.0,
+        sample_max_value: float = 1.0,
+        timestep_spacing: Literal["leading", "trailing", "linspace"] = "leading",
+        rescale_betas_zero_snr: bool = False,
+    ) -> None:
+        self._train()
+        self._estimator = Estimator.of(self.config)
+
+    def start(
+        self,
+        num_inference_steps: int | None = None,
+        *,
+        timesteps: Numbers | None = None,
+        eta: float = 0.0,
+        generator: Generators = None,
+    ) -> DDIMRun:
+        """The schedule and solver of one generation.
+
+        Args:
+            timesteps: whole numbers from noise to clean, instead of evenly spaced ones.
+            eta: share of the noise that is drawn afresh at each step.
+            generator: of that noise.
+        """
+        return DDIMRun(*self._schedule(num_inference_steps, timesteps), self._estimator, eta, generator)
+
+    def step(
+        self,
+        model_output: Tensor,
+        timestep: int | Tensor,
+        sample: Tensor,
+        eta: float = 0.0,
+        use_clipped_model_output: bool = False,
+        generator: Generators = None,
+        variance_noise: Tensor | None = None,
+        return_dict: bool = True,
+    ) -> DenoisedOutput | tuple[Tensor, Tensor]:
+        """One step from any timestep, whatever was stepped before.
+
+        Args:
+            use_clipped_model_output: derive the noise from the clipped clean latents instead of the prediction.
+            variance_noise: used instead of noise from `generator`.
+        """
+        transition, estimator = self._transition_from(timestep), self._estimator
+        latents = ddim_step(
+            estimator, model_output, sample, transition, eta, generator, variance_noise, use_clipped_model_output
+        )
+        denoised = estimator.clean(model_output, sample, transition.level).to(latents.dtype)
+        return DenoisedOutput(latents, denoised) if return_dict else (latents, denoised)
+
+
+class DDIMInverseScheduler(DiscreteScheduler):
+    """Settings of DDIM run backwards, from clean latents to the noise that DDIM would make them of.
+
+    Args:
+        set_alpha_to_one: the first step starts from clean latents, instead of the level of timestep 0.
+
+    The others are those of `DDIMScheduler`.
+    """
+
+    def __init__(
+        self,
+        num_train_timesteps: int = 1000,
+        beta_start: float = 0.0001,
+        beta_end: float = 0.02,
+        beta_schedule: str = "linear",
+        trained_betas: Numbers | None = None,
+        clip_sample: bool = True,
+        set_alpha_to_one: bool = True,
+        steps_offset: int = 0,
+        prediction_type: Literal["epsilon", "sample", "v_prediction"] = "epsilon",
+        clip_sample_range: float = 1.0,
+        timestep_spacing: Literal["leading", "trailing"] = "leading",
+        rescale_betas_zero_snr: bool = False,
+    ) -> None:
+        self._train()
+        self._estimator = Estimator.of(self.config)
+        self._timesteps = self._timesteps.flip(0)
+
+    @property
+    def initial_alpha_cumprod(self) -> Tensor:
+        """Share of signal, squared, that runs start from."""
+        return self.final_alpha_cumprod
+
+    def start(self, num_inference_steps: int | None = None) -> DDIMRun:
+        """The schedule and solver of one inversion."""
+        timesteps, transitions = self._schedule(num_inference_steps, None)
+        turned = tuple(self._turned(transition) for transition in reversed(transitions))
+        return DDIMRun(timesteps.flip(0), turned, self._estimator)
+
+    def step(
+        self, model_output: Tensor, timestep: int | Tensor, sample: Tensor, return_dict: bool = True
+    ) -> DenoisedOutput | tuple[Tensor, Tensor]:
+        """One step up to any timestep, whatever was stepped before."""
+        transition = self._turned(self._transition_from(timestep))
+        latents = ddim_step(self._estimator, model_output, sample, transition)
+        denoised = self._estimator.clean(model_output, sample, transition.level).to(latents.dtype)
+        return DenoisedOutput(latents, denoised) if return_dict else (latents, denoised)
+
+    @staticmethod
+    def _turned(transition: Transition) -> Transition:
+        return Transition(transition.next_level, transition.level, False)

@@ -12,9 +12,9 @@ from torch import Tensor
 from filmstrip.nn.noise import Generators
 from filmstrip.nn.outputs import Output
 from filmstrip.schedulers.base import Scheduler
-from filmstrip.schedulers.diffusion import spaced_timesteps, whole_timesteps
+from filmstrip.schedulers.diffusion import SPACINGS, Timesteps, spaced_timesteps, trained_tables, whole_timesteps
 from filmstrip.schedulers.prediction import Level, combine
-from filmstrip.schedulers.schedule import Numbers, number_of_steps
+from filmstrip.schedulers.schedule import Numbers, check_choice, number_of_steps
 
 
 @dataclass
@@ -73,6 +73,20 @@ class DiscreteScheduler(Scheduler):
     alphas_cumprod: Tensor
     final_alpha_cumprod: Tensor
 
+    def _train(self) -> None:
+        """Build the tables that the settings describe, and show the timesteps of the training."""
+        self.betas, self.alphas_cumprod = trained_tables(self.config)
+        self.final_alpha_cumprod = self.alphas_cumprod[0]
+        if self.config.get("set_alpha_to_one", True):
+            self.final_alpha_cumprod = torch.tensor(1.0)
+        check_choice("timestep_spacing", self.config.timestep_spacing, SPACINGS)
+        self._hold_training()
+
+    @property
+    def alphas(self) -> Tensor:
+        """Share of the signal that each timestep of the training keeps."""
+        return 1 - self.betas
+
     def set_timesteps(self, num_inference_steps: int, device: str | torch.device | None = None) -> None:
         """Hold a new run, with `timesteps` on `device`."""
         self._hold(self.start(num_inference_steps), device)
@@ -112,13 +126,22 @@ class DiscreteScheduler(Scheduler):
         given = whole_timesteps(timesteps, len(self))
         num_steps = number_of_steps(num_inference_steps, None, given)
         if given is None:
-            config = self.config
-            visited = spaced_timesteps(config.timestep_spacing, num_steps, len(self), config.steps_offset)
+            visited = self._spaced(num_steps)
             followers = visited - len(self) // num_steps
         else:
             visited, followers = given, np.append(given[1:], -1)
         transitions = tuple(self._transition(int(t), int(after)) for t, after in zip(visited, followers, strict=True))
         return torch.from_numpy(visited.copy()), transitions
+
+    def _spaced(self, num_steps: int) -> Timesteps:
+        if num_steps > len(self):
+            raise ValueError(
+                f"num_inference_steps must be at most {len(self)}, the number of timesteps that the network was"
+                f" trained with, got {num_steps}."
+            )
+        config = self.config
+        spaced = spaced_timesteps(config.timestep_spacing, num_steps, len(self), config.steps_offset)
+        return spaced.round().astype(np.int64)
 
     def _transition(self, timestep: int, next_timestep: int) -> Transition:
         """The step from one timestep to another one, which is past the end if it is negative."""

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+from filmstrip.schedulers.schedule import check_choice
 
 PREDICTION_TYPES = ("epsilon", "sample", "v_prediction", "flow_prediction")
 
@@ -16,9 +21,16 @@ class Level(NamedTuple):
     alpha: float
     sigma: float
 
+    @property
+    def log_snr(self) -> float:
+        """Logarithm of alpha / sigma, infinite at both ends."""
+        if self.alpha == 0:
+            return -math.inf
+        return math.inf if self.sigma == 0 else math.log(self.alpha / self.sigma)
+
 
 class Weights(NamedTuple):
-    """A quantity as `latents_weight * latents + prediction_weight * prediction`."""
+    """A quantity as `weight * latents + weight * prediction`."""
 
     latents: float
     prediction: float
@@ -27,8 +39,8 @@ class Weights(NamedTuple):
 def clean_weights(prediction_type: str, level: Level) -> Weights:
     """The clean latents, from latents at `level` and what the network predicted for them.
 
-    Predictions are the noise ("epsilon"), the clean latents ("sample"), `alpha * noise - sigma * clean` at unit
-    length of (alpha, sigma) ("v_prediction", arXiv:2202.00512) or `noise - clean` ("flow_prediction").
+    Predictions are the noise ("epsilon"), the clean latents ("sample"), `alpha * noise - sigma * clean` for latents
+    of unit variance ("v_prediction", arXiv:2202.00512) or `noise - clean` ("flow_prediction").
     """
     alpha, sigma = level
     if prediction_type == "epsilon":
@@ -41,19 +53,110 @@ def clean_weights(prediction_type: str, level: Level) -> Weights:
     if prediction_type == "sample":
         return Weights(0.0, 1.0)
     if prediction_type == "v_prediction":
-        length = (alpha * alpha + sigma * sigma) ** 0.5
+        # Levels (1, sigma) stand for latents that the network sees divided by this length.
+        length = math.hypot(alpha, sigma) if alpha == 1 else 1.0
         return Weights(alpha / length**2, -sigma / length)
     assert prediction_type == "flow_prediction", prediction_type
     return Weights(1 / (alpha + sigma), -sigma / (alpha + sigma))
 
 
+def noise_weights(prediction_type: str, level: Level) -> Weights:
+    """The noise, `(latents - alpha * clean) / sigma`, as `clean_weights` gives the clean latents."""
+    alpha, sigma = level
+    if prediction_type == "epsilon":
+        return Weights(0.0, 1.0)
+    if prediction_type == "sample":
+        if sigma == 0:
+            raise ValueError(
+                "a network that predicts the clean latents says nothing about the noise where there is none;"
+                " use set_alpha_to_one=False or a network with prediction_type='epsilon'."
+            )
+        return Weights(1 / sigma, -alpha / sigma)
+    if prediction_type == "v_prediction":
+        length = math.hypot(alpha, sigma) if alpha == 1 else 1.0
+        return Weights(sigma / length**2, alpha / length)
+    assert prediction_type == "flow_prediction", prediction_type
+    return Weights(1 / (alpha + sigma), alpha / (alpha + sigma))
+
+
+@dataclass(frozen=True)
+class Estimator:
+    """How a run reads its network's predictions.
+
+    Args:
+        clip: bound of clean values.
+        threshold: quantile and highest bound of dynamic thresholding, which comes before clipping.
+    """
+
+    prediction_type: str
+    clip: float | None = None
+    threshold: tuple[float, float] | None = None
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any], prediction_types: Sequence[str] = PREDICTION_TYPES[:3]) -> Estimator:
+        """The one that a scheduler's settings describe.
+
+        Args:
+            prediction_types: those that the scheduler can be used with.
+        """
+        check_choice("prediction_type", config["prediction_type"], prediction_types)
+        clip = config["clip_sample_range"] if config.get("clip_sample") else None
+        threshold = None
+        if config.get("thresholding"):
+            threshold = config["dynamic_thresholding_ratio"], config["sample_max_value"]
+        return cls(config["prediction_type"], clip, threshold)
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether the clean latents are the weighted sum that `clean_weights` tells."""
+        return self.clip is None and self.threshold is None
+
+    def clean(self, prediction: Tensor, latents: Tensor, level: Level) -> Tensor:
+        """The estimate of the clean latents, in float32 or wider."""
+        if self.is_linear:
+            return apply(clean_weights(self.prediction_type, level), prediction, latents)
+        # Where no signal is left an estimate from noise grows without bound, and the bounds decide.
+        clean = apply(
+            clean_weights(self.prediction_type, Level(max(level.alpha, 1e-12), level.sigma)), prediction, latents
+        )
+        if self.threshold is not None:
+            return _thresholded(clean, *self.threshold)
+        assert self.clip is not None
+        return clean.clamp(-self.clip, self.clip)
+
+    def noise(self, prediction: Tensor, latents: Tensor, level: Level) -> Tensor:
+        """The estimate of the noise that goes with the clean latents, in float32 or wider."""
+        if self.is_linear:
+            return apply(noise_weights(self.prediction_type, level), prediction, latents)
+        clean = self.clean(prediction, latents, level)
+        return combine((1 / level.sigma, latents), (-level.alpha / level.sigma, clean))
+
+
+def apply(weights: Weights, prediction: Tensor, latents: Tensor) -> Tensor:
+    """The weighted sum of latents and prediction, in float32 or wider."""
+    return combine((weights.latents, latents), (weights.prediction, prediction))
+
+
 def combine(*terms: tuple[float, Tensor]) -> Tensor:
-    """The weighted sum of tensors, computed and given in float32 or wider, without rounding on the way."""
-    terms = tuple(term for term in terms if term[0] != 0) or terms[:1]
-    (weight, tensor), *others = terms
-    total = torch.mul(tensor, weight) if tensor.dtype.itemsize > 2 else tensor.float().mul_(weight)
+    """The weighted sum of tensors, computed and given in float32 or wider, in about one pass for each of them.
+
+    The first two are added before they are scaled, so that what cancels between them does so exactly.
+    """
+    (first_weight, first), *others = [term for term in terms if term[0] != 0] or [(0.0, terms[0][1])]
+    total = first if first.dtype.itemsize > 2 else first.float()
+    if not others:
+        return total * first_weight
+    (second_weight, second), *others = others
+    total = torch.add(total, second, alpha=second_weight / first_weight)
+    if first_weight != 1:
+        total.mul_(first_weight)
     for weight, tensor in others:
-        if tensor.dtype.itemsize > total.dtype.itemsize:
-            total = total.to(tensor.dtype)
-        total.add_(tensor, alpha=weight)
+        total = total.add_(tensor, alpha=weight) if tensor.dtype != torch.float64 else total + weight * tensor
     return total
+
+
+def _thresholded(clean: Tensor, quantile: float, highest: float) -> Tensor:
+    """Clip each video to a quantile of its magnitudes, at least 1, and divide by it (arXiv:2205.11487, 2.3)."""
+    bound = torch.quantile(clean.flatten(1).abs(), quantile, dim=1).clamp(min=1, max=highest)
+    bound = bound.view(-1, *[1] * (clean.ndim - 1))
+    return clean.clamp(-bound, bound) / bound
