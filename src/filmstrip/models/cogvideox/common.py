@@ -35,7 +35,7 @@ class Conditions:
     """What a run is conditioned on: its prompts, and latents of a picture or a clip."""
 
     prompts: Prompts
-    latents: Tensor | None  # (videos, frames, channels, height, width)
+    latents: Tensor | None = None  # (videos, frames, channels, height, width)
 
 
 class CogVideoXVideoPipeline(Pipeline):
@@ -218,6 +218,12 @@ class CogVideoXVideoPipeline(Pipeline):
         if latents is None:
             latents = draw_noise(self.latent_shape(request), request.generator, self.transformer.device)
         return latents.to(self.transformer.device, torch.float32) * run.init_noise_sigma
+
+    def steps(self, request: Request, conditions: Conditions) -> Iterator[Step]:
+        """Yield the latents after every step."""
+        run = self.start(request)
+        latents = self.initial_noise(request, run)
+        yield from self.sample(request, conditions.prompts, latents, run, condition=conditions.latents)
 
     def sample(
         self,

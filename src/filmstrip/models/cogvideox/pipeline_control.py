@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from torch import Tensor
 
-from filmstrip.generation.events import Step
 from filmstrip.generation.request import Request, check_count
 from filmstrip.generation.running import Report, VideoOutput, result
 from filmstrip.models.cogvideox.common import CogVideoXVideoPipeline, Conditions
@@ -87,9 +86,3 @@ class CogVideoXFunControlPipeline(CogVideoXVideoPipeline):
         if request["control_video"] is None:
             return Conditions(prompts, request.per_video(control.float().to(self.transformer.device)))
         return Conditions(prompts, self.encode_clip(request, control, mode=True))
-
-    def steps(self, request: Request, conditions: Conditions) -> Iterator[Step]:
-        """Yield the latents after every step."""
-        run = self.start(request)
-        latents = self.initial_noise(request, run)
-        yield from self.sample(request, conditions.prompts, latents, run, condition=conditions.latents)

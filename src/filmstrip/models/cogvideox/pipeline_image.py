@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor
 
-from filmstrip.generation.events import Step
 from filmstrip.generation.request import Request, check_count
 from filmstrip.generation.running import Report, VideoOutput, result
 from filmstrip.media.pixels import preprocess_image
@@ -83,9 +82,3 @@ class CogVideoXImageToVideoPipeline(CogVideoXVideoPipeline):
         empty_frames = request.size.latent_size[0] - 1
         latents = F.pad(picture, (0, 0, 0, 0, 0, 0, 0, empty_frames))  # (rows, frames, channels, height, width)
         return Conditions(prompts, latents.expand(request.num_videos, -1, -1, -1, -1))
-
-    def steps(self, request: Request, conditions: Conditions) -> Iterator[Step]:
-        """Yield the latents after every step."""
-        run = self.start(request)
-        latents = self.initial_noise(request, run)
-        yield from self.sample(request, conditions.prompts, latents, run, condition=conditions.latents)

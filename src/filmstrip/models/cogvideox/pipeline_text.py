@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
 
-from filmstrip.generation.events import Step
-from filmstrip.generation.prompts import Prompts
 from filmstrip.generation.request import Request
 from filmstrip.generation.running import Report, VideoOutput, result
-from filmstrip.models.cogvideox.common import CogVideoXVideoPipeline
+from filmstrip.models.cogvideox.common import CogVideoXVideoPipeline, Conditions
 
 
 class CogVideoXPipeline(CogVideoXVideoPipeline):
@@ -83,11 +81,6 @@ class CogVideoXPipeline(CogVideoXVideoPipeline):
             self.check_latents("latents", request["latents"], request)
         return request
 
-    def encode(self, request: Request, report: Report) -> Prompts:
+    def encode(self, request: Request, report: Report) -> Conditions:
         """The prompts of a request."""
-        return self.encode_prompts(request, report)
-
-    def steps(self, request: Request, conditions: Prompts) -> Iterator[Step]:
-        """Yield the latents after every step."""
-        run = self.start(request)
-        yield from self.sample(request, conditions, self.initial_noise(request, run), run)
+        return Conditions(self.encode_prompts(request, report))
