@@ -5,7 +5,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from filmstrip.generation.guidance import ClassifierFree, Unguided, rescale_contrast
+from filmstrip.generation.events import Step
+from filmstrip.generation.guidance import ClassifierFree, PromptGuidance, Unguided, rescale_contrast
+from filmstrip.generation.prompts import Prompts
 
 LATENTS = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0))
 
@@ -67,3 +69,64 @@ def test_rescaling_is_part_of_guidance():
     rescaled = ClassifierFree(5.0, "negative", "positive", rescale=0.7)(lookup, LATENTS, 1.0)
     torch.testing.assert_close(rescaled, rescale_contrast(plain, positive, 0.7))
     assert not torch.allclose(rescaled, plain)
+
+
+def test_the_scale_may_depend_on_the_timestep():
+    guidance = ClassifierFree(lambda timestep: timestep / 10, negative=1.0, positive=3.0)
+    torch.testing.assert_close(guidance(predict, LATENTS, 20.0), torch.full_like(LATENTS, 20 * (1 + 2 * 2.0)))
+    torch.testing.assert_close(guidance(predict, LATENTS, 10.0), torch.full_like(LATENTS, 10 * (1 + 2 * 1.0)))
+
+
+def prompts(positive=3.0, negative=1.0, masks=False):
+    """Prompts whose one number is what `predict` will give."""
+    rows = [None if value is None else torch.full((2, 1, 1), value) for value in (positive, negative)]
+    mask = torch.ones(2, 1, dtype=torch.bool) if masks else None
+    return Prompts(rows[0], mask, rows[1], mask)
+
+
+def guided_by(prompts, scale=4.0, **settings):
+    """Guidance, and a list of the batches that were prepared for it."""
+    prepared = []
+
+    def prepare(embeds, mask):
+        prepared.append((len(embeds), mask is not None))
+        return embeds.flatten()
+
+    return PromptGuidance(prompts, prepare, scale, **settings), prepared
+
+
+@pytest.mark.parametrize("masks", [False, True])
+def test_prompts_are_prepared_once_and_together_or_in_turn(masks):
+    together, prepared = guided_by(prompts(masks=masks))
+    in_turn, prepared_in_turn = guided_by(prompts(masks=masks), is_sequential=True)
+    for _ in range(2):
+        expected = torch.full_like(LATENTS, 9.0)
+        torch.testing.assert_close(together(predict, LATENTS, 1.0), expected)
+        torch.testing.assert_close(in_turn(predict, LATENTS, 1.0), expected)
+    assert prepared == [(4, masks)]
+    assert prepared_in_turn == [(2, masks), (2, masks)]
+
+
+def test_a_scale_of_one_needs_no_negative_prompts():
+    guidance, prepared = guided_by(prompts(), scale=1.0)
+    assert torch.equal(guidance(predict, LATENTS, 1.0), torch.full_like(LATENTS, 3.0))
+    assert prepared == [(2, False)]
+
+
+def test_what_a_callback_changes_holds_from_the_next_step_on():
+    guidance, prepared = guided_by(prompts(), vary=lambda scale, timestep: scale + timestep)
+    step = Step(0, 2, 1.0, LATENTS)
+    guidance.offer(step)
+    guidance.accept(step)
+    assert len(prepared) == 1  # nothing changed
+    step.tensors["prompt_embeds"] = torch.full((2, 1, 1), 5.0)
+    step.guidance_scale = 2.0
+    guidance.accept(step)
+    assert len(prepared) == 2
+    torch.testing.assert_close(guidance(predict, LATENTS, 1.0), torch.full_like(LATENTS, 1 + 3 * 4.0))
+
+
+def test_guidance_can_not_begin_half_way():
+    guidance, _ = guided_by(prompts(negative=None), scale=1.0)
+    with pytest.raises(ValueError, match="began without guidance"):
+        guidance.accept(Step(0, 2, 1.0, LATENTS, guidance_scale=3.0))

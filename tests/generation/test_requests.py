@@ -9,9 +9,11 @@ from filmstrip.generation.request import (
     Request,
     check_callback,
     check_choice,
+    check_count,
     check_generator,
     check_prompts,
     check_share,
+    check_steps,
     check_whole_number,
     complete_arguments,
 )
@@ -140,6 +142,25 @@ def test_options_are_added_to_a_copy():
     assert "pixels" not in request.options
     with pytest.raises(TypeError):
         more.options["height"] = 9
+
+
+def test_rows_are_spread_over_the_videos_of_their_prompt():
+    size = resolve(Rules("Example", 8, "VAE 8", 8, 4, 4), height=8, width=8, num_frames=1, frame_rate=8)
+    request = Request(("a", "b"), None, size, 6, 3, None, "pt")
+    assert request.num_prompts == 2
+    assert request.per_video(torch.tensor([[1.0]])).flatten().tolist() == [1.0] * 6
+    assert request.per_video(torch.tensor([[1.0], [2.0]])).flatten().tolist() == [1.0] * 3 + [2.0] * 3
+
+
+def test_steps_and_counts_that_contradict_each_other_are_refused():
+    check_steps(50, [900, 400], usual_steps=50)
+    check_steps(2, [900, 400], usual_steps=50)
+    with pytest.raises(ValueError, match=r"num_inference_steps \(3\) has no effect with 2 timesteps"):
+        check_steps(3, [900, 400], usual_steps=50)
+    check_count("pictures", [1], 3)
+    check_count("pictures", [1, 2, 3], 3)
+    with pytest.raises(ValueError, match="2 pictures were given for 3 prompts"):
+        check_count("pictures", [1, 2], 3)
 
 
 def encoded(texts, max_length, masks_encoder=True):
