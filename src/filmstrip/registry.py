@@ -16,8 +16,8 @@ _SCHEDULERS = "filmstrip.schedulers"
 PUBLIC: dict[str, str] = {
     "AutoencoderKLCogVideoX": _COGVIDEOX,
     "AutoencoderKLLTXVideo": _LTX,
-    "CogVideoXDDIMScheduler": _SCHEDULERS,
-    "CogVideoXDPMScheduler": _SCHEDULERS,
+    "CogVideoXDDIMScheduler": _COGVIDEOX,
+    "CogVideoXDPMScheduler": _COGVIDEOX,
     "CogVideoXFunControlPipeline": _COGVIDEOX,
     "CogVideoXImageToVideoPipeline": _COGVIDEOX,
     "CogVideoXPipeline": _COGVIDEOX,

@@ -6,7 +6,7 @@ import diffusers
 import pytest
 import torch
 
-import filmstrip.schedulers
+import filmstrip
 from tests.parity.references import relative_error
 
 NAMES = ["CogVideoXDDIMScheduler", "CogVideoXDPMScheduler"]
@@ -36,7 +36,7 @@ OPTIONS = [
 
 
 def pair(name, **options):
-    return getattr(filmstrip.schedulers, name)(**options), getattr(diffusers, name)(**options)
+    return getattr(filmstrip, name)(**options), getattr(diffusers, name)(**options)
 
 
 def network(latents, timestep):

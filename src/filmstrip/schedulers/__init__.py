@@ -1,14 +1,11 @@
 """Noise schedules, and the solvers that follow them."""
 
 from filmstrip.schedulers.base import Run, Scheduler, SchedulerOutput
-from filmstrip.schedulers.cogvideox import CogVideoXDDIMScheduler, CogVideoXDPMScheduler
 from filmstrip.schedulers.ddim import DDIMInverseScheduler, DDIMScheduler
 from filmstrip.schedulers.flow_match_euler import FlowMatchEulerDiscreteScheduler, FlowMatchEulerRun
 from filmstrip.schedulers.schedule import calculate_shift, linear_quadratic_schedule
 
 __all__ = [
-    "CogVideoXDDIMScheduler",
-    "CogVideoXDPMScheduler",
     "DDIMInverseScheduler",
     "DDIMScheduler",
     "FlowMatchEulerDiscreteScheduler",

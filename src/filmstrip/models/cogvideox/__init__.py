@@ -5,10 +5,13 @@ from filmstrip.models.cogvideox.pipeline_control import CogVideoXFunControlPipel
 from filmstrip.models.cogvideox.pipeline_image import CogVideoXImageToVideoPipeline
 from filmstrip.models.cogvideox.pipeline_text import CogVideoXPipeline
 from filmstrip.models.cogvideox.pipeline_video import CogVideoXVideoToVideoPipeline
+from filmstrip.models.cogvideox.schedulers import CogVideoXDDIMScheduler, CogVideoXDPMScheduler
 from filmstrip.models.cogvideox.transformer import CogVideoXTransformer3DModel
 
 __all__ = [
     "AutoencoderKLCogVideoX",
+    "CogVideoXDDIMScheduler",
+    "CogVideoXDPMScheduler",
     "CogVideoXFunControlPipeline",
     "CogVideoXImageToVideoPipeline",
     "CogVideoXPipeline",

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from filmstrip.schedulers import CogVideoXDDIMScheduler, CogVideoXDPMScheduler
+from filmstrip.models.cogvideox import CogVideoXDDIMScheduler, CogVideoXDPMScheduler
 
 BOTH = [CogVideoXDDIMScheduler, CogVideoXDPMScheduler]
 PUBLISHED = {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
