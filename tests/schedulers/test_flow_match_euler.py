@@ -255,7 +255,7 @@ def test_settings_are_saved_and_loaded_and_can_be_replaced_on_the_way(tmp_path):
     ("options", "message"),
     [
         ({"use_karras_sigmas": True, "use_beta_sigmas": True}, "got use_karras_sigmas and use_beta_sigmas"),
-        ({"time_shift_type": "cubic"}, "must be 'exponential' or 'linear', got 'cubic'"),
+        ({"time_shift_type": "cubic"}, "must be one of exponential, linear, got .cubic."),
         ({"shift": 0.0}, "shift must be above 0, got 0.0"),
     ],
 )

@@ -2,14 +2,19 @@
 
 from filmstrip.schedulers.base import Run, Scheduler, SchedulerOutput
 from filmstrip.schedulers.ddim import DDIMInverseScheduler, DDIMScheduler
+from filmstrip.schedulers.euler import EulerAncestralDiscreteScheduler, EulerDiscreteScheduler
 from filmstrip.schedulers.flow_match_euler import FlowMatchEulerDiscreteScheduler, FlowMatchEulerRun
+from filmstrip.schedulers.heun import HeunDiscreteScheduler
 from filmstrip.schedulers.schedule import calculate_shift, linear_quadratic_schedule
 
 __all__ = [
     "DDIMInverseScheduler",
     "DDIMScheduler",
+    "EulerAncestralDiscreteScheduler",
+    "EulerDiscreteScheduler",
     "FlowMatchEulerDiscreteScheduler",
     "FlowMatchEulerRun",
+    "HeunDiscreteScheduler",
     "Run",
     "Scheduler",
     "SchedulerOutput",

@@ -68,7 +68,6 @@ class Scheduler(Configured):
 
     config_name = "scheduler_config.json"
     order: ClassVar[int] = 1
-    init_noise_sigma: float = 1.0
     num_inference_steps: int | None = None
 
     _held: Run
@@ -126,6 +125,11 @@ class Scheduler(Configured):
         return self._sigmas
 
     @property
+    def init_noise_sigma(self) -> float | Tensor:
+        """Standard deviation of the noise that the held run starts from."""
+        return self._held.init_noise_sigma
+
+    @property
     def step_index(self) -> int | None:
         """Index of the next step of the held run; None before the first one."""
         return self._step_index
@@ -168,13 +172,19 @@ class Scheduler(Configured):
         self._step_index = self._begin_index = None
 
     def _next_index(self, timestep: float | Tensor) -> int:
-        """Index of the step that is due; the first one is found by its timestep."""
+        """Index of the step that is due, which is then done."""
         is_whole = isinstance(timestep, int) or (isinstance(timestep, Tensor) and not timestep.is_floating_point())
         if is_whole and self._held.timesteps.is_floating_point():
             raise ValueError(
                 f"step takes one of scheduler.timesteps, which are not whole numbers, got {timestep!r};"
                 " if it is the index of a step, pass scheduler.timesteps[index]."
             )
+        index = self._due_index(timestep)
+        self._step_index = index + 1
+        return index
+
+    def _due_index(self, timestep: float | Tensor) -> int:
+        """Index of the step that is due; the first one is found by its timestep."""
         if self._step_index is None:
             self._step_index = self._begin_index
         if self._step_index is None:
@@ -184,9 +194,13 @@ class Scheduler(Configured):
             raise ValueError(
                 f"all {len(self._timesteps)} steps of this schedule are done; call set_timesteps to start another run."
             )
-        index = self._step_index
-        self._step_index += 1
-        return index
+        return self._step_index
+
+    def _indices(self, timesteps: Tensor) -> Tensor:
+        """Indices of timesteps, (batch,); once a first step was set or made, that step's for all of them."""
+        if self._begin_index is None:
+            return torch.as_tensor(self.index_for_timestep(timesteps.flatten()))
+        return torch.full((len(timesteps),), self._begin_index if self._step_index is None else self._step_index)
 
     def _value(self, timestep: float | Tensor) -> float:
         """A timestep as a number; one that was taken from `timesteps` is read without waiting for the device."""

@@ -16,11 +16,11 @@ from filmstrip.schedulers.base import Scheduler, SchedulerOutput
 from filmstrip.schedulers.schedule import (
     Levels,
     Numbers,
-    beta_levels,
-    exponential_levels,
+    check_choice,
     falling_levels,
-    karras_levels,
     number_of_steps,
+    respaced_levels,
+    respacing_of,
     shift_levels,
     stretch_to_terminal,
 )
@@ -151,13 +151,8 @@ class FlowMatchEulerDiscreteScheduler(Scheduler):
         time_shift_type: Literal["exponential", "linear"] = "exponential",
         stochastic_sampling: bool = False,
     ) -> None:
-        spacings = ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas")
-        if len(chosen := [name for name in spacings if self.config[name]]) > 1:
-            raise ValueError(
-                f"only one spacing of sigmas can be used, got {' and '.join(chosen)}; switch off the others."
-            )
-        if time_shift_type not in ("exponential", "linear"):
-            raise ValueError(f"time_shift_type must be 'exponential' or 'linear', got {time_shift_type!r}.")
+        respacing_of(self.config)
+        check_choice("time_shift_type", time_shift_type, ("exponential", "linear"))
         self.set_shift(shift)
         trained = np.linspace(1, 0, num_train_timesteps, endpoint=False)
         if not use_dynamic_shifting:
@@ -233,14 +228,7 @@ class FlowMatchEulerDiscreteScheduler(Scheduler):
     def _respaced(self, levels: Levels) -> Levels:
         if self.config.shift_terminal:
             levels = stretch_to_terminal(levels, self.config.shift_terminal)
-        first, last, num_steps = float(levels[0]), float(levels[-1]), len(levels)
-        if self.config.use_karras_sigmas:
-            return karras_levels(first, last, num_steps)
-        if self.config.use_exponential_sigmas:
-            return exponential_levels(first, last, num_steps)
-        if self.config.use_beta_sigmas:
-            return beta_levels(first, last, num_steps)
-        return levels
+        return respaced_levels(respacing_of(self.config), float(levels[0]), float(levels[-1]), levels)
 
     def _run(
         self, levels: Levels, given_timesteps: Levels | None = None, generator: Generators = None
@@ -310,12 +298,7 @@ class FlowMatchEulerDiscreteScheduler(Scheduler):
 
         Once a first step was set or made, that step's level is used instead of the timesteps'.
         """
-        if self._begin_index is None:
-            indices = self.index_for_timestep(timestep)
-        else:
-            index = self._begin_index if self._step_index is None else self._step_index
-            indices = torch.full((len(timestep),), index)
-        sigma = self._held.sigmas[indices].to(sample.device, sample.dtype)
+        sigma = self._held.sigmas[self._indices(timestep)].to(sample.device, sample.dtype)
         sigma = sigma.view(-1, *[1] * (sample.ndim - 1))
         return _mixed(sample, noise, sigma)
 

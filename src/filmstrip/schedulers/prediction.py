@@ -22,6 +22,14 @@ class Level(NamedTuple):
     sigma: float
 
     @property
+    def length(self) -> float:
+        """Standard deviation of the latents, if those of a video have 1.
+
+        Levels (1, sigma) stand for latents that the network sees divided by it.
+        """
+        return math.hypot(self.alpha, self.sigma) if self.alpha == 1 else 1.0
+
+    @property
     def log_snr(self) -> float:
         """Logarithm of alpha / sigma, infinite at both ends."""
         if self.alpha == 0:
@@ -53,9 +61,7 @@ def clean_weights(prediction_type: str, level: Level) -> Weights:
     if prediction_type == "sample":
         return Weights(0.0, 1.0)
     if prediction_type == "v_prediction":
-        # Levels (1, sigma) stand for latents that the network sees divided by this length.
-        length = math.hypot(alpha, sigma) if alpha == 1 else 1.0
-        return Weights(alpha / length**2, -sigma / length)
+        return Weights(alpha / level.length**2, -sigma / level.length)
     assert prediction_type == "flow_prediction", prediction_type
     return Weights(1 / (alpha + sigma), -sigma / (alpha + sigma))
 
@@ -73,8 +79,7 @@ def noise_weights(prediction_type: str, level: Level) -> Weights:
             )
         return Weights(1 / sigma, -alpha / sigma)
     if prediction_type == "v_prediction":
-        length = math.hypot(alpha, sigma) if alpha == 1 else 1.0
-        return Weights(sigma / length**2, alpha / length)
+        return Weights(sigma / level.length**2, alpha / level.length)
     assert prediction_type == "flow_prediction", prediction_type
     return Weights(1 / (alpha + sigma), alpha / (alpha + sigma))
 
@@ -104,7 +109,8 @@ class Estimator:
         threshold = None
         if config.get("thresholding"):
             threshold = config["dynamic_thresholding_ratio"], config["sample_max_value"]
-        return cls(config["prediction_type"], clip, threshold)
+        kind = config["prediction_type"]
+        return cls("sample" if kind == "original_sample" else kind, clip, threshold)
 
     @property
     def is_linear(self) -> bool:

@@ -7,7 +7,7 @@ returns levels in the order in which they are visited, from noise to clean.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -50,7 +50,8 @@ def stretch_to_terminal(levels: Levels, terminal: float) -> Levels:
 
 def karras_levels(first: float, last: float, num_steps: int, rho: float = 7.0) -> Levels:
     """Levels whose `rho`-th roots are evenly spaced (arXiv:2206.00364, equation 5)."""
-    levels: Levels = np.linspace(first ** (1 / rho), last ** (1 / rho), num_steps) ** rho
+    first_root, last_root = first ** (1 / rho), last ** (1 / rho)
+    levels: Levels = (first_root + np.linspace(0, 1, num_steps) * (last_root - first_root)) ** rho
     return levels
 
 
@@ -64,6 +65,23 @@ def exponential_levels(first: float, last: float, num_steps: int) -> Levels:
 def beta_levels(first: float, last: float, num_steps: int, concentration: float = 0.6) -> Levels:
     """Levels at even quantiles of Beta(concentration, concentration), dense at both ends (arXiv:2407.12173)."""
     return last + (first - last) * symmetric_beta_quantile(np.linspace(1, 0, num_steps), concentration)
+
+
+def respacing_of(config: Mapping[str, Any]) -> str | None:
+    """Which respacing of sigmas the settings of a scheduler ask for: "karras", "exponential", "beta" or none."""
+    chosen = [name for name in ("karras", "exponential", "beta") if config.get(f"use_{name}_sigmas")]
+    if len(chosen) > 1:
+        names = " and ".join(f"use_{name}_sigmas" for name in chosen)
+        raise ValueError(f"only one spacing of sigmas can be used, got {names}; switch off the others.")
+    return chosen[0] if chosen else None
+
+
+def respaced_levels(respacing: str | None, first: float, last: float, levels: Levels) -> Levels:
+    """As many levels as there are, from `first` to `last`; without a respacing, the levels themselves."""
+    if respacing is None:
+        return levels
+    spread = {"karras": karras_levels, "exponential": exponential_levels, "beta": beta_levels}
+    return spread[respacing](first, last, len(levels))
 
 
 def symmetric_beta_quantile(probability: Levels, concentration: float) -> Levels:
