@@ -1,10 +1,10 @@
-"""Euler steps along the probability flow, plain or with fresh noise (arXiv:2206.00364)."""
+"""Euler steps between sigmas, straight or with fresh noise (arXiv:2206.00364, algorithms 1 and 2)."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 import torch
@@ -12,30 +12,14 @@ from torch import Tensor
 
 from filmstrip.nn.noise import Generators, draw_noise
 from filmstrip.schedulers.discrete import DenoisedOutput
-from filmstrip.schedulers.prediction import Level, combine
-from filmstrip.schedulers.schedule import Numbers, check_choice, falling_levels
-from filmstrip.schedulers.sigma import SigmaRun, SigmaScheduler
-
-
-class Churn(NamedTuple):
-    """Noise that is added before a step: its amount, between which levels, and its strength (algorithm 2)."""
-
-    amount: float = 0.0
-    lowest: float = 0.0
-    highest: float = math.inf
-    strength: float = 1.0
-
-    def raised(self, sigma: float, num_steps: int) -> float:
-        """The level to which noise is added."""
-        share = min(self.amount / num_steps, 2**0.5 - 1) if self.lowest <= sigma <= self.highest else 0.0
-        return sigma * (1 + share)
+from filmstrip.schedulers.exploding import ExplodingRun, ExplodingScheduler
+from filmstrip.schedulers.prediction import Level, clean_weights, combine
+from filmstrip.schedulers.schedule import Levels, Numbers, check_choice, exponential_levels
 
 
 @dataclass(frozen=True, eq=False)
-class EulerRun(SigmaRun):
-    """The steps of one generation."""
-
-    churn: Churn = Churn()
+class EulerRun(ExplodingRun):
+    """Straight steps, towards which noise can be added before each (churn)."""
 
     def step(
         self,
@@ -44,23 +28,229 @@ class EulerRun(SigmaRun):
         latents: Tensor,
         *,
         generator: Generators = None,
-        churn: Churn | None = None,
+        s_churn: float = 0.0,
+        s_tmin: float = 0.0,
+        s_tmax: float = math.inf,
+        s_noise: float = 1.0,
     ) -> Tensor:
-        """The latents after one step, computed in float32 or wider.
+        """The latents after one step, computed in float32 or wider and given in the prediction's type.
 
         Args:
-            generator: of the noise that churning adds; the run's own if None.
-            churn: instead of the run's own.
+            generator: of the noise of churning; the run's own if None.
+            s_churn: how much noise is added over the run, at sigmas from `s_tmin` to `s_tmax`.
+            s_noise: standard deviation of that noise.
         """
-        sigma, sigma_next = self.levels[step_index].sigma, self.levels[step_index + 1].sigma
-        churn = self.churn if churn is None else churn
-        raised = churn.raised(sigma, len(self.sigmas) - 1)
-        terms = [(1.0, latents)]
-        if raised > sigma:
+        sigma, next_sigma = self.levels[step_index], self.levels[step_index + 1]
+        churned = sigma
+        if s_churn > 0 and s_tmin <= sigma <= s_tmax:
+            churned = sigma * (1 + min(s_churn / (len(self.sigmas) - 1), 2**0.5 - 1))
             generator = self.generator if generator is None else generator
             noise = draw_noise(prediction.shape, generator, prediction.device, prediction.dtype)
-            terms.append((churn.strength * math.sqrt(raised**2 - sigma**2), noise))
-        current = combine(*terms) if raised > sigma else latents
-        derivative = self.estimator.noise_terms(prediction, current, Level(1.0, raised))
-        stepped = combine((1.0, current), *((weight * (sigma_next - raised), tensor) for weight, tensor in derivative))
-        return stepped.to(torch.promote_types(latents.dtype, prediction.dtype))
+            latents = combine((1.0, latents), (s_noise * (churned**2 - sigma**2) ** 0.5, noise))
+        kind = self.estimator.prediction_type
+        # As in the reference, only the noise is taken to be predicted at the churned sigma.
+        weights = clean_weights(kind, Level(1.0, churned if kind == "epsilon" else sigma))
+        return euler_step(weights, prediction, latents, churned, next_sigma).to(prediction.dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class EulerAncestralRun(ExplodingRun):
+    """Steps below the next sigma, up to which fresh noise fills."""
+
+    def step(self, prediction: Tensor, step_index: int, latents: Tensor, *, generator: Generators = None) -> Tensor:
+        """The latents after one step, computed in float32 or wider and given in the prediction's type.
+
+        Args:
+            generator: of the fresh noise; the run's own if None.
+        """
+        sigma, next_sigma = self.levels[step_index], self.levels[step_index + 1]
+        down, up = ancestral_split(sigma, next_sigma)
+        weights = clean_weights(self.estimator.prediction_type, Level(1.0, sigma))
+        generator = self.generator if generator is None else generator
+        noise = draw_noise(prediction.shape, generator, prediction.device, prediction.dtype)
+        stepped = euler_step(weights, prediction, latents, sigma, down, (up, noise))
+        return stepped.to(prediction.dtype)
+
+
+def ancestral_split(sigma: float, next_sigma: float) -> tuple[float, float]:
+    """The sigma to step down to, and the standard deviation of fresh noise that leads up to the next one."""
+    up = (next_sigma**2 * (sigma**2 - next_sigma**2) / sigma**2) ** 0.5
+    return (next_sigma**2 - up**2) ** 0.5, up
+
+
+def euler_step(
+    weights: tuple[float, float],
+    prediction: Tensor,
+    latents: Tensor,
+    sigma: float,
+    next_sigma: float,
+    *more: tuple[float, Tensor],
+) -> Tensor:
+    """`latents + (next_sigma - sigma) * (latents - clean) / sigma`, where weights of the two give the clean latents."""
+    moved = (next_sigma - sigma) / sigma
+    return combine((1 + moved * (1 - weights[0]), latents), (-moved * weights[1], prediction), *more)
+
+
+class EulerDiscreteScheduler(ExplodingScheduler):
+    """Settings of Euler sampling.
+
+    Args:
+        num_train_timesteps: how many timesteps the network was trained with.
+        beta_start, beta_end, beta_schedule: variance of the noise that each timestep adds.
+        trained_betas: these variances themselves.
+        prediction_type: what the network predicts.
+        interpolation_type: how sigmas between those of the training are found.
+        use_karras_sigmas, use_exponential_sigmas, use_beta_sigmas: respace the sigmas; at most one.
+        sigma_min, sigma_max: ends of the respaced sigmas; those of the timesteps if None.
+        timestep_spacing: how the timesteps of a run are spread over those of the training.
+        timestep_type: "continuous" feeds a v-predicting network a quarter of the logarithm of sigma.
+        steps_offset: added to the timesteps of the leading spacing.
+        rescale_betas_zero_snr: the last timestep of the training is pure noise.
+        final_sigmas_type: whether the last step ends in clean latents or at the lowest sigma of the training.
+    """
+
+    prediction_types = ("epsilon", "sample", "original_sample", "v_prediction")
+    _held: EulerRun
+
+    def __init__(
+        self,
+        num_train_timesteps: int = 1000,
+        beta_start: float = 0.0001,
+        beta_end: float = 0.02,
+        beta_schedule: str = "linear",
+        trained_betas: Numbers | None = None,
+        prediction_type: str = "epsilon",
+        interpolation_type: str = "linear",
+        use_karras_sigmas: bool | None = False,
+        use_exponential_sigmas: bool | None = False,
+        use_beta_sigmas: bool | None = False,
+        sigma_min: float | None = None,
+        sigma_max: float | None = None,
+        timestep_spacing: Literal["linspace", "leading", "trailing"] = "linspace",
+        timestep_type: Literal["discrete", "continuous"] = "discrete",
+        steps_offset: int = 0,
+        rescale_betas_zero_snr: bool = False,
+        final_sigmas_type: Literal["zero", "sigma_min"] = "zero",
+    ) -> None:
+        check_choice("interpolation_type", interpolation_type, ("linear", "log_linear"))
+        check_choice("timestep_type", timestep_type, ("discrete", "continuous"))
+        check_choice("final_sigmas_type", final_sigmas_type, ("zero", "sigma_min"))
+        self._train()
+        self._hold(self._fed(*self._trained()))
+
+    def start(
+        self,
+        num_inference_steps: int | None = None,
+        *,
+        timesteps: Numbers | None = None,
+        sigmas: Numbers | None = None,
+        generator: Generators = None,
+    ) -> EulerRun:
+        """The schedule and solver of one generation.
+
+        Args:
+            timesteps: from noise to clean, instead of evenly spaced ones.
+            sigmas: noise levels instead, the last one included.
+            generator: of the noise of churning.
+        """
+        return self._fed(*self._schedule(num_inference_steps, timesteps, sigmas), generator)
+
+    def _fed(self, timesteps: Levels, sigmas: Levels, generator: Generators = None) -> EulerRun:
+        if self.config.timestep_type == "continuous" and self.config.prediction_type == "v_prediction":
+            timesteps = 0.25 * np.log(sigmas[: len(timesteps)])
+        return self._run(EulerRun, timesteps, sigmas, generator)
+
+    def _sigmas_at(self, timesteps: Levels) -> Levels:
+        if self.config.interpolation_type == "linear":
+            return super()._sigmas_at(timesteps)
+        highest, lowest = float(self._table.sigmas[-1]), float(self._table.sigmas[0])
+        return exponential_levels(highest, lowest, len(timesteps) + 1)
+
+    def set_timesteps(
+        self,
+        num_inference_steps: int | None = None,
+        device: str | torch.device | None = None,
+        timesteps: Numbers | None = None,
+        sigmas: Numbers | None = None,
+    ) -> None:
+        """Hold a new run (see `start`), with `timesteps` on `device`."""
+        self._show(self.start(num_inference_steps, timesteps=timesteps, sigmas=sigmas), device)
+
+    def step(
+        self,
+        model_output: Tensor,
+        timestep: float | Tensor,
+        sample: Tensor,
+        s_churn: float = 0.0,
+        s_tmin: float = 0.0,
+        s_tmax: float = math.inf,
+        s_noise: float = 1.0,
+        generator: Generators = None,
+        return_dict: bool = True,
+    ) -> DenoisedOutput | tuple[Tensor, Tensor]:
+        """One step of the held run; see the run's `step`.
+
+        Args:
+            timestep: one of `timesteps`; it is looked up at the first step only.
+        """
+        index = self._next_index(timestep)
+        churn = {"s_churn": s_churn, "s_tmin": s_tmin, "s_tmax": s_tmax, "s_noise": s_noise}
+        latents = self._held.step(model_output, index, sample, generator=generator, **churn)
+        denoised = self._held.denoised(model_output, index, sample)
+        return DenoisedOutput(latents, denoised) if return_dict else (latents, denoised)
+
+    def get_velocity(self, sample: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """What a network with v-prediction is to predict for clean latents and noise at timesteps of the held run."""
+        sigma = torch.tensor(self._held.levels, dtype=torch.float64)[self._indices(timesteps)]
+        sigma = sigma.to(sample.device, torch.promote_types(sample.dtype, torch.float32))
+        sigma = sigma.view(-1, *[1] * (sample.ndim - 1))
+        return ((noise - sigma * sample) / (sigma**2 + 1).sqrt()).to(sample.dtype)
+
+
+class EulerAncestralDiscreteScheduler(ExplodingScheduler):
+    """Settings of Euler sampling with fresh noise at each step; see `EulerDiscreteScheduler`."""
+
+    def __init__(
+        self,
+        num_train_timesteps: int = 1000,
+        beta_start: float = 0.0001,
+        beta_end: float = 0.02,
+        beta_schedule: str = "linear",
+        trained_betas: Numbers | None = None,
+        prediction_type: str = "epsilon",
+        timestep_spacing: str = "linspace",
+        steps_offset: int = 0,
+        rescale_betas_zero_snr: bool = False,
+    ) -> None:
+        self._train()
+        self._hold(self._run(EulerAncestralRun, *self._trained()))
+
+    def start(
+        self,
+        num_inference_steps: int | None = None,
+        *,
+        timesteps: Numbers | None = None,
+        generator: Generators = None,
+    ) -> EulerAncestralRun:
+        """The schedule and solver of one generation.
+
+        Args:
+            timesteps: from noise to clean, instead of evenly spaced ones.
+            generator: of the fresh noise.
+        """
+        return self._run(EulerAncestralRun, *self._schedule(num_inference_steps, timesteps), generator)
+
+    def step(
+        self,
+        model_output: Tensor,
+        timestep: float | Tensor,
+        sample: Tensor,
+        generator: Generators = None,
+        return_dict: bool = True,
+    ) -> DenoisedOutput | tuple[Tensor, Tensor]:
+        """One step of the held run.
+
+        Args:
+            timestep: one of `timesteps`; it is looked up at the first step only.
+        """
+        return self._stepped(model_output, timestep, sample, return_dict, generator)
