@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from filmstrip.nn.activations import activation_named
 from filmstrip.nn.causal_conv import CausalConv3d, channels_last
 from filmstrip.nn.group_norm import Affine, runs_in_portions, write_activated
 from filmstrip.nn.modules import module_list
@@ -22,21 +23,6 @@ from filmstrip.nn.streaming import FrameStream
 SPATIAL_NORM_EPS = 1e-6
 # Frames that are convolved together where nothing is recorded; their padded copy is the only one alive.
 FRAMES_AT_ONCE = 4
-
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "silu": F.silu,
-    "swish": F.silu,
-    "mish": F.mish,
-    "gelu": F.gelu,
-    "relu": F.relu,
-}
-
-
-def activation_named(name: str) -> Callable[[Tensor], Tensor]:
-    """The function of `act_fn`."""
-    if name.lower() not in ACTIVATIONS:
-        raise ValueError(f"act_fn is one of {', '.join(ACTIVATIONS)}, got {name!r}.")
-    return ACTIVATIONS[name.lower()]
 
 
 def latent_frame_of(num_frames: int, num_latent_frames: int, device: torch.device) -> Tensor:
