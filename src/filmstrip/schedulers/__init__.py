@@ -2,19 +2,27 @@
 
 from filmstrip.schedulers.base import Run, Scheduler, SchedulerOutput
 from filmstrip.schedulers.ddim import DDIMInverseScheduler, DDIMScheduler
+from filmstrip.schedulers.dpm import DPMSolverMultistepScheduler, DPMSolverSinglestepScheduler
 from filmstrip.schedulers.euler import EulerAncestralDiscreteScheduler, EulerDiscreteScheduler
 from filmstrip.schedulers.flow_match_euler import FlowMatchEulerDiscreteScheduler, FlowMatchEulerRun
 from filmstrip.schedulers.heun import HeunDiscreteScheduler
+from filmstrip.schedulers.kdpm2 import KDPM2AncestralDiscreteScheduler, KDPM2DiscreteScheduler
+from filmstrip.schedulers.lms import LMSDiscreteScheduler
 from filmstrip.schedulers.schedule import calculate_shift, linear_quadratic_schedule
 
 __all__ = [
     "DDIMInverseScheduler",
     "DDIMScheduler",
+    "DPMSolverMultistepScheduler",
+    "DPMSolverSinglestepScheduler",
     "EulerAncestralDiscreteScheduler",
     "EulerDiscreteScheduler",
     "FlowMatchEulerDiscreteScheduler",
     "FlowMatchEulerRun",
     "HeunDiscreteScheduler",
+    "KDPM2AncestralDiscreteScheduler",
+    "KDPM2DiscreteScheduler",
+    "LMSDiscreteScheduler",
     "Run",
     "Scheduler",
     "SchedulerOutput",

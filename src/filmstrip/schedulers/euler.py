@@ -74,8 +74,8 @@ class EulerAncestralRun(ExplodingRun):
 
 def ancestral_split(sigma: float, next_sigma: float) -> tuple[float, float]:
     """The sigma to step down to, and the standard deviation of fresh noise that leads up to the next one."""
-    up = (next_sigma**2 * (sigma**2 - next_sigma**2) / sigma**2) ** 0.5
-    return (next_sigma**2 - up**2) ** 0.5, up
+    down = next_sigma**2 / sigma
+    return down, (next_sigma**2 - down**2) ** 0.5
 
 
 def euler_step(

@@ -169,6 +169,13 @@ class ExplodingScheduler(Scheduler):
         visited = torch.from_numpy(timesteps.astype(np.float32))
         return kind(visited, narrow, tuple(called.tolist()), first, self._estimator, generator)
 
+    def _check_trained(self, num_train_timesteps: int | None) -> None:
+        if num_train_timesteps not in (None, len(self)):
+            raise ValueError(
+                f"num_train_timesteps is a setting of the scheduler, {len(self)}, got {num_train_timesteps};"
+                " leave it out."
+            )
+
     def _trained(self) -> tuple[Levels, Levels]:
         """All timesteps of the training, and their sigmas."""
         return np.arange(len(self) - 1, -1, -1.0), np.append(self._table.sigmas[::-1], 0.0)

@@ -103,11 +103,7 @@ class HeunDiscreteScheduler(ExplodingScheduler):
         Args:
             num_train_timesteps: of the settings; another number is refused.
         """
-        if num_train_timesteps not in (None, len(self)):
-            raise ValueError(
-                f"num_train_timesteps is a setting of the scheduler, {len(self)}, got {num_train_timesteps};"
-                " leave it out."
-            )
+        self._check_trained(num_train_timesteps)
         self._show(self.start(num_inference_steps, timesteps=timesteps), device)
 
     def step(

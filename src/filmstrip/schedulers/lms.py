@@ -1,0 +1,116 @@
+"""Linear multistep sampling: the slopes of the last steps, extrapolated by a polynomial in sigma."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from filmstrip.nn.noise import Generators
+from filmstrip.schedulers.discrete import DenoisedOutput
+from filmstrip.schedulers.exploding import ExplodingRun, ExplodingScheduler
+from filmstrip.schedulers.prediction import Level, apply, combine, noise_weights
+from filmstrip.schedulers.schedule import Numbers
+
+
+@dataclass(frozen=True, eq=False)
+class LMSRun(ExplodingRun):
+    """Adams-Bashforth steps over uneven sigmas, of an order that rises with the number of slopes known."""
+
+    slopes: list[tuple[float, Tensor]] = field(default_factory=list, init=False, repr=False)  # the newest one first
+
+    def step(
+        self,
+        prediction: Tensor,
+        step_index: int,
+        latents: Tensor,
+        *,
+        generator: Generators = None,
+        order: int = 4,
+    ) -> Tensor:
+        """The latents after one step, computed in float32 or wider.
+
+        Args:
+            generator: without effect: the solver draws no noise.
+            order: how many slopes are used at most.
+        """
+        sigma, next_sigma = self.levels[step_index], self.levels[step_index + 1]
+        # In clean + sigma * noise, the slope d(latents) / d(sigma) is the noise.
+        slope = apply(noise_weights(self.estimator.prediction_type, Level(1.0, sigma)), prediction, latents)
+        self.slopes[:] = [(sigma, slope), *self.slopes][:order]
+        weights = lagrange_integrals([known for known, _ in self.slopes], sigma, next_sigma)
+        terms = [(weight, tensor) for weight, (_, tensor) in zip(weights, self.slopes, strict=True)]
+        return combine((1.0, latents), *terms).to(torch.promote_types(latents.dtype, prediction.dtype))
+
+
+def lagrange_integrals(nodes: list[float], start: float, end: float) -> list[float]:
+    """Integral from `start` to `end` of each polynomial that is 1 at one of the nodes and 0 at the others."""
+    integrals = []
+    for node in nodes:
+        basis = np.poly1d([1.0])
+        for other in nodes:
+            if other != node:
+                basis = basis * np.poly1d([1.0, -other]) / (node - other)
+        primitive = basis.integ()
+        integrals.append(float(primitive(end) - primitive(start)))
+    return integrals
+
+
+class LMSDiscreteScheduler(ExplodingScheduler):
+    """Settings of linear multistep sampling; see `EulerDiscreteScheduler`."""
+
+    _held: LMSRun
+
+    def __init__(
+        self,
+        num_train_timesteps: int = 1000,
+        beta_start: float = 0.0001,
+        beta_end: float = 0.02,
+        beta_schedule: str = "linear",
+        trained_betas: Numbers | None = None,
+        use_karras_sigmas: bool | None = False,
+        use_exponential_sigmas: bool | None = False,
+        use_beta_sigmas: bool | None = False,
+        prediction_type: Literal["epsilon", "sample", "v_prediction"] = "epsilon",
+        timestep_spacing: Literal["linspace", "leading", "trailing"] = "linspace",
+        steps_offset: int = 0,
+    ) -> None:
+        self._train()
+        self._hold(self.start(num_train_timesteps))
+
+    def start(
+        self,
+        num_inference_steps: int | None = None,
+        *,
+        timesteps: Numbers | None = None,
+        generator: Generators = None,
+    ) -> LMSRun:
+        """The schedule and solver of one generation.
+
+        Args:
+            timesteps: from noise to clean, instead of evenly spaced ones.
+            generator: without effect: the solver draws no noise.
+        """
+        return self._run(LMSRun, *self._schedule(num_inference_steps, timesteps), generator)
+
+    def step(
+        self,
+        model_output: Tensor,
+        timestep: float | Tensor,
+        sample: Tensor,
+        order: int = 4,
+        return_dict: bool = True,
+    ) -> DenoisedOutput | tuple[Tensor, Tensor]:
+        """One step of the held run.
+
+        Args:
+            timestep: one of `timesteps`; it is looked up at the first step only.
+            order: how many steps are looked back on, this one included.
+        """
+        index = self._next_index(timestep)
+        denoised = self._held.denoised(model_output, index, sample).to(model_output.dtype)
+        latents = self._held.step(model_output, index, sample, order=order)
+        return DenoisedOutput(latents, denoised) if return_dict else (latents, denoised)
