@@ -1,0 +1,120 @@
+"""Transformer blocks over the positions of a picture: the attention of latent diffusion (arXiv:2112.10752)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from filmstrip.nn.attention_layers import Attention
+from filmstrip.nn.feed_forward import FeedForward
+from filmstrip.nn.modules import module_list
+from filmstrip.nn.unet import Conditions
+
+GROUP_NORM_EPS = 1e-6
+
+
+class BasicTransformerBlock(nn.Module):
+    """Attention of tokens to themselves, then to a prompt, then a feed-forward, each after a norm.
+
+    Args:
+        cross_attention_dim: width of the prompt; None if there is none.
+        only_cross_attention: the first attention, too, is to the prompt.
+        attends_twice: the second attention, too, is to the tokens themselves.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        head_dim: int,
+        cross_attention_dim: int | None,
+        *,
+        activation_fn: str = "geglu",
+        attention_bias: bool = False,
+        only_cross_attention: bool = False,
+        attends_twice: bool = False,
+    ) -> None:
+        super().__init__()
+        self.only_cross_attention, self.attends_twice = only_cross_attention, attends_twice
+        self.norm1 = nn.LayerNorm(dim)
+        first_dim = cross_attention_dim if only_cross_attention else None
+        self.attn1 = Attention(dim, first_dim, num_heads, head_dim, attention_bias)
+        self.norm2, self.attn2 = None, None
+        if cross_attention_dim is not None or attends_twice:
+            self.norm2 = nn.LayerNorm(dim)
+            second_dim = None if attends_twice else cross_attention_dim
+            self.attn2 = Attention(dim, second_dim, num_heads, head_dim, attention_bias)
+        self.norm3 = nn.LayerNorm(dim)
+        self.ff = FeedForward(dim, activation_fn=activation_fn)
+
+    def forward(
+        self,
+        hidden_states: Tensor,  # (batch, tokens, dim)
+        given: Conditions,
+    ) -> Tensor:  # (batch, tokens, dim)
+        prompt, kwargs = given.encoder_hidden_states, given.cross_attention_kwargs
+        first: tuple[Any, ...] = (None, given.attention_mask)
+        if self.only_cross_attention:
+            first = (prompt, given.encoder_attention_mask)
+        hidden_states = hidden_states + self.attn1(self.norm1(hidden_states), *first, **kwargs)
+        if self.norm2 is not None and self.attn2 is not None:
+            second = (None, None) if self.attends_twice else (prompt, given.encoder_attention_mask)
+            hidden_states = hidden_states + self.attn2(self.norm2(hidden_states), *second, **kwargs)
+        return hidden_states + self.ff(self.norm3(hidden_states))
+
+
+class SpatialTransformer(nn.Module):
+    """Transformer blocks over all positions of a picture, added to it.
+
+    Args:
+        use_linear_projection: positions are projected by a linear layer, else by a convolution of one position.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        num_heads: int,
+        head_dim: int,
+        num_layers: int,
+        cross_attention_dim: int | None,
+        *,
+        groups: int = 32,
+        use_linear_projection: bool = False,
+        only_cross_attention: bool = False,
+    ) -> None:
+        super().__init__()
+        inner_dim = num_heads * head_dim
+        self.norm = nn.GroupNorm(groups, channels, GROUP_NORM_EPS)
+        self.proj_in: nn.Module
+        self.proj_out: nn.Module
+        if use_linear_projection:
+            self.proj_in, self.proj_out = nn.Linear(channels, inner_dim), nn.Linear(inner_dim, channels)
+        else:
+            self.proj_in, self.proj_out = nn.Conv2d(channels, inner_dim, 1), nn.Conv2d(inner_dim, channels, 1)
+        self.transformer_blocks = module_list(
+            BasicTransformerBlock(
+                inner_dim, num_heads, head_dim, cross_attention_dim, only_cross_attention=only_cross_attention
+            )
+            for _ in range(num_layers)
+        )
+
+    def forward(
+        self,
+        hidden_states: Tensor,  # (batch, channels, height, width)
+        given: Conditions,
+    ) -> Tensor:  # (batch, channels, height, width)
+        rows = hidden_states.shape[-2]
+        tokens = self._projected(self.proj_in, self.norm(hidden_states).flatten(2).transpose(1, 2))
+        for block in self.transformer_blocks:
+            tokens = block(tokens, given)
+        tokens = self._projected(self.proj_out, tokens)
+        return hidden_states + tokens.transpose(1, 2).unflatten(2, (rows, -1))
+
+    @staticmethod
+    def _projected(layer: nn.Module, tokens: Tensor) -> Tensor:
+        """Tokens, (batch, positions, channels), projected; a convolution of one position is a linear layer."""
+        if isinstance(layer, nn.Conv2d):
+            return nn.functional.linear(tokens, layer.weight.flatten(1), layer.bias)
+        projected: Tensor = layer(tokens)
+        return projected
