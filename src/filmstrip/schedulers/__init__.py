@@ -2,6 +2,7 @@
 
 from filmstrip.schedulers.base import Run, Scheduler, SchedulerOutput
 from filmstrip.schedulers.ddim import DDIMInverseScheduler, DDIMScheduler
+from filmstrip.schedulers.dpm import DPMSolverMultistepScheduler, DPMSolverSinglestepScheduler
 from filmstrip.schedulers.euler import EulerAncestralDiscreteScheduler, EulerDiscreteScheduler
 from filmstrip.schedulers.flow_match_euler import FlowMatchEulerDiscreteScheduler, FlowMatchEulerRun
 from filmstrip.schedulers.heun import HeunDiscreteScheduler
@@ -12,6 +13,8 @@ from filmstrip.schedulers.schedule import calculate_shift, linear_quadratic_sche
 __all__ = [
     "DDIMInverseScheduler",
     "DDIMScheduler",
+    "DPMSolverMultistepScheduler",
+    "DPMSolverSinglestepScheduler",
     "EulerAncestralDiscreteScheduler",
     "EulerDiscreteScheduler",
     "FlowMatchEulerDiscreteScheduler",

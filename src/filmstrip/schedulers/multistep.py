@@ -1,0 +1,238 @@
+"""What solvers share that remember earlier steps and see latents of unit variance, or those of a flow."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from filmstrip.nn.noise import Generators
+from filmstrip.schedulers.base import Scheduler, SchedulerOutput
+from filmstrip.schedulers.diffusion import SPACINGS, SigmaTable, spaced_timesteps, trained_tables, whole_timesteps
+from filmstrip.schedulers.prediction import PREDICTION_TYPES, Estimator, Level, clean_weights, combine, noise_weights
+from filmstrip.schedulers.schedule import (
+    Levels,
+    Numbers,
+    check_choice,
+    falling_levels,
+    number_of_steps,
+    respaced_levels,
+    respacing_of,
+    shift_levels,
+)
+
+Terms = list[tuple[float, Tensor]]  # a weighted sum
+
+
+@dataclass(frozen=True, eq=False)
+class MultistepRun:
+    """The noise levels of one generation, and what its solver remembers of earlier steps."""
+
+    timesteps: Tensor  # (num_steps,), int64, on the CPU
+    sigmas: Tensor  # (num_steps + 1,), float32, on the CPU
+    levels: tuple[Level, ...]  # before each step and after the last one
+    estimator: Estimator
+    generator: Generators = None
+    history: list[tuple[Level, Terms]] = field(default_factory=list, init=False, repr=False)
+
+    order: ClassVar[int] = 1
+    init_noise_sigma: ClassVar[float] = 1.0
+
+    def scale_input(self, latents: Tensor, step_index: int) -> Tensor:
+        """The latents as they are: the network sees them unscaled."""
+        return latents
+
+    def step(self, prediction: Tensor, step_index: int, latents: Tensor, *, generator: Generators = None) -> Tensor:
+        """The latents after the step: the solver's part."""
+        raise NotImplementedError
+
+    def add_noise(self, clean: Tensor, noise: Tensor, step_index: int) -> Tensor:
+        """Clean latents as noisy as they are before this step."""
+        alpha, sigma = self.levels[step_index]
+        return combine((alpha, clean), (sigma, noise)).to(torch.promote_types(clean.dtype, noise.dtype))
+
+    def estimates(
+        self, prediction: Tensor, latents: Tensor, level: Level, *, of_noise: bool, length: int
+    ) -> list[tuple[Level, Terms]]:
+        """Estimates of the clean latents or the noise, newest first: this step's, and up to `length - 1` earlier ones.
+
+        Each is told as a weighted sum, so that a step can weigh the tensors themselves.
+        """
+        current = _estimate(self.estimator, prediction, latents, level, of_noise)
+        recalled = [(level, current), *self.history[: length - 1]]
+        self.history[:] = [(level, _joined(current)), *self.history[: length - 2]] if length > 1 else []
+        return recalled
+
+
+def weighed(*parts: tuple[float, Terms]) -> Terms:
+    """Weighted sums of weighted sums as one, in which each tensor appears once."""
+    total: dict[int, tuple[float, Tensor]] = {}
+    for weight, terms in parts:
+        for inner, tensor in terms:
+            before = total.get(id(tensor), (0.0, tensor))[0]
+            total[id(tensor)] = (before + weight * inner, tensor)
+    return list(total.values())
+
+
+def _estimate(estimator: Estimator, prediction: Tensor, latents: Tensor, level: Level, of_noise: bool) -> Terms:
+    if estimator.is_linear:
+        weights = (noise_weights if of_noise else clean_weights)(estimator.prediction_type, level)
+        return [term for term in ((weights.latents, latents), (weights.prediction, prediction)) if term[0] != 0]
+    clean = estimator.clean(prediction, latents, level)
+    return [(1 / level.sigma, latents), (-level.alpha / level.sigma, clean)] if of_noise else [(1.0, clean)]
+
+
+def _joined(terms: Terms) -> Terms:
+    """The sum as one tensor, whose weight is left outside: one pass less."""
+    (weight, _), *_ = terms
+    return [(weight, combine(*((inner / weight, tensor) for inner, tensor in terms)))] if len(terms) > 1 else terms
+
+
+class MultistepScheduler(Scheduler):
+    """Tables of a schedule, and the runs that are read off them."""
+
+    betas: Tensor
+    alphas_cumprod: Tensor
+    ends_with_last: ClassVar[bool] = False  # a respaced schedule that ends above zero repeats its last level
+    _held: MultistepRun
+
+    def _train(self) -> None:
+        config = self.config
+        self._respacing = respacing_of(config)
+        if config.get("use_lu_lambdas"):
+            if self._respacing is not None:
+                raise ValueError(f"only one spacing of sigmas can be used, got lu and {self._respacing}.")
+            self._respacing = "exponential"  # even logarithms of signal to noise are the same
+        self.betas, self.alphas_cumprod = trained_tables(config, floor=2.0**-24)
+        self._table = SigmaTable.of(self.alphas_cumprod)
+        self._estimator = Estimator.of(config, PREDICTION_TYPES)
+        check_choice("timestep_spacing", config.get("timestep_spacing", "linspace"), SPACINGS)
+        check_choice("final_sigmas_type", config.get("final_sigmas_type", "zero"), ("zero", "sigma_min"))
+        check_choice("time_shift_type", config.time_shift_type, ("exponential", "linear"))
+        if config.solver_order < 1:
+            raise ValueError(f"solver_order must be at least 1, got {config.solver_order}.")
+        # Until set_timesteps is called, the layer holds the schedule of the training.
+        trained = np.arange(len(self) - 1, -1, -1)
+        self._hold(self._run(MultistepRun, trained, np.append(self._table.sigmas[::-1], 0.0)))
+
+    @property
+    def alphas(self) -> Tensor:
+        """Share of the signal that each timestep of the training keeps."""
+        return 1 - self.betas
+
+    def start(self, num_inference_steps: int | None = None) -> MultistepRun:
+        """The schedule and solver of one generation."""
+        raise NotImplementedError
+
+    def _set(self, device: str | torch.device | None, **given: Any) -> None:
+        """Hold the run that `start` makes of one of the numbers of steps, timesteps and sigmas."""
+        sources = [name for name in ("num_inference_steps", "timesteps", "sigmas") if given.get(name) is not None]
+        if len(sources) > 1:
+            raise ValueError(f"set_timesteps takes one of {', '.join(sources)}, got all of them.")
+        self._hold(self.start(**given), device)
+        self.num_inference_steps = len(self._timesteps)
+
+    def _stepped(
+        self, model_output: Tensor, timestep: float | Tensor, sample: Tensor, return_dict: bool, **more: Any
+    ) -> SchedulerOutput | tuple[Tensor]:
+        """The held run's next step."""
+        latents = self._held.step(model_output, self._next_index(timestep), sample, **more)
+        return SchedulerOutput(latents) if return_dict else (latents,)
+
+    def add_noise(self, original_samples: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """Clean latents as noisy as the held run is at each of the timesteps, (batch,).
+
+        Once a first step was set or made, that step's level is used instead of the timesteps'.
+        """
+        table = torch.tensor(self._held.levels)[self._indices(timesteps)].to(original_samples.device)  # (batch, 2)
+        alpha, sigma = table.T.reshape(2, -1, *[1] * (original_samples.ndim - 1))
+        noisy = alpha * original_samples + sigma * noise
+        return noisy.to(torch.promote_types(original_samples.dtype, noise.dtype))
+
+    def _level(self, sigma: float) -> Level:
+        if self.config.use_flow_sigmas:
+            return Level(1 - sigma, sigma)
+        alpha = 1 / math.hypot(sigma, 1)
+        return Level(alpha, sigma * alpha)
+
+    def _schedule(
+        self,
+        num_inference_steps: int | None,
+        timesteps: Numbers | None = None,
+        sigmas: Numbers | None = None,
+        mu: float | None = None,
+    ) -> tuple[Levels, Levels]:
+        """Timesteps and sigmas of a run, the last sigma included."""
+        config = self.config
+        given_sigmas, given = falling_levels("sigmas", sigmas, 1.0), whole_timesteps(timesteps, len(self))
+        num_steps = number_of_steps(num_inference_steps, given_sigmas, given)
+        plain = self._respacing is None
+        if mu is not None and not config.use_dynamic_shifting:
+            raise ValueError("mu is the shift of schedulers with use_dynamic_shifting=True; leave it out.")
+        if given_sigmas is not None and not (plain and config.use_flow_sigmas):
+            raise ValueError("sigmas can be chosen only with use_flow_sigmas=True and no respacing; leave them out.")
+        if given is not None and not (plain and not config.use_flow_sigmas):
+            raise ValueError("timesteps can't be chosen where the settings choose the sigmas; leave them out.")
+        lowest = float(self._table.sigmas[0])
+        if plain and config.use_flow_sigmas:
+            levels = self._flow_levels(num_steps, given_sigmas, mu)
+            visited = levels * len(self)
+        elif plain:
+            visited = self._spaced(num_steps) if given is None else given.astype(np.float64)
+            levels = self._table.at(visited)
+        else:
+            levels, visited = self._respaced(num_steps)
+        ends_with_last = self.ends_with_last and not (plain and not config.use_flow_sigmas)
+        final = (float(levels[-1]) if ends_with_last else lowest) if self._ends_above_zero() else 0.0
+        return visited, np.append(levels, final)
+
+    def _ends_above_zero(self) -> bool:
+        return bool(self.config.get("final_sigmas_type") == "sigma_min")
+
+    def _rounds_respaced(self) -> bool:
+        """Whether the timesteps of respaced sigmas are rounded, instead of cut, to whole numbers."""
+        return bool(self.config.use_karras_sigmas)
+
+    def _respaced(self, num_steps: int) -> tuple[Levels, Levels]:
+        """Sigmas between those of the training or the settings, and their timesteps."""
+        table = self._table.sigmas
+        if self.config.get("use_lu_lambdas"):
+            table = np.exp(np.log(table).astype(np.float64))  # as the reference rounds them
+        first, last = self.config.get("sigma_max"), self.config.get("sigma_min")
+        first = float(table[-1]) if first is None else first
+        last = float(table[0]) if last is None else last
+        levels = respaced_levels(self._respacing, first, last, np.empty(num_steps))
+        if self.config.use_flow_sigmas:
+            levels = levels / (levels + 1)
+            return levels, levels * len(self)
+        visited = self._table.timesteps_of(levels)
+        return levels, visited.round() if self._rounds_respaced() else visited
+
+    def _flow_levels(self, num_steps: int, given: Levels | None, mu: float | None) -> Levels:
+        """Shares of noise, shifted."""
+        levels = (1 - np.linspace(1, 1 / len(self), num_steps + 1))[:0:-1] if given is None else given
+        return shift_levels(levels, self._shift(mu))
+
+    def _shift(self, mu: float | None) -> float:
+        if mu is None:
+            return float(self.config.flow_shift)
+        return math.exp(mu) if self.config.time_shift_type == "exponential" else mu
+
+    def _spaced(self, num_steps: int) -> Levels:
+        config, used = self.config, len(self)
+        if math.isfinite(lowest := config.get("lambda_min_clipped", -math.inf)):
+            log_snr = -np.log(self._table.sigmas)  # falling
+            used = int((log_snr >= lowest).sum())
+        spacing, offset = config.get("timestep_spacing", "linspace"), config.get("steps_offset", 0)
+        return spaced_timesteps(spacing, num_steps, len(self), offset, left_out=1, highest=used).round()
+
+    def _run(self, kind: type[Any], timesteps: NDArray[Any], sigmas: Levels, *more: Any) -> Any:
+        """The run over a schedule."""
+        narrow = torch.from_numpy(np.asarray(sigmas, dtype=np.float32))
+        visited = torch.from_numpy(np.asarray(timesteps).astype(np.int64))
+        return kind(visited, narrow, tuple(map(self._level, narrow.tolist())), self._estimator, *more)
