@@ -49,11 +49,13 @@ def tiled_in_space(code: Coder, video: Tensor, rows: Tile, columns: Tile, ratio:
     row_before: list[Tensor] = []
     blend_rows, blend_columns = int((rows.size - rows.stride) * ratio), int((columns.size - columns.stride) * ratio)
     keep_rows, keep_columns = int(rows.stride * ratio), int(columns.stride * ratio)
-    for top in range(0, height, rows.stride):
+    # A rest too small for an output pixel makes no tile: it is part of the tile before.
+    smallest = max(1, ratio.denominator // ratio.numerator)
+    for top in range(0, height - smallest + 1, rows.stride):
         # Tiles are blended downwards first: the row above is kept as it was blended with its own upper row only.
         row = [
             code(video[..., top : top + rows.size, left : left + columns.size])
-            for left in range(0, width, columns.stride)
+            for left in range(0, width - smallest + 1, columns.stride)
         ]
         if row_before:
             row = [blend(above, tile, blend_rows, -2) for above, tile in zip(row_before, row, strict=True)]

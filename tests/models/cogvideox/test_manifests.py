@@ -11,10 +11,15 @@ import pytest
 from transformers import T5EncoderModel
 
 from filmstrip.checkpoints.loading import build_empty
+from filmstrip.models.cogvideox.autoencoder import AutoencoderKLCogVideoX
 from filmstrip.models.cogvideox.transformer import CogVideoXTransformer3DModel
 
 ROOT = Path(__file__).resolve().parents[2] / "manifests" / "cogvideox"
-CLASSES = {"transformer": CogVideoXTransformer3DModel, "text_encoder": T5EncoderModel}
+CLASSES = {
+    "transformer": CogVideoXTransformer3DModel,
+    "vae": AutoencoderKLCogVideoX,
+    "text_encoder": T5EncoderModel,
+}
 NETWORKS = sorted(
     str(path.parent.relative_to(ROOT)) for component in CLASSES for path in ROOT.glob(f"*/{component}/tensors.json.gz")
 )

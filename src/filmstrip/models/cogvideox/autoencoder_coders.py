@@ -32,7 +32,9 @@ def run_blocks(
     """What a chain of blocks makes of a chunk, perhaps computed again in the backward pass."""
     for block in blocks:
         if is_recomputing and torch.is_grad_enabled():
-            hidden_states, after = recomputed(_from_a_copy, block, hidden_states, stream)
+            # The second time, the block must find the stream as it was the first time: `before` stays as it is.
+            before = None if stream is None else stream.fork()
+            hidden_states, after = recomputed(_from_a_copy, block, hidden_states, before)
             if stream is not None and after is not None:
                 stream.adopt(after)
         else:
@@ -41,7 +43,6 @@ def run_blocks(
 
 
 def _from_a_copy(block: Block, hidden_states: Tensor, stream: FrameStream | None) -> tuple[Tensor, FrameStream | None]:
-    # The second time, the block must find the stream as it was the first time.
     after = None if stream is None else stream.fork()
     return block(hidden_states, after), after
 
