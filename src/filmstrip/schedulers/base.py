@@ -70,6 +70,7 @@ class Scheduler(Configured):
     order: ClassVar[int] = 1
     num_inference_steps: int | None = None
 
+    takes_whole_numbers: ClassVar[bool] = True  # in `step`, or they are taken for indices and refused
     _held: Run
     _timesteps: Tensor
     _sigmas: Tensor
@@ -174,7 +175,7 @@ class Scheduler(Configured):
     def _next_index(self, timestep: float | Tensor) -> int:
         """Index of the step that is due, which is then done."""
         is_whole = isinstance(timestep, int) or (isinstance(timestep, Tensor) and not timestep.is_floating_point())
-        if is_whole and self._held.timesteps.is_floating_point():
+        if is_whole and not self.takes_whole_numbers:
             raise ValueError(
                 f"step takes one of scheduler.timesteps, which are not whole numbers, got {timestep!r};"
                 " if it is the index of a step, pass scheduler.timesteps[index]."

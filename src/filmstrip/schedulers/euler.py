@@ -110,6 +110,7 @@ class EulerDiscreteScheduler(ExplodingScheduler):
     """
 
     prediction_types = ("epsilon", "sample", "original_sample", "v_prediction")
+    takes_whole_numbers = False
     _held: EulerRun
 
     def __init__(
@@ -209,6 +210,8 @@ class EulerDiscreteScheduler(ExplodingScheduler):
 
 class EulerAncestralDiscreteScheduler(ExplodingScheduler):
     """Settings of Euler sampling with fresh noise at each step; see `EulerDiscreteScheduler`."""
+
+    takes_whole_numbers = False
 
     def __init__(
         self,

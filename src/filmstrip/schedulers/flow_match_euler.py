@@ -132,6 +132,7 @@ class FlowMatchEulerDiscreteScheduler(Scheduler):
         stochastic_sampling: each step estimates the clean video and adds fresh noise.
     """
 
+    takes_whole_numbers = False
     _held: FlowMatchEulerRun
 
     def __init__(
