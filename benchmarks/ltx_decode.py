@@ -10,11 +10,10 @@ left out.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 
 import diffusers
 import torch
-from _pairs import HEADER, compare, row
+from _pairs import HEADER, compare, peak_bytes, row
 
 from filmstrip.models.ltx.autoencoder import AutoencoderKLLTXVideo
 
@@ -37,18 +36,6 @@ VERSIONS: dict[str, dict[str, object]] = {
         "temporal_compression_ratio": 8,
     },
 }
-
-
-def peak_bytes(call: Callable[[], object]) -> int:
-    """The most bytes that a call's allocations held at a time."""
-    with torch.profiler.profile(profile_memory=True) as profile:
-        call()
-    alive = most = 0
-    for event in sorted(profile.profiler.kineto_results.events(), key=lambda event: event.start_ns()):
-        if event.name() == "[memory]":
-            alive += event.nbytes()
-            most = max(most, alive)
-    return most
 
 
 def compare_version(name: str, dtype: torch.dtype, size: tuple[int, int, int], pairs: int) -> None:
