@@ -47,7 +47,28 @@ SINGLE = (
     + FLOWS
     + [{"thresholding": True, "sample_max_value": 1.5}]
 )
-TABLE = {"DPMSolverMultistepScheduler": DPM, "DPMSolverSinglestepScheduler": SINGLE}
+UNIPC = (
+    grid([{}, {"predict_x0": False, **ABOVE_ZERO}], [{"solver_type": "bh1"}, {}], ORDERS, KINDS)
+    + grid(SPACINGS, RESPACINGS)
+    + grid(RESPACINGS, [ABOVE_ZERO, {"sigma_min": 0.05, "sigma_max": 40.0}])
+    + grid(BETAS, [{"use_karras_sigmas": True}, {}])
+    + [{"disable_corrector": [0, 1, 4]}, {"lower_order_final": False, **ABOVE_ZERO, "solver_order": 3}]
+    + grid(FLOWS, [{}, ABOVE_ZERO, {"use_karras_sigmas": True}])
+    + [PUBLISHED, PUBLISHED | {"solver_order": 3}, {"thresholding": True, "sample_max_value": 1.5}]
+)
+DEIS = (
+    grid(ORDERS, KINDS)
+    + grid(SPACINGS, RESPACINGS)
+    + grid(BETAS, [{"use_karras_sigmas": True}, {"lower_order_final": False, "solver_order": 3}])
+    + FLOWS
+    + [{"thresholding": True, "sample_max_value": 1.5}]
+)
+TABLE = {
+    "UniPCMultistepScheduler": UNIPC,
+    "DEISMultistepScheduler": DEIS,
+    "DPMSolverMultistepScheduler": DPM,
+    "DPMSolverSinglestepScheduler": SINGLE,
+}
 
 
 @pytest.mark.parametrize(("name", "options"), cases(TABLE))
@@ -59,3 +80,9 @@ def test_tables_and_whole_runs_agree(name, options):
 def test_short_runs_agree_where_long_ones_have_no_stable_result():
     options = {"algorithm_type": "sde-dpmsolver++", "solver_order": 3, "solver_type": "heun"}
     expect_the_same_runs("DPMSolverSinglestepScheduler", options, num_steps=(1, 2, 3, 7))
+
+
+@pytest.mark.parametrize("shift", [1.0, 4.0])
+def test_a_flow_stretched_to_a_terminal_agrees_from_two_steps_on(shift):
+    options = {**FLOW, "flow_shift": shift, "shift_terminal": 0.1}
+    expect_the_same_runs("UniPCMultistepScheduler", options, num_steps=(2, 3, 8))

@@ -2,6 +2,7 @@
 
 from filmstrip.schedulers.base import Run, Scheduler, SchedulerOutput
 from filmstrip.schedulers.ddim import DDIMInverseScheduler, DDIMScheduler
+from filmstrip.schedulers.deis import DEISMultistepScheduler
 from filmstrip.schedulers.dpm import DPMSolverMultistepScheduler, DPMSolverSinglestepScheduler
 from filmstrip.schedulers.euler import EulerAncestralDiscreteScheduler, EulerDiscreteScheduler
 from filmstrip.schedulers.flow_match_euler import FlowMatchEulerDiscreteScheduler, FlowMatchEulerRun
@@ -9,10 +10,12 @@ from filmstrip.schedulers.heun import HeunDiscreteScheduler
 from filmstrip.schedulers.kdpm2 import KDPM2AncestralDiscreteScheduler, KDPM2DiscreteScheduler
 from filmstrip.schedulers.lms import LMSDiscreteScheduler
 from filmstrip.schedulers.schedule import calculate_shift, linear_quadratic_schedule
+from filmstrip.schedulers.unipc import UniPCMultistepScheduler
 
 __all__ = [
     "DDIMInverseScheduler",
     "DDIMScheduler",
+    "DEISMultistepScheduler",
     "DPMSolverMultistepScheduler",
     "DPMSolverSinglestepScheduler",
     "EulerAncestralDiscreteScheduler",
@@ -26,6 +29,7 @@ __all__ = [
     "Run",
     "Scheduler",
     "SchedulerOutput",
+    "UniPCMultistepScheduler",
     "calculate_shift",
     "linear_quadratic_schedule",
 ]

@@ -282,14 +282,10 @@ class DPMSolverMultistepScheduler(_DPMSolver):
         return bool((config.use_karras_sigmas or config.use_lu_lambdas) and config.beta_schedule != "squaredcos_cap_v2")
 
     def _orders(self, num_steps: int) -> tuple[int, ...]:
-        config, order = self.config, self.config.solver_order
-        orders = [order] * num_steps
-        lowers = config.lower_order_final and num_steps < 15
-        if lowers and num_steps > 1:
-            orders[-2] = min(order, 2)
-        if lowers or config.euler_at_final or config.final_sigmas_type == "zero":
+        orders = [self.config.solver_order] * num_steps
+        if self.config.euler_at_final or self.config.final_sigmas_type == "zero":
             orders[-1] = 1
-        return tuple(orders)
+        return self._lowered(orders)
 
 
 class DPMSolverSinglestepScheduler(_DPMSolver):

@@ -57,16 +57,20 @@ class MultistepRun:
         return combine((alpha, clean), (sigma, noise)).to(torch.promote_types(clean.dtype, noise.dtype))
 
     def estimates(
-        self, prediction: Tensor, latents: Tensor, level: Level, *, of_noise: bool, length: int
+        self, prediction: Tensor, latents: Tensor, level: Level, *, of_noise: bool, length: int, joined: bool = False
     ) -> list[tuple[Level, Terms]]:
         """Estimates of the clean latents or the noise, newest first: this step's, and up to `length - 1` earlier ones.
 
         Each is told as a weighted sum, so that a step can weigh the tensors themselves.
+
+        Args:
+            joined: the newest one too is a sum of one tensor.
         """
         current = _estimate(self.estimator, prediction, latents, level, of_noise)
-        recalled = [(level, current), *self.history[: length - 1]]
-        self.history[:] = [(level, _joined(current)), *self.history[: length - 2]] if length > 1 else []
-        return recalled
+        earlier = self.history[: length - 1]
+        if length > 1:
+            self.history[:] = [(level, _joined(current)), *earlier][: length - 1]
+        return [self.history[0] if joined and length > 1 else (level, current), *earlier]
 
 
 def weighed(*parts: tuple[float, Terms]) -> Terms:
@@ -193,6 +197,14 @@ class MultistepScheduler(Scheduler):
 
     def _ends_above_zero(self) -> bool:
         return bool(self.config.get("final_sigmas_type") == "sigma_min")
+
+    def _lowered(self, orders: list[int]) -> tuple[int, ...]:
+        """Orders of a run's steps, the last two lowered if the run is short and the settings say so."""
+        if self.config.lower_order_final and len(orders) < 15:
+            orders[-2:] = [
+                min(order, lowered) for order, lowered in zip(orders[-2:], (2, 1)[-len(orders) :], strict=True)
+            ]
+        return tuple(orders)
 
     def _rounds_respaced(self) -> bool:
         """Whether the timesteps of respaced sigmas are rounded, instead of cut, to whole numbers."""
