@@ -20,8 +20,8 @@ def error(result, truth):
     return float((result.double() - truth).norm() / truth.norm())
 
 
-@pytest.mark.parametrize("spread", [1.0, 4.0], ids=["wide", "peaked"])
-@pytest.mark.parametrize("block_scores", [2**19, 7 * 90])
+@pytest.mark.parametrize("spread", [1.0, 4.0, 20.0], ids=["wide", "peaked", "too large for plain powers"])
+@pytest.mark.parametrize("block_scores", [2**20, 7 * 90])
 def test_blocks_are_as_exact_as_bfloat16_allows(spread, block_scores, monkeypatch):
     monkeypatch.setattr(module, "BLOCK_SCORES", block_scores)
     query, key, value = heads(130, 80, spread), heads(90, 80, seed=1), heads(90, 80, seed=2)

@@ -8,8 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Scores that are computed at a time: 2 MB in float32, small enough to stay in a core's caches.
-BLOCK_SCORES = 2**19
+# Scores that are computed at a time: 4 MB in float32, small enough to stay in a core's caches.
+BLOCK_SCORES = 2**20
+# Powers of two up to this one and down to its inverse can be summed in float32, so that no maximum need be taken off.
+SAFE_SCORE = 64.0
 
 
 def attention(
@@ -43,18 +45,28 @@ def blocked_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """
     batch, heads, tokens, head_dim = query.shape
     attended = query.new_empty(batch, tokens, heads, head_dim).transpose(1, 2)  # the layout of the next projection
-    num_rows = max(1, BLOCK_SCORES * torch.get_num_threads() // key.shape[-2])
+    num_rows = min(tokens, max(1, BLOCK_SCORES * torch.get_num_threads() // key.shape[-2]))
     scale = math.log2(math.e) / math.sqrt(head_dim)  # for powers of two, which are quicker than those of e
+    largest = scale * _longest(query) * _longest(key)  # (batch, heads), no score is larger (Cauchy and Schwarz)
+    all_rounded = query.new_empty(num_rows, key.shape[-2])
+    all_scores = torch.empty_like(all_rounded, dtype=torch.float32)
     for i in range(batch * heads):
         head = divmod(i, heads)
-        keys = key[head].T
+        keys, is_safe = key[head].T, float(largest[head]) < SAFE_SCORE
         for rows, out in zip(query[head].split(num_rows), attended[head].split(num_rows), strict=True):
+            rounded, scores = all_rounded[: len(rows)], all_scores[: len(rows)]
             # The product comes rounded to bfloat16, too coarse for an exponent. A second one gives the part lost.
-            rounded = torch.addmm(rows[:1, :1], rows, keys, beta=0, alpha=scale)  # (rows, key_tokens)
-            scores = rounded.float()
+            torch.addmm(rows[:1, :1], rows, keys, beta=0, alpha=scale, out=rounded)  # (rows, key_tokens)
+            scores.copy_(rounded)
             scores += rounded.addmm_(rows, keys, beta=-1, alpha=scale)
-            scores -= scores.amax(-1, keepdim=True)
+            if not is_safe:
+                scores -= scores.amax(-1, keepdim=True)
             scores.exp2_()
             scores *= scores.sum(-1, keepdim=True).reciprocal_()
             torch.mm(rounded.copy_(scores), value[head], out=out)
     return attended
+
+
+def _longest(vectors: Tensor) -> Tensor:
+    """Length of the longest of each head, (batch, heads)."""
+    return torch.linalg.vector_norm(vectors, dim=-1, dtype=torch.float32).amax(-1)

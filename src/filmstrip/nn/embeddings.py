@@ -9,14 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# What published configurations call the activation between the two layers of an embedding.
-EMBEDDING_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "silu": F.silu,
-    "swish": F.silu,
-    "mish": F.mish,
-    "gelu": F.gelu,
-    "relu": F.relu,
-}
+from filmstrip.nn.activations import ACTIVATIONS
+
+EMBEDDING_ACTIVATIONS = ACTIVATIONS
 
 
 def sinusoidal_embedding(
