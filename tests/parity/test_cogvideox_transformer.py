@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+
 import diffusers
 import pytest
 import torch
 from diffusers.models.embeddings import get_3d_rotary_pos_embed
 from diffusers.pipelines.cogvideo.pipeline_cogvideox import CogVideoXPipeline
 
+from filmstrip.models.cogvideox.attention import CogVideoXProjections
 from filmstrip.models.cogvideox.transformer import CogVideoXTransformer3DModel
 from tests.parity.references import randomise, relative_error, transplant
 
@@ -158,6 +161,61 @@ def test_the_output_is_a_tuple_on_request_and_nothing_is_rotated_without_a_table
     (sample,) = ours(**given, return_dict=False)
     assert relative_error(sample, reference(**given, return_dict=False)[0]) < TOLERANCE
     assert relative_error(ours(**inputs(ours)).sample, sample) > 0.01
+
+
+@pytest.mark.parametrize("options", [{}, {"attention_bias": False}], ids=["biases", "no biases"])
+def test_one_product_in_place_of_three_changes_nothing(options):
+    ours, reference = pair(ROTARY, options)
+    given, names = inputs(ours), set(ours.state_dict())
+    with torch.no_grad():
+        plain = ours(**given).sample
+    ours.fuse_qkv_projections()
+    assert [type(part).__name__[:5] for part in ours.attn_processors.values()] == ["Fused"] * 2
+    assert len(ours.original_attn_processors) == 2
+    assert set(ours.state_dict()) == names
+    with torch.no_grad():
+        torch.testing.assert_close(ours(**given).sample, plain, rtol=0, atol=1e-5)
+    expected, learned = gradients(reference, **given), gradients(ours, **given)
+    assert all(
+        (learned[name] - gradient).norm() <= 1e-4 * gradient.norm() + 1e-6 for name, gradient in expected.items()
+    )
+    with torch.no_grad():
+        for network in (ours, reference):  # a step of training shows in the one product
+            for block in network.transformer_blocks:
+                block.attn1.to_v.weight.mul_(1.5)
+        changed = reference(**given).sample
+        assert relative_error(plain, changed) > 1e-3
+        for network in (ours, copy.deepcopy(ours), ours.double().float()):
+            assert relative_error(network(**given).sample, changed) < TOLERANCE
+        ours.load_state_dict({name: value.clone() for name, value in reference.state_dict().items()}, assign=True)
+        assert relative_error(ours(**given).sample, changed) < TOLERANCE
+        ours.unfuse_qkv_projections()
+        assert relative_error(ours(**given).sample, changed) < TOLERANCE
+
+
+@torch.no_grad()
+def test_the_one_product_is_used_until_the_weights_are_replaced(monkeypatch):
+    calls = []
+    plain = CogVideoXProjections.__call__
+    monkeypatch.setattr(CogVideoXProjections, "__call__", lambda *given: calls.append(1) or plain(*given))
+    ours, _ = pair(ROTARY)
+    given = inputs(ours)
+    ours.fuse_qkv_projections()
+    ours(**given), ours.double().float()(**given)
+    assert not calls
+    ours.load_state_dict({name: value.clone() for name, value in ours.state_dict().items()}, assign=True)
+    ours(**given)
+    assert calls
+
+
+@torch.no_grad()
+def test_a_network_with_one_product_is_saved_as_any_other(tmp_path):
+    ours, _ = pair(ROTARY)
+    ours.fuse_qkv_projections()
+    ours.save_pretrained(tmp_path)
+    state = CogVideoXTransformer3DModel.from_pretrained(tmp_path).state_dict()
+    assert state.keys() == ours.state_dict().keys()
+    assert all(torch.equal(state[name], value) for name, value in ours.state_dict().items())
 
 
 # ---- rotations -------------------------------------------------------------------------------------------------------

@@ -10,15 +10,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from filmstrip.checkpoints import Model
+from filmstrip.models.cogvideox.attention import CogVideoXAttention, CogVideoXProjections
 from filmstrip.models.cogvideox.embeddings import CogVideoXPatchEmbed, counted_axes, cropped_axes, rotations
-from filmstrip.nn.attention import attention
-from filmstrip.nn.embeddings import EMBEDDING_ACTIVATIONS, TwoLayers, sinusoidal_embedding
+from filmstrip.nn.activations import ACTIVATIONS
+from filmstrip.nn.embeddings import TwoLayers, sinusoidal_embedding
 from filmstrip.nn.feed_forward import FeedForward
 from filmstrip.nn.modules import module_list
 from filmstrip.nn.normalization import modulate
 from filmstrip.nn.outputs import SampleOutput
 from filmstrip.nn.recomputing import recomputed
-from filmstrip.nn.rotary import rotate_pairs
 
 Pair = tuple[Tensor, Tensor]  # one value for the prompt's tokens and one for the video's, each (batch, 1, dim)
 
@@ -47,38 +47,6 @@ def add_gated(hidden_states: Tensor, prompt_tokens: int, change: Tensor, gate: P
             part.addcmul_(part_change, part_gate)
         return hidden_states
     return torch.cat([torch.addcmul(*part) for part in zip(parts, changes, gate, strict=True)], dim=1)
-
-
-class CogVideoXAttention(nn.Module):
-    """Multi-head attention of all tokens to all; queries and keys are normalised within each head."""
-
-    def __init__(self, dim: int, num_heads: int, head_dim: int, bias: bool) -> None:
-        super().__init__()
-        inner_dim = num_heads * head_dim
-        self.num_heads = num_heads
-        self.norm_q = nn.LayerNorm(head_dim, eps=1e-6)
-        self.norm_k = nn.LayerNorm(head_dim, eps=1e-6)
-        self.to_q = nn.Linear(dim, inner_dim, bias=bias)
-        self.to_k = nn.Linear(dim, inner_dim, bias=bias)
-        self.to_v = nn.Linear(dim, inner_dim, bias=bias)
-        # The second entry holds the place of the dropout that published names count.
-        self.to_out = nn.ModuleList([nn.Linear(inner_dim, dim), nn.Identity()])
-
-    def forward(
-        self,
-        hidden_states: Tensor,  # (batch, tokens, dim)
-        rotary: Tensor | None,  # (tokens, 1, head_dim / 2, 2)
-    ) -> Tensor:  # (batch, tokens, dim)
-        query = self.norm_q(self._heads(self.to_q(hidden_states)))
-        key = self.norm_k(self._heads(self.to_k(hidden_states)))
-        value = self._heads(self.to_v(hidden_states))
-        if rotary is not None:
-            query, key = rotate_pairs(query, rotary), rotate_pairs(key, rotary)
-        attended = attention(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2))
-        return self.to_out[0](attended.transpose(1, 2).flatten(2))
-
-    def _heads(self, hidden_states: Tensor) -> Tensor:
-        return hidden_states.unflatten(-1, (self.num_heads, -1))  # (batch, tokens, heads, head_dim)
 
 
 class CogVideoXLayerNormZero(nn.Module):
@@ -145,7 +113,7 @@ class CogVideoXBlock(nn.Module):
         hidden_states: Tensor,  # (batch, prompt_tokens + patches, dim); overwritten where no gradient is asked for
         prompt_tokens: int,
         temb: Tensor,  # (batch, time_embed_dim), activated
-        rotary: Tensor | None,  # (tokens, 1, head_dim / 2, 2)
+        rotary: Tensor | None,  # (tokens, head_dim / 2, 2)
     ) -> Tensor:  # (batch, prompt_tokens + patches, dim)
         normed, gate = self.norm1(hidden_states, prompt_tokens, temb)
         hidden_states = add_gated(hidden_states, prompt_tokens, self.attn1(normed, rotary), gate)
@@ -199,6 +167,7 @@ class CogVideoXTransformer3DModel(Model):
         dim = num_attention_heads * attention_head_dim
         self.inner_dim = dim
         self.gradient_checkpointing = False
+        self.original_attn_processors: dict[str, CogVideoXProjections] | None = None
 
         positions = None if use_rotary_positional_embeddings else "sine"
         sample_latent_frames = (sample_frames - 1) // temporal_compression_ratio + 1
@@ -214,7 +183,7 @@ class CogVideoXTransformer3DModel(Model):
             interpolation_scale=(temporal_interpolation_scale, spatial_interpolation_scale),
             positions="learned" if use_learned_positional_embeddings else positions,
         )
-        activation = EMBEDDING_ACTIVATIONS[timestep_activation_fn]
+        activation = ACTIVATIONS[timestep_activation_fn]
         self.time_embedding = TwoLayers(dim, time_embed_dim, activation)
         self.ofs_embedding = TwoLayers(ofs_embed_dim, ofs_embed_dim, activation) if ofs_embed_dim else None
         self.transformer_blocks = module_list(
@@ -243,14 +212,31 @@ class CogVideoXTransformer3DModel(Model):
             )
         if config.dropout:
             raise ValueError(f"dropout must be 0 for CogVideoX, got {config.dropout}; no published model uses it.")
-        if config.timestep_activation_fn not in EMBEDDING_ACTIVATIONS:
-            names = ", ".join(EMBEDDING_ACTIVATIONS)
+        if config.timestep_activation_fn not in ACTIVATIONS:
+            names = ", ".join(ACTIVATIONS)
             raise ValueError(f"timestep_activation_fn must be one of {names}, got {config.timestep_activation_fn!r}.")
         if config.ofs_embed_dim and config.ofs_embed_dim != config.time_embed_dim:
             raise ValueError(
                 f"ofs_embed_dim must equal time_embed_dim, {config.time_embed_dim}, since the embeddings are added;"
                 f" got {config.ofs_embed_dim}."
             )
+
+    @property
+    def attn_processors(self) -> dict[str, CogVideoXProjections]:
+        """What computes queries, keys and values in each block, by the name of its place."""
+        blocks = enumerate(self.transformer_blocks)
+        return {f"transformer_blocks.{i}.attn1.processor": block.attn1.processor for i, block in blocks}
+
+    def fuse_qkv_projections(self) -> None:
+        """Compute queries, keys and values of a block in one product, with the same weights under the same names."""
+        self.original_attn_processors = self.attn_processors
+        for block in self.transformer_blocks:
+            block.attn1.fuse_projections()
+
+    def unfuse_qkv_projections(self) -> None:
+        """Compute queries, keys and values in three products again."""
+        for block in self.transformer_blocks:
+            block.attn1.fuse_projections(False)
 
     def rotary_table(self, latent_size: tuple[int, int, int]) -> Tensor | None:
         """Rotations for a run's `image_rotary_emb`, (patches, head_dim / 2, 2); None for a model with sine positions.
@@ -330,11 +316,11 @@ class CogVideoXTransformer3DModel(Model):
 
 
 def _joint_rotary(image_rotary_emb: tuple[Tensor, Tensor] | Tensor, prompt_tokens: int) -> Tensor:
-    """Rotations of all tokens, (prompt_tokens + patches, 1, head_dim / 2, 2); a prompt's tokens are not turned."""
+    """Rotations of all tokens, (prompt_tokens + patches, head_dim / 2, 2); a prompt's tokens are not turned."""
     if isinstance(image_rotary_emb, Tensor):
         table = image_rotary_emb
     else:
         cos, sin = image_rotary_emb
         table = torch.stack([cos[:, ::2], sin[:, ::2]], dim=-1).float()
     still = table.new_tensor([1.0, 0.0]).expand(prompt_tokens, table.shape[1], 2)
-    return torch.cat([still, table])[:, None]
+    return torch.cat([still, table])
