@@ -2,19 +2,23 @@
 
 from filmstrip.schedulers.base import Run, Scheduler, SchedulerOutput
 from filmstrip.schedulers.ddim import DDIMInverseScheduler, DDIMScheduler
+from filmstrip.schedulers.ddpm import DDPMScheduler
 from filmstrip.schedulers.deis import DEISMultistepScheduler
 from filmstrip.schedulers.dpm import DPMSolverMultistepScheduler, DPMSolverSinglestepScheduler
 from filmstrip.schedulers.euler import EulerAncestralDiscreteScheduler, EulerDiscreteScheduler
 from filmstrip.schedulers.flow_match_euler import FlowMatchEulerDiscreteScheduler, FlowMatchEulerRun
 from filmstrip.schedulers.heun import HeunDiscreteScheduler
 from filmstrip.schedulers.kdpm2 import KDPM2AncestralDiscreteScheduler, KDPM2DiscreteScheduler
+from filmstrip.schedulers.lcm import LCMScheduler
 from filmstrip.schedulers.lms import LMSDiscreteScheduler
+from filmstrip.schedulers.pndm import PNDMScheduler
 from filmstrip.schedulers.schedule import calculate_shift, linear_quadratic_schedule
 from filmstrip.schedulers.unipc import UniPCMultistepScheduler
 
 __all__ = [
     "DDIMInverseScheduler",
     "DDIMScheduler",
+    "DDPMScheduler",
     "DEISMultistepScheduler",
     "DPMSolverMultistepScheduler",
     "DPMSolverSinglestepScheduler",
@@ -25,7 +29,9 @@ __all__ = [
     "HeunDiscreteScheduler",
     "KDPM2AncestralDiscreteScheduler",
     "KDPM2DiscreteScheduler",
+    "LCMScheduler",
     "LMSDiscreteScheduler",
+    "PNDMScheduler",
     "Run",
     "Scheduler",
     "SchedulerOutput",

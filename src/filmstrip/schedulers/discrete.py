@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -89,8 +90,7 @@ class DiscreteScheduler(Scheduler):
 
     def set_timesteps(self, num_inference_steps: int, device: str | torch.device | None = None) -> None:
         """Hold a new run, with `timesteps` on `device`."""
-        self._hold(self.start(num_inference_steps), device)
-        self.num_inference_steps = num_inference_steps
+        self._hold_new(device, num_inference_steps)
 
     def add_noise(self, original_samples: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """Clean latents as noisy as they are at each of the timesteps, (batch,)."""
@@ -101,6 +101,13 @@ class DiscreteScheduler(Scheduler):
         """What a network with v-prediction is to predict for clean latents and noise."""
         alpha, sigma = self._weights_at(timesteps, sample)
         return (alpha * noise - sigma * sample).to(torch.promote_types(sample.dtype, noise.dtype))
+
+    def _hold_new(self, device: str | torch.device | None, num_inference_steps: int | None, **given: Any) -> None:
+        """Hold the run that `start` makes of a number of steps or of timesteps."""
+        if num_inference_steps is not None and given.get("timesteps") is not None:
+            raise ValueError("set_timesteps takes num_inference_steps or timesteps, got both; leave one out.")
+        self._hold(self.start(num_inference_steps, **given), device)
+        self.num_inference_steps = len(self._timesteps) if num_inference_steps is None else num_inference_steps
 
     def _hold_training(self) -> None:
         """Show the timesteps of the training until `set_timesteps` is called."""
@@ -132,6 +139,10 @@ class DiscreteScheduler(Scheduler):
             visited, followers = given, np.append(given[1:], -1)
         transitions = tuple(self._transition(int(t), int(after)) for t, after in zip(visited, followers, strict=True))
         return torch.from_numpy(visited.copy()), transitions
+
+    def _linked(self, timesteps: Sequence[int]) -> tuple[Transition, ...]:
+        """The steps from each of the timesteps to the next one, and from the last one past the end."""
+        return tuple(map(self._transition, timesteps, [*timesteps[1:], -1]))
 
     def _spaced(self, num_steps: int) -> Timesteps:
         if num_steps > len(self):

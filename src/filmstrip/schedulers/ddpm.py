@@ -1,0 +1,186 @@
+"""Denoising diffusion probabilistic models: each step draws from the posterior (arXiv:2006.11239)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from filmstrip.nn.noise import Generators, draw_noise
+from filmstrip.schedulers.discrete import DenoisedOutput, DiscreteRun, DiscreteScheduler, Transition
+from filmstrip.schedulers.prediction import Estimator, clean_weights, combine
+from filmstrip.schedulers.schedule import Numbers, check_choice
+
+_VARIANCES = ("fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log", "learned", "learned_range")
+
+
+@dataclass(frozen=True, eq=False)
+class DDPMRun(DiscreteRun):
+    """The steps of one generation."""
+
+    estimator: Estimator
+    variance_type: str | None = None
+    generator: Generators = None
+
+    def step(self, prediction: Tensor, step_index: int, latents: Tensor, *, generator: Generators = None) -> Tensor:
+        """The latents after one step, computed in float32 or wider.
+
+        Args:
+            generator: of the noise that each step adds; the run's own if None.
+        """
+        generator = self.generator if generator is None else generator
+        transition, draws = self.transitions[step_index], int(self.timesteps[step_index]) > 0
+        return ddpm_step(self.estimator, prediction, latents, transition, self.variance_type, generator, draws)
+
+
+def posterior(transition: Transition) -> tuple[float, float, float, float]:
+    """Weights of the clean latents and of the latents in the mean, lowest and highest variance (equations 6 and 7)."""
+    (alpha, sigma), (next_alpha, next_sigma), _ = transition
+    kept = alpha / next_alpha  # of the signal, in this step
+    added = 1 - kept**2
+    smallest = max((next_sigma / sigma) ** 2 * added, 1e-20)
+    return next_alpha * added / sigma**2, kept * (next_sigma / sigma) ** 2, smallest, added
+
+
+def ddpm_step(
+    estimator: Estimator,
+    prediction: Tensor,
+    latents: Tensor,
+    transition: Transition,
+    variance_type: str | None = None,
+    generator: Generators = None,
+    draws: bool = True,
+) -> Tensor:
+    """Latents drawn from the posterior, or its mean if `draws` is false."""
+    prediction, learned = split_variance(prediction, latents, variance_type)
+    clean_weight, weight, smallest, largest = posterior(transition)
+    if estimator.is_linear:
+        weights = clean_weights(estimator.prediction_type, transition.level)
+        terms = [(weight + clean_weight * weights.latents, latents), (clean_weight * weights.prediction, prediction)]
+    else:
+        terms = [(weight, latents), (clean_weight, estimator.clean(prediction, latents, transition.level))]
+    if draws:
+        noise = draw_noise(prediction.shape, generator, prediction.device, prediction.dtype)
+        if variance_type == "learned":
+            noise, spread = noise * learned.sqrt(), 1.0
+        elif variance_type == "learned_range":
+            low, high = math.log(smallest) / 2, math.log(largest) / 2  # where the network says -1 and 1
+            log_spread = learned * ((high - low) / 2) + (high + low) / 2
+            noise, spread = noise * log_spread.exp(), 1.0
+        else:
+            spread = math.sqrt(largest if variance_type in ("fixed_large", "fixed_large_log") else smallest)
+        terms.append((spread, noise))
+    return combine(*terms).to(torch.promote_types(latents.dtype, prediction.dtype))
+
+
+def split_variance(prediction: Tensor, latents: Tensor, variance_type: str | None) -> tuple[Tensor, Tensor]:
+    """The prediction, and the variance that stands behind it if the network has learned one."""
+    channels = latents.shape[1]
+    if variance_type not in ("learned", "learned_range"):
+        return prediction, prediction
+    if prediction.shape[1] != 2 * channels:
+        raise ValueError(
+            f"with variance_type={variance_type!r} the network predicts {2 * channels} channels for latents of"
+            f" {channels}, got {prediction.shape[1]}; use variance_type='fixed_small'."
+        )
+    predicted, learned = prediction.split(channels, dim=1)
+    return predicted, learned
+
+
+class DDPMScheduler(DiscreteScheduler):
+    """Settings of DDPM sampling.
+
+    Args:
+        num_train_timesteps: how many timesteps the network was trained with.
+        beta_start, beta_end, beta_schedule: variance of the noise that each timestep adds.
+        trained_betas: these variances themselves.
+        variance_type: of the noise of each step: the lowest or highest that is right for some data, or a learned one.
+        clip_sample, clip_sample_range: bound the clean estimate of each step.
+        prediction_type: what the network predicts.
+        thresholding, dynamic_thresholding_ratio, sample_max_value: bound the clean estimate by a quantile of itself.
+        timestep_spacing, steps_offset: how the timesteps of a run are spread over those of the training.
+        rescale_betas_zero_snr: the last timestep of the training is pure noise.
+    """
+
+    def __init__(
+        self,
+        num_train_timesteps: int = 1000,
+        beta_start: float = 0.0001,
+        beta_end: float = 0.02,
+        beta_schedule: str = "linear",
+        trained_betas: Numbers | None = None,
+        variance_type: str | None = "fixed_small",
+        clip_sample: bool = True,
+        prediction_type: Literal["epsilon", "sample", "v_prediction"] = "epsilon",
+        thresholding: bool = False,
+        dynamic_thresholding_ratio: float = 0.995,
+        clip_sample_range: float = 1.0,
+        sample_max_value: float = 1.0,
+        timestep_spacing: Literal["linspace", "leading", "trailing"] = "leading",
+        steps_offset: int = 0,
+        rescale_betas_zero_snr: bool = False,
+    ) -> None:
+        if variance_type is not None:
+            check_choice("variance_type", variance_type, _VARIANCES)
+        self._train()
+        self._estimator = Estimator.of(self.config)
+
+    @property
+    def variance_type(self) -> str | None:
+        """How noisy each step is."""
+        kind: str | None = self.config.variance_type
+        return kind
+
+    def start(
+        self,
+        num_inference_steps: int | None = None,
+        *,
+        timesteps: Numbers | None = None,
+        generator: Generators = None,
+    ) -> DDPMRun:
+        """The schedule and solver of one generation.
+
+        Args:
+            timesteps: whole numbers from noise to clean, instead of evenly spaced ones.
+            generator: of the noise that each step adds.
+        """
+        visited, _ = self._schedule(num_inference_steps, timesteps)
+        transitions = self._linked(visited.tolist())
+        return DDPMRun(visited, transitions, self._estimator, self.variance_type, generator)
+
+    def set_timesteps(
+        self,
+        num_inference_steps: int | None = None,
+        device: str | torch.device | None = None,
+        timesteps: Numbers | None = None,
+    ) -> None:
+        """Hold a new run (see `start`), with `timesteps` on `device`."""
+        self._hold_new(device, num_inference_steps, timesteps=timesteps)
+
+    def previous_timestep(self, timestep: int | Tensor) -> int:
+        """The timestep to which a step from this one leads; below 0 past the end."""
+        first = int(self._value(timestep))
+        if self.num_inference_steps is None:
+            return first - 1
+        visited = [*self._held.timesteps.tolist(), -1]
+        return int(visited[visited.index(first) + 1])
+
+    def step(
+        self,
+        model_output: Tensor,
+        timestep: int | Tensor,
+        sample: Tensor,
+        generator: Generators = None,
+        return_dict: bool = True,
+    ) -> DenoisedOutput | tuple[Tensor, Tensor]:
+        """One step from any timestep of the run, or of the training if none was set."""
+        first = int(self._value(timestep))
+        transition = self._transition(first, self.previous_timestep(first))
+        kind, estimator = self.variance_type, self._estimator
+        latents = ddpm_step(estimator, model_output, sample, transition, kind, generator, first > 0)
+        predicted, _ = split_variance(model_output, sample, kind)
+        denoised = estimator.clean(predicted, sample, transition.level).to(latents.dtype)
+        return DenoisedOutput(latents, denoised) if return_dict else (latents, denoised)

@@ -1,0 +1,179 @@
+"""Latent consistency models: jump to the clean latents, and back to less noise (arXiv:2310.04378)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from filmstrip.nn.noise import Generators, draw_noise
+from filmstrip.nn.outputs import Output
+from filmstrip.schedulers.diffusion import Timesteps, whole_timesteps
+from filmstrip.schedulers.discrete import DiscreteRun, DiscreteScheduler
+from filmstrip.schedulers.prediction import Estimator, clean_weights, combine
+from filmstrip.schedulers.schedule import Numbers, number_of_steps
+
+_SIGMA_DATA = 0.5  # standard deviation of clean latents that the boundary condition assumes
+
+
+@dataclass
+class LCMSchedulerOutput(Output):
+    """The latents after one step, and the clean ones that it jumped to."""
+
+    prev_sample: Tensor
+    denoised: Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class LCMRun(DiscreteRun):
+    """The jumps of one generation; the last one stays at the clean latents."""
+
+    estimator: Estimator
+    timestep_scaling: float = 10.0
+    generator: Generators = None
+
+    def step(self, prediction: Tensor, step_index: int, latents: Tensor, *, generator: Generators = None) -> Tensor:
+        """The latents after one jump, computed in float32 or wider.
+
+        Args:
+            generator: of the noise that all but the last jump add; the run's own if None.
+        """
+        denoised = self.denoised(prediction, step_index, latents)
+        dtype = torch.promote_types(latents.dtype, prediction.dtype)
+        return self.renoised(denoised, step_index, dtype, self.generator if generator is None else generator).to(dtype)
+
+    def denoised(self, prediction: Tensor, step_index: int, latents: Tensor) -> Tensor:
+        """The clean latents by the consistency function, which changes nothing at timestep 0 (equation 9)."""
+        level = self.transitions[step_index].level
+        time = int(self.timesteps[step_index]) * self.timestep_scaling
+        kept = _SIGMA_DATA**2 / (time**2 + _SIGMA_DATA**2)
+        moved = time / (time**2 + _SIGMA_DATA**2) ** 0.5
+        if not self.estimator.is_linear:
+            return combine((kept, latents), (moved, self.estimator.clean(prediction, latents, level)))
+        weights = clean_weights(self.estimator.prediction_type, level)
+        return combine((kept + moved * weights.latents, latents), (moved * weights.prediction, prediction))
+
+    def renoised(self, denoised: Tensor, step_index: int, dtype: torch.dtype, generator: Generators) -> Tensor:
+        """Clean latents as noisy as the next step wants them."""
+        if step_index == len(self.timesteps) - 1:
+            return denoised
+        alpha, sigma = self.transitions[step_index].next_level
+        return combine((alpha, denoised), (sigma, draw_noise(denoised.shape, generator, denoised.device, dtype)))
+
+
+class LCMScheduler(DiscreteScheduler):
+    """Settings of sampling with latent consistency models.
+
+    Args:
+        original_inference_steps: length of the schedule that the model was distilled with; steps are taken from it.
+        timestep_scaling: of the boundary condition: the higher, the less the latents themselves count.
+        set_alpha_to_one, steps_offset, timestep_spacing: entries of published configs, without effect: the timesteps
+            are those of the distillation.
+
+    The others are those of `DDIMScheduler`.
+    """
+
+    _held: DiscreteRun
+
+    def __init__(
+        self,
+        num_train_timesteps: int = 1000,
+        beta_start: float = 0.00085,
+        beta_end: float = 0.012,
+        beta_schedule: str = "scaled_linear",
+        trained_betas: Numbers | None = None,
+        original_inference_steps: int = 50,
+        clip_sample: bool = False,
+        clip_sample_range: float = 1.0,
+        set_alpha_to_one: bool = True,
+        steps_offset: int = 0,
+        prediction_type: Literal["epsilon", "sample", "v_prediction"] = "epsilon",
+        thresholding: bool = False,
+        dynamic_thresholding_ratio: float = 0.995,
+        sample_max_value: float = 1.0,
+        timestep_spacing: Literal["linspace", "leading", "trailing"] = "leading",
+        timestep_scaling: float = 10.0,
+        rescale_betas_zero_snr: bool = False,
+    ) -> None:
+        self._train()
+        self._estimator = Estimator.of(self.config)
+
+    def start(
+        self,
+        num_inference_steps: int | None = None,
+        *,
+        timesteps: Numbers | None = None,
+        original_inference_steps: int | None = None,
+        strength: float = 1.0,
+        generator: Generators = None,
+    ) -> LCMRun:
+        """The schedule and solver of one generation.
+
+        Args:
+            timesteps: whole numbers from noise to clean, instead of those of the distillation.
+            original_inference_steps: length of the distillation's schedule; the setting if None.
+            strength: share of the schedule, at its clean end, that is used.
+            generator: of the noise that all but the last jump add.
+        """
+        given = whole_timesteps(timesteps, len(self))
+        num_steps = number_of_steps(num_inference_steps, None, given)
+        original = (
+            self.config.original_inference_steps if original_inference_steps is None else original_inference_steps
+        )
+        if given is None:
+            visited = self._distilled(num_steps, original, strength)
+        else:
+            visited = given[num_steps - min(int(num_steps * strength), num_steps) :]
+        transitions = self._linked(visited.tolist())
+        return LCMRun(
+            torch.from_numpy(visited.copy()), transitions, self._estimator, self.config.timestep_scaling, generator
+        )
+
+    def set_timesteps(
+        self,
+        num_inference_steps: int | None = None,
+        device: str | torch.device | None = None,
+        original_inference_steps: int | None = None,
+        timesteps: Numbers | None = None,
+        strength: float = 1.0,
+    ) -> None:
+        """Hold a new run (see `start`), with `timesteps` on `device`."""
+        more = {"original_inference_steps": original_inference_steps, "strength": strength}
+        self._hold_new(device, num_inference_steps, timesteps=timesteps, **more)
+
+    def step(
+        self,
+        model_output: Tensor,
+        timestep: int | Tensor,
+        sample: Tensor,
+        generator: Generators = None,
+        return_dict: bool = True,
+    ) -> LCMSchedulerOutput | tuple[Tensor, Tensor]:
+        """One jump of the held run; the first one is found by its timestep."""
+        run = self._held
+        if not isinstance(run, LCMRun):
+            raise ValueError("the scheduler has no timesteps to step between yet; call set_timesteps first.")
+        index = self._next_index(timestep)
+        dtype = torch.promote_types(sample.dtype, model_output.dtype)
+        denoised = run.denoised(model_output, index, sample)
+        latents = run.renoised(denoised, index, dtype, generator).to(dtype)
+        return LCMSchedulerOutput(latents, denoised.to(dtype)) if return_dict else (latents, denoised.to(dtype))
+
+    def _distilled(self, num_steps: int, original: int, strength: float) -> Timesteps:
+        """Timesteps spread evenly over those of the distillation."""
+        if original > len(self):
+            raise ValueError(
+                f"original_inference_steps must be at most {len(self)}, the number of timesteps that the network was"
+                f" trained with, got {original}."
+            )
+        origin = np.arange(1, int(original * strength) + 1)[::-1] * (len(self) // original) - 1
+        if num_steps > len(origin):
+            raise ValueError(
+                f"num_inference_steps must be at most {len(origin)}, the steps of the distillation that strength"
+                f" {strength:g} leaves, got {num_steps}; raise original_inference_steps or strength."
+            )
+        chosen: Timesteps = origin[np.linspace(0, len(origin), num_steps, endpoint=False).astype(np.int64)]
+        return chosen

@@ -1,0 +1,196 @@
+"""Pseudo numerical methods: DDIM's transfer along slopes of fourth order (arXiv:2202.09778)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from filmstrip.nn.noise import Generators
+from filmstrip.schedulers.base import SchedulerOutput
+from filmstrip.schedulers.diffusion import Timesteps
+from filmstrip.schedulers.discrete import DiscreteRun, DiscreteScheduler, Transition
+from filmstrip.schedulers.prediction import PREDICTION_TYPES, Estimator, combine, noise_weights
+from filmstrip.schedulers.schedule import Numbers
+
+_ORDER = 4
+_RUNGE_KUTTA = (1 / 6, 1 / 3, 1 / 3, 1 / 6)
+# Adams and Bashforth's weights of the predictions, newest first, by how many there are.
+_MULTISTEP = ((1.0,), (3 / 2, -1 / 2), (23 / 12, -16 / 12, 5 / 12), (55 / 24, -59 / 24, 37 / 24, -9 / 24))
+
+Slope = list[tuple[float, Tensor]]
+
+
+@dataclass(frozen=True, eq=False)
+class PNDMRun(DiscreteRun):
+    """The calls of one generation: a warm-up after Runge and Kutta, four calls a step, and then one call a step."""
+
+    prediction_type: str
+    num_warm_up: int = 0  # calls
+    predictions: list[Tensor] = field(default_factory=list, init=False, repr=False)  # of whole steps, oldest first
+    begun: list[Tensor] = field(default_factory=list, init=False, repr=False)  # latents that are stepped from again
+    stages: list[Tensor] = field(default_factory=list, init=False, repr=False)  # predictions of a Runge-Kutta step
+
+    def step(self, prediction: Tensor, step_index: int, latents: Tensor, *, generator: Generators = None) -> Tensor:
+        """The latents after one call of the network, computed in float32 or wider."""
+        transition = self.transitions[step_index]
+        if step_index < self.num_warm_up:
+            return self.warm_up(prediction, latents, transition, step_index % 4)
+        again = step_index == 1 and len(self.predictions) == 1 and bool(self.begun)
+        return self.multistep(prediction, latents, transition, again=again)
+
+    def warm_up(self, prediction: Tensor, latents: Tensor, transition: Transition, stage: int) -> Tensor:
+        """One of the four calls of a Runge-Kutta step, each from the latents of the first one."""
+        if stage == 0:
+            self.predictions.append(prediction)
+            self.begun[:], self.stages[:] = [latents], []
+        self.stages.append(prediction)
+        slope: Slope = [(1.0, prediction)]
+        if stage == 3:
+            slope = list(zip(_RUNGE_KUTTA[-len(self.stages) :], self.stages, strict=True))
+            self.stages.clear()
+        return self._transferred(self.begun[0] if self.begun else latents, slope, transition)
+
+    def multistep(self, prediction: Tensor, latents: Tensor, transition: Transition, again: bool) -> Tensor:
+        """One step, from the predictions of up to four steps.
+
+        Args:
+            again: the step before is taken again, with the mean of the predictions at both of its ends.
+        """
+        if again:
+            return self._transferred(self.begun.pop(), [(0.5, prediction), (0.5, self.predictions[-1])], transition)
+        self.predictions[:] = [*self.predictions[1 - _ORDER :], prediction]
+        self.begun[:] = [latents] if len(self.predictions) == 1 else []
+        weights = _MULTISTEP[len(self.predictions) - 1]
+        return self._transferred(latents, list(zip(weights, reversed(self.predictions), strict=True)), transition)
+
+    def _transferred(self, latents: Tensor, slope: Slope, transition: Transition) -> Tensor:
+        """DDIM's step along a mean of predictions (equation 11)."""
+        (alpha, sigma), (next_alpha, next_sigma), _ = transition
+        noise = noise_weights(self.prediction_type, transition.level)
+        moved = next_sigma - next_alpha * sigma / alpha
+        terms = [(moved * noise.prediction * weight, prediction) for weight, prediction in slope]
+        stepped = combine((next_alpha / alpha + moved * noise.latents, latents), *terms)
+        return stepped.to(torch.promote_types(latents.dtype, slope[0][1].dtype))
+
+
+class PNDMScheduler(DiscreteScheduler):
+    """Settings of pseudo numerical methods.
+
+    Args:
+        skip_prk_steps: without the warm-up of Runge-Kutta steps; the first step is then taken twice.
+        set_alpha_to_one: the last step ends in clean latents, instead of at the level of timestep 0.
+
+    The others are those of `DDIMScheduler`.
+    """
+
+    pndm_order = _ORDER
+    counter = 0  # calls since `set_timesteps`
+
+    _held: DiscreteRun
+
+    def __init__(
+        self,
+        num_train_timesteps: int = 1000,
+        beta_start: float = 0.0001,
+        beta_end: float = 0.02,
+        beta_schedule: str = "linear",
+        trained_betas: Numbers | None = None,
+        skip_prk_steps: bool = False,
+        set_alpha_to_one: bool = False,
+        prediction_type: Literal["epsilon", "v_prediction"] = "epsilon",
+        timestep_spacing: Literal["linspace", "leading", "trailing"] = "leading",
+        steps_offset: int = 0,
+    ) -> None:
+        self._train()
+        self._prediction_type = Estimator.of(self.config, PREDICTION_TYPES[:3:2]).prediction_type
+        self.prk_timesteps = self.plms_timesteps = np.array([], dtype=np.int64)
+
+    def start(self, num_inference_steps: int | None = None) -> PNDMRun:
+        """The schedule and solver of one generation, which calls the network more often than it steps."""
+        warm_up, others = self._calls(num_inference_steps)
+        timesteps = np.concatenate([warm_up, others])
+        ratio = len(self) // (num_inference_steps or 1)
+        transitions = tuple(
+            self._call(int(timestep), index, warm_up, ratio) for index, timestep in enumerate(timesteps)
+        )
+        return PNDMRun(torch.from_numpy(timesteps), transitions, self._prediction_type, len(warm_up))
+
+    def set_timesteps(self, num_inference_steps: int, device: str | torch.device | None = None) -> None:
+        """Hold a new run, with `timesteps` on `device`."""
+        self._hold_new(device, num_inference_steps)
+        self.prk_timesteps, self.plms_timesteps = self._calls(num_inference_steps)
+        self.counter = 0
+
+    @property
+    def ets(self) -> list[Tensor]:
+        """The network's predictions that the next step of the held run is made of, oldest first."""
+        return self._begun_run().predictions
+
+    @ets.setter
+    def ets(self, predictions: list[Tensor]) -> None:
+        self._begun_run().predictions[:] = predictions
+
+    def step(
+        self, model_output: Tensor, timestep: int | Tensor, sample: Tensor, return_dict: bool = True
+    ) -> SchedulerOutput | tuple[Tensor]:
+        """The held run's next call: of the warm-up, or after it."""
+        take = self.step_prk if self.counter < len(self.prk_timesteps) else self.step_plms
+        return take(model_output, timestep, sample, return_dict)
+
+    def step_prk(
+        self, model_output: Tensor, timestep: int | Tensor, sample: Tensor, return_dict: bool = True
+    ) -> SchedulerOutput | tuple[Tensor]:
+        """The next call of the warm-up."""
+        run = self._begun_run()
+        transition = self._call(int(self._value(timestep)), self.counter, self.prk_timesteps, self._ratio)
+        latents = run.warm_up(model_output, sample, transition, self.counter % 4)
+        self.counter += 1
+        return SchedulerOutput(latents) if return_dict else (latents,)
+
+    def step_plms(
+        self, model_output: Tensor, timestep: int | Tensor, sample: Tensor, return_dict: bool = True
+    ) -> SchedulerOutput | tuple[Tensor]:
+        """The next call after the warm-up."""
+        run = self._begun_run()
+        again = self.counter == 1 and len(run.predictions) == 1 and bool(run.begun)
+        transition = self._call(int(self._value(timestep)), self.counter, self.prk_timesteps[:0], self._ratio)
+        latents = run.multistep(model_output, sample, transition, again)
+        self.counter += 1
+        return SchedulerOutput(latents) if return_dict else (latents,)
+
+    @property
+    def _ratio(self) -> int:
+        assert self.num_inference_steps is not None
+        return len(self) // self.num_inference_steps
+
+    def _begun_run(self) -> PNDMRun:
+        if not isinstance(self._held, PNDMRun):
+            raise ValueError("the scheduler has no timesteps to step between yet; call set_timesteps first.")
+        return self._held
+
+    def _calls(self, num_inference_steps: int | None) -> tuple[Timesteps, Timesteps]:
+        """The timesteps at which the network is called, in the warm-up and after it."""
+        visited, _ = self._schedule(num_inference_steps, None)
+        steps = visited.numpy()
+        if self.config.skip_prk_steps:
+            return steps[:0], np.concatenate([steps[:2], steps[1:2], steps[2:]])
+        if len(steps) < _ORDER:
+            raise ValueError(
+                f"num_inference_steps must be at least {_ORDER}, which the warm-up takes, got {len(steps)};"
+                " use skip_prk_steps=True for fewer."
+            )
+        half = len(self) // len(steps) // 2
+        ends = np.stack([steps[:_ORDER] + half, steps[:_ORDER]], axis=1).flatten()[1:]
+        return ends.repeat(2)[1:-1], steps[_ORDER - 1 :]
+
+    def _call(self, timestep: int, index: int, warm_up: Timesteps, ratio: int) -> Transition:
+        """The step that a call of the network decides."""
+        if index < len(warm_up):
+            return self._transition(int(warm_up[index // 4 * 4]), timestep - (0 if index % 2 else ratio // 2))
+        if index == 1 and not len(warm_up):  # the first step once more, from its beginning
+            return self._transition(timestep + ratio, timestep)
+        return self._transition(timestep, timestep - ratio)
