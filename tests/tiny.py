@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
+from transformers import CLIPTextConfig, CLIPTextModel, PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
 LTX_TRANSFORMER: dict[str, Any] = {
     "in_channels": 8,
@@ -70,6 +70,22 @@ COGVIDEOX_AUTOENCODER: dict[str, Any] = {
     "layers_per_block": 1,
     "norm_num_groups": 2,
 }
+STABLE_DIFFUSION_UNET: dict[str, Any] = {
+    "sample_size": 8,
+    "block_out_channels": (16, 32),
+    "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+    "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
+    "norm_num_groups": 8,
+    "cross_attention_dim": 16,
+    "attention_head_dim": 2,
+    "layers_per_block": 1,
+}
+STABLE_DIFFUSION_AUTOENCODER: dict[str, Any] = {
+    "block_out_channels": (8, 16),
+    "down_block_types": ("DownEncoderBlock2D",) * 2,
+    "up_block_types": ("UpDecoderBlock2D",) * 2,
+    "norm_num_groups": 4,
+}
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
@@ -91,3 +107,39 @@ def text_encoder(dim: int = 16) -> T5EncoderModel:
         vocab_size=40, d_model=dim, d_kv=8, d_ff=32, num_layers=2, num_heads=2, feed_forward_proj="gated-gelu"
     )
     return T5EncoderModel(config).eval()
+
+
+def clip_tokenizer(length: int = 32) -> PreTrainedTokenizerFast:
+    """One token for each letter between a mark of the begin and marks of the end."""
+    letters = ["<begin>", "<end>", "<unk>", *"abcdefghijklmnopqrstuvwxyz ,."]
+    core = Tokenizer(models.WordLevel({letter: i for i, letter in enumerate(letters)}, unk_token="<unk>"))
+    core.normalizer = normalizers.Lowercase()
+    core.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    core.post_processor = processors.TemplateProcessing(
+        single="<begin> $A <end>", special_tokens=[("<begin>", 0), ("<end>", 1)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        bos_token="<begin>",
+        eos_token="<end>",
+        pad_token="<end>",
+        unk_token="<unk>",
+        model_max_length=length,
+    )
+
+
+def clip_text_encoder(dim: int = 16, length: int = 32) -> CLIPTextModel:
+    """A CLIP text encoder of three layers."""
+    torch.manual_seed(0)
+    config = CLIPTextConfig(
+        vocab_size=40,
+        hidden_size=dim,
+        intermediate_size=32,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        max_position_embeddings=length,
+        bos_token_id=0,
+        eos_token_id=1,
+        pad_token_id=1,
+    )
+    return CLIPTextModel(config).eval()

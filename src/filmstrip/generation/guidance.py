@@ -57,6 +57,29 @@ class ClassifierFree(Generic[Condition]):
         return rescale_contrast(guided, positive, self.rescale) if self.rescale > 0 else guided
 
 
+@dataclass(frozen=True)
+class TwoConditions(Generic[Condition]):
+    """Guidance by a prompt and by a second condition, each with a scale of its own (arXiv:2211.09800, section 3.2.1).
+
+    As `ClassifierFree`, it takes one joint condition, in the order of the three, or three that are answered in turn.
+    """
+
+    scale: float
+    second_scale: float
+    both: Condition | None = None
+    second: Condition | None = None
+    none: Condition | None = None
+    joint: Condition | None = None
+
+    def __call__(self, predict: Predict[Condition], latents: Tensor, timestep: float) -> Tensor:
+        if self.joint is not None:
+            both, second, none = predict(torch.cat([latents] * 3), timestep, self.joint).chunk(3)
+        else:
+            three = (self.both, self.second, self.none)
+            both, second, none = (predict(latents, timestep, one) for one in three if one is not None)
+        return none + self.scale * (both - second) + self.second_scale * (second - none)
+
+
 Prepare = Callable[[Tensor, Tensor | None], Condition]
 """(embeddings, mask) of a batch of prompts to the condition that `predict` takes; done once and not at every step."""
 

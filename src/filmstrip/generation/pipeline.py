@@ -22,7 +22,7 @@ from filmstrip.devices import parse_device, supports_dtype
 from filmstrip.generation.events import Event
 from filmstrip.generation.progress import BarSettings
 from filmstrip.generation.request import Request, complete_arguments
-from filmstrip.generation.running import run
+from filmstrip.generation.running import Report, VideoOutput, run
 
 logger = logging.getLogger(__name__)
 
@@ -270,6 +270,10 @@ class Pipeline:
         Raises:
             ValueError: they were made for another task.
         """
+
+    def output(self, frames: Any, report: Report) -> Any:
+        """What users get of a run."""
+        return VideoOutput(frames, report)
 
     def check(self, values: dict[str, Any]) -> Request:
         """The request that a call's completed arguments make; every pipeline has its own."""

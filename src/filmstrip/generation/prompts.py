@@ -106,6 +106,51 @@ def encode_text(
     return Prompts(embeds, mask, cut_off=cut_off)
 
 
+def encode_clip_text(
+    tokenizer: Any, text_encoder: Any, texts: Sequence[str], *, skip: int | None = None, num_parts: int = 1
+) -> Prompts:
+    """Texts encoded by a CLIP text encoder (arXiv:2103.00020), without a mask.
+
+    Args:
+        skip: how many of the encoder's last layers are left out; None takes all, as 0 does.
+        num_parts: longer texts are cut into so many parts of the encoder's window, whose embeddings are joined.
+    """
+    window = tokenizer.model_max_length
+    rows, cut_off = [], []
+    for text in texts:
+        ids = tokenizer(text, add_special_tokens=False).input_ids
+        size = window - 2  # beside the marks of begin and end
+        parts = [ids[i * size : (i + 1) * size] for i in range(num_parts)]
+        rows.append([_framed(tokenizer, part) for part in parts])
+        cut_off.append(str(tokenizer.decode(ids[num_parts * size :], skip_special_tokens=True)).strip())
+    for text in filter(None, cut_off):
+        logger.warning("The prompt is longer than %d tokens; this part of it is not used: %r", window, text)
+    device = next(text_encoder.parameters()).device
+    ids = torch.tensor(rows, device=device)  # (batch, parts, window)
+    mask = None
+    if getattr(text_encoder.config, "use_attention_mask", False):
+        mask = (ids != tokenizer.pad_token_id).flatten(0, 1)
+    encoded = text_encoder(ids.flatten(0, 1), attention_mask=mask, output_hidden_states=skip is not None)
+    embeds = encoded[0]
+    if skip is not None:
+        # One release of transformers keeps the layers a level deeper than the other.
+        norm = getattr(text_encoder, "text_model", text_encoder).final_layer_norm
+        embeds = norm(encoded.hidden_states[-1 - skip])
+    return Prompts(embeds.unflatten(0, (-1, num_parts)).flatten(1, 2), cut_off=tuple(cut_off))
+
+
+def num_clip_parts(tokenizer: Any, texts: Sequence[str]) -> int:
+    """Windows that the longest of the texts takes."""
+    size = tokenizer.model_max_length - 2
+    return max(1, *(-(-len(tokenizer(text, add_special_tokens=False).input_ids) // size) for text in texts))
+
+
+def _framed(tokenizer: Any, ids: list[int]) -> list[int]:
+    """Tokens between the marks of begin and end, padded to the window."""
+    framed = [tokenizer.bos_token_id, *ids, tokenizer.eos_token_id]
+    return framed + [tokenizer.pad_token_id] * (tokenizer.model_max_length - len(framed))
+
+
 def _cut_off(tokenizer: Any, text: str, max_length: int) -> str:
     ids = tokenizer(text, add_special_tokens=True).input_ids
     if len(ids) <= max_length:

@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 
 OUTPUT_TYPES = ("pil", "np", "pt", "uint8", "latent")
 EMBEDS = ("prompt_embeds", "prompt_attention_mask", "negative_prompt_embeds", "negative_prompt_attention_mask")
+_PER_PROMPT = ("num_videos_per_prompt", "num_images_per_prompt")
 _ONLY_GUIDED = ("negative_prompt", "negative_prompt_embeds", "guidance_rescale", "use_dynamic_cfg")
 
 
@@ -80,12 +81,14 @@ def make_request(values: dict[str, Any], size: Resolved, callback_tensors: Seque
     Raises:
         ValueError: an argument makes no sense, or can have no effect.
     """
-    per_prompt = check_whole_number("num_videos_per_prompt", values["num_videos_per_prompt"])
-    check_whole_number("max_sequence_length", values["max_sequence_length"])
+    per_prompt_name = next(name for name in _PER_PROMPT if name in values)
+    per_prompt = check_whole_number(per_prompt_name, values[per_prompt_name])
+    if "max_sequence_length" in values:
+        check_whole_number("max_sequence_length", values["max_sequence_length"])
     check_choice("output_type", values["output_type"], OUTPUT_TYPES)
     tensor_inputs = values["callback_on_step_end_tensor_inputs"]
     check_callback(values["callback_on_step_end"], tensor_inputs, callback_tensors)
-    if values["attention_kwargs"]:
+    if values.get("attention_kwargs"):
         raise ValueError("attention_kwargs has no effect without adapters; drop it.")
     is_guided = values["guidance_scale"] > 1
     embeds = {name: values[name] for name in EMBEDS if name in values}

@@ -73,7 +73,6 @@ class Resolved:
         return self.num_frames / self.frame_rate
 
 
-
 def resolve(rules: Rules, *, height: int, width: int, num_frames: int, frame_rate: float) -> Resolved:
     """Find what a model has to make for a video of this size and length, or say why it can't.
 

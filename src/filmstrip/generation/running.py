@@ -64,6 +64,9 @@ class Recipe(Protocol):
     def decode(self, request: Request, latents: Tensor) -> Iterator[Tensor]:
         """Yield the video of finished latents in runs of frames, (batch, 3, frames, height, width)."""
 
+    def output(self, frames: Any, report: Report) -> Any:
+        """What users get: the frames, or the latents, and the report."""
+
 
 class RunView:
     """A pipeline as a callback sees it: its own attributes, and above them the state of this one run."""
@@ -123,12 +126,12 @@ def run(recipe: Recipe, request: Request, *, collect: bool = True) -> Iterator[E
                 runs.append(video_to_output(pixels, request.output_type))
             yield Event("decode", done, request.size.num_frames, clock.lap("decode"), frames=pixels)
         frames = _joined(runs) if collect else None
-    yield Event("done", 1, 1, clock.seconds, latents=latents, output=VideoOutput(frames, report))
+    yield Event("done", 1, 1, clock.seconds, latents=latents, output=recipe.output(frames, report))
 
 
-def result(recipe: Recipe, request: Request) -> VideoOutput | tuple[Any, ...]:
-    """Carry out a request and return what the call returns."""
-    output = VideoOutput(None)
+def result(recipe: Recipe, request: Request) -> Any:
+    """Carry out a request and return what the call returns: an output, or a tuple of its fields."""
+    output: Any = None
     for event in with_bar(run(recipe, request), recipe.bar):
         if event.stage == "done":
             output = event.output
