@@ -22,6 +22,9 @@ class DDIMRun(DiscreteRun):
     eta: float = 0.0
     generator: Generators = None
 
+    def __post_init__(self) -> None:
+        _check_eta(self.eta)
+
     def step(self, prediction: Tensor, step_index: int, latents: Tensor, *, generator: Generators = None) -> Tensor:
         """The latents after one step, computed in float32 or wider.
 
@@ -48,8 +51,7 @@ def ddim_step(
         noise: the fresh noise, instead of noise from the generator.
         use_clipped: derive the noise from the clipped clean latents instead of the prediction.
     """
-    if not 0 <= eta <= 1:
-        raise ValueError(f"eta must lie between 0 (no fresh noise) and 1 (all noise is fresh), got {eta:g}.")
+    _check_eta(eta)
     (alpha, sigma), (next_alpha, next_sigma), _ = transition
     spread = eta and eta * next_sigma / sigma * max(1 - (alpha / next_alpha) ** 2, 0) ** 0.5
     direction = max(next_sigma**2 - spread**2, 0) ** 0.5
@@ -74,6 +76,11 @@ def ddim_step(
             raise ValueError("the fresh noise comes from generator or is variance_noise; give one of them.")
         terms.append((spread, noise))
     return combine(*terms).to(torch.promote_types(latents.dtype, prediction.dtype))
+
+
+def _check_eta(eta: float) -> None:
+    if not 0 <= eta <= 1:
+        raise ValueError(f"eta must lie between 0 (no fresh noise) and 1 (all noise is fresh), got {eta:g}.")
 
 
 class DDIMScheduler(DiscreteScheduler):
