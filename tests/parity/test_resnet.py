@@ -97,14 +97,31 @@ def test_halving(size, padding):
 
 
 @pytest.mark.parametrize("is_recording", [True, False])
+@pytest.mark.parametrize("stripe", [2**30, 80])  # in one piece, and row by row
 @pytest.mark.parametrize("output_size", [None, (8, 10), (7, 10), (7, 9), (5, 5)])
-def test_doubling(output_size, is_recording, monkeypatch):
+def test_doubling(output_size, stripe, is_recording, monkeypatch):
+    monkeypatch.setattr(resnet, "STRIPE_CPU", stripe)
     monkeypatch.setattr(resnet, "PIXELS_WORTH_ADDING", 1)
     theirs = randomise(TheirUpsample2D(8, use_conv=True, out_channels=12))
     ours = transplant(Upsample2D(8, 12), theirs)
     pictures = normal(2, 8, 4, 5)
     with torch.set_grad_enabled(is_recording):
         assert error(ours(pictures, output_size), theirs(pictures, output_size)) < 1e-6
+
+
+@torch.no_grad()
+def test_layers_that_somebody_watches_are_called(monkeypatch):
+    monkeypatch.setattr(resnet, "STRIPE_CPU", 1)
+    monkeypatch.setattr(resnet, "PIXELS_WORTH_ADDING", 1)
+    called = []
+    networks = [randomise(ResnetBlock2D(8, 8, groups=2)), randomise(Upsample2D(8))]
+    expected = [network(normal(1, 8, 5, 6)) for network in networks]
+    for network in networks:
+        for layer in network.children():
+            layer.register_forward_hook(lambda layer, *_: called.append(type(layer).__name__))
+    for network, whole in zip(networks, expected, strict=True):
+        assert error(network(normal(1, 8, 5, 6)), whole) < 1e-6
+    assert sorted(called) == ["Conv2d"] * 3 + ["GroupNorm"] * 2
 
 
 @torch.no_grad()

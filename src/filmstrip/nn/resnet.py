@@ -6,6 +6,8 @@ channels lie side by side (`torch.channels_last`).
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -13,8 +15,8 @@ from torch import Tensor, nn
 from filmstrip.nn.activations import Activation, activation_named
 from filmstrip.nn.group_norm import Affine, runs_in_portions, write_activated
 
-# Numbers that are normalised and convolved at a time where nothing is recorded; smaller pictures are not divided.
-STRIPE_CPU, STRIPE_ACCELERATOR = 2**21, 2**28
+# Numbers that are convolved at a time where nothing is recorded.
+STRIPE_CPU, STRIPE_ACCELERATOR = 2**20, 2**28
 # Pixels, of all pictures together, from which on adding up the weights of a kernel costs less than it saves.
 PIXELS_WORTH_ADDING = 2**9
 
@@ -65,21 +67,26 @@ class ResnetBlock2D(nn.Module):
         temb: Tensor | None = None,  # (batch, temb_channels)
     ) -> Tensor:  # (batch, out_channels, height, width)
         hidden_states = convolve_activated(self.norm1, self.activation, self.conv1, inputs)
-        scale = shift = None
+        modulation = None
         if self.time_emb_proj is not None:
             assert temb is not None
             moved = self.time_emb_proj(self.activation(temb))[:, :, None, None]
             if self.modulates:
-                scale, shift = moved.chunk(2, dim=1)
+                modulation = moved.chunk(2, dim=1)
             else:
-                hidden_states = hidden_states + moved if torch.is_grad_enabled() else hidden_states.add_(moved)
-        hidden_states = convolve_activated(
-            self.norm2, self.activation, self.conv2, hidden_states, scale, shift, self.dropout
-        )
-        if self.conv_shortcut is not None:
-            inputs = self.conv_shortcut(inputs)
-        summed = hidden_states + inputs if torch.is_grad_enabled() else hidden_states.add_(inputs)
+                hidden_states = added(hidden_states, moved)
+
+        def shortcut(rows: slice) -> Tensor:
+            part = inputs[:, :, rows]
+            return part if self.conv_shortcut is None else self.conv_shortcut(part)
+
+        activation = self._dropping if self.training and self.dropout.p > 0 else self.activation
+        summed = convolve_activated(self.norm2, activation, self.conv2, hidden_states, modulation, shortcut)
         return summed if self.output_scale_factor == 1 else summed / self.output_scale_factor
+
+    def _dropping(self, hidden_states: Tensor) -> Tensor:
+        dropped: Tensor = self.dropout(self.activation(hidden_states))
+        return dropped
 
 
 def convolve_activated(
@@ -87,39 +94,49 @@ def convolve_activated(
     activation: Activation,
     conv: nn.Conv2d,  # 3x3, as large out as in
     hidden_states: Tensor,  # (batch, channels, height, width)
-    scale: Tensor | None = None,  # (batch, channels, 1, 1); with `shift` it modulates what the norm returns
-    shift: Tensor | None = None,
-    dropout: nn.Dropout | None = None,
+    modulation: tuple[Tensor, Tensor] | None = None,  # scale and shift, each (batch, channels, 1, 1)
+    shortcut: Callable[[slice], Tensor] | None = None,  # what is added to some rows of the result
 ) -> Tensor:  # (batch, out_channels, height, width)
-    """Normalise, activate and convolve pictures.
+    """Normalise, perhaps modulate, activate and convolve pictures.
 
     The activated copy of large pictures exists in stripes of rows only, unless operations are recorded or traced.
     """
-    stripe = STRIPE_CPU if hidden_states.device.type == "cpu" else STRIPE_ACCELERATOR
-    if not runs_in_portions() or hidden_states.numel() <= 2 * stripe:
-        hidden_states = norm(hidden_states)
-        if scale is not None and shift is not None:
-            hidden_states = torch.addcmul(shift, hidden_states, 1 + scale)
-        hidden_states = activated(hidden_states, activation)
-        return conv(hidden_states if dropout is None else dropout(hidden_states))
+    if not _may_divide(norm, conv) or hidden_states.numel() <= 2 * _stripe(hidden_states):
+        normalised = norm(hidden_states)
+        if modulation is not None:
+            scale, shift = modulation
+            normalised = torch.addcmul(shift, normalised, 1 + scale)
+        convolved = conv(activated(normalised, activation))
+        return convolved if shortcut is None else added(convolved, shortcut(slice(None)))
 
-    batch, channels, height, width = hidden_states.shape
-    video = hidden_states.contiguous(memory_format=torch.channels_last).unsqueeze(2)
-    affine = Affine.of_norm(norm, video)
-    if scale is not None and shift is not None:
-        affine = affine.then(1 + scale.float().unsqueeze(2), shift.float().unsqueeze(2))
-    rows = max(1, stripe // (batch * channels * width))
+    hidden_states = hidden_states.contiguous(memory_format=torch.channels_last)
+    affine = Affine.of_norm(norm, hidden_states.unsqueeze(2))
+    if modulation is not None:
+        scale, shift = (value.float().unsqueeze(2) for value in modulation)
+        affine = affine.then(1 + scale, shift)
+    batch, _, height, width = hidden_states.shape
     convolved = hidden_states.new_empty(batch, height, width, conv.out_channels).movedim(-1, 1)
-    for start in range(0, height, rows):
-        stop = min(start + rows, height)
-        first, last = max(0, start - 1), min(stop + 1, height)  # a kernel's reach, within the picture
-        part = video[:, :, :, first:last]
-        copy = torch.empty_like(part)
-        write_activated(copy, part, affine, activation)
-        # Above and below the picture the kernel sees zeros.
-        padded = F.pad(copy.squeeze(2), (0, 0, int(start == 0), int(stop == height)))
-        convolved[:, :, start:stop] = F.conv2d(padded, conv.weight, conv.bias, padding=(0, 1))
+    for rows in _stripes(hidden_states):
+        seen = _activated_rows(hidden_states, rows, affine, activation)
+        part = F.conv2d(seen, conv.weight, conv.bias, padding=(0, 1))
+        convolved[:, :, rows] = part if shortcut is None else part.add_(shortcut(rows))
     return convolved
+
+
+def _activated_rows(hidden_states: Tensor, rows: slice, affine: Affine, activation: Activation) -> Tensor:
+    """Some rows of pictures, activated, with one more on either side: the neighbour, or zeros beyond the picture."""
+    batch, channels, height, width = hidden_states.shape
+    first, last = max(0, rows.start - 1), min(rows.stop + 1, height)
+    seen = hidden_states.new_empty(batch, rows.stop - rows.start + 2, width, channels).movedim(-1, 1)
+    seen[:, :, :: seen.shape[2] - 1] = 0
+    inside = seen[:, :, first - rows.start + 1 : last - rows.start + 1]
+    write_activated(inside.unsqueeze(2), hidden_states[:, :, first:last].unsqueeze(2), affine, activation)
+    return seen
+
+
+def added(hidden_states: Tensor, other: Tensor) -> Tensor:
+    """The sum of a tensor that nobody else needs and another one."""
+    return hidden_states + other if torch.is_grad_enabled() else hidden_states.add_(other)
 
 
 def activated(hidden_states: Tensor, activation: Activation) -> Tensor:
@@ -161,7 +178,7 @@ class Upsample2D(nn.Module):
         batch, _, height, width = hidden_states.shape
         size = (2 * height, 2 * width) if output_size is None else output_size
         is_doubled = tuple(size) == (2 * height, 2 * width)
-        if is_doubled and runs_in_portions() and batch * height * width >= PIXELS_WORTH_ADDING:
+        if is_doubled and _may_divide(self.conv) and batch * height * width >= PIXELS_WORTH_ADDING:
             return convolve_doubled(self.conv, hidden_states)
         return self.conv(F.interpolate(hidden_states, size=size))
 
@@ -172,13 +189,37 @@ def convolve_doubled(conv: nn.Conv2d, hidden_states: Tensor) -> Tensor:
     Two of a kernel's three rows, and two of its columns, always fall on the same pixel; their weights are added up.
     """
     batch, _, height, width = hidden_states.shape
-    padded = F.pad(hidden_states, (1, 1, 1, 1))
+    kernels = [_added_pairs(kernel, 3) for kernel in _added_pairs(conv.weight, 2)]
     doubled = hidden_states.new_empty(batch, 2 * height, 2 * width, conv.out_channels).movedim(-1, 1)
-    for top, upper in enumerate(_added_pairs(conv.weight, 2)):
-        for left, kernel in enumerate(_added_pairs(upper, 3)):
-            seen = padded[:, :, top : top + height + 1, left : left + width + 1]
-            doubled[:, :, top::2, left::2] = F.conv2d(seen, kernel, conv.bias)  # (batch, out_channels, height, width)
+    for rows in _stripes(hidden_states):
+        first, last = max(0, rows.start - 1), min(rows.stop + 1, height)
+        edges = (1, 1, first - rows.start + 1, rows.stop + 1 - last)
+        seen = F.pad(hidden_states[:, :, first:last], edges)  # (batch, channels, rows + 2, width + 2)
+        into = doubled[:, :, 2 * rows.start : 2 * rows.stop]
+        for top, left in ((0, 0), (0, 1), (1, 0), (1, 1)):
+            part = seen[:, :, top : seen.shape[2] - 1 + top, left : left + width + 1]
+            into[:, :, top::2, left::2] = F.conv2d(part, kernels[top][left], conv.bias)
     return doubled
+
+
+def _stripes(hidden_states: Tensor) -> Iterator[slice]:
+    """Rows that are worked on together."""
+    batch, channels, height, width = hidden_states.shape
+    num_rows = max(1, _stripe(hidden_states) // (batch * channels * width))
+    for start in range(0, height, num_rows):
+        yield slice(start, min(start + num_rows, height))
+
+
+def _may_divide(*layers: nn.Module) -> bool:
+    """Whether the work of these layers may be done otherwise: nothing is recorded, nobody watches or wraps a layer."""
+    return runs_in_portions() and all(
+        type(layer) in (nn.Conv2d, nn.GroupNorm) and not layer._forward_hooks and not layer._forward_pre_hooks
+        for layer in layers
+    )
+
+
+def _stripe(tensor: Tensor) -> int:
+    return STRIPE_CPU if tensor.device.type == "cpu" else STRIPE_ACCELERATOR
 
 
 def _added_pairs(weight: Tensor, dim: int) -> tuple[Tensor, Tensor]:
