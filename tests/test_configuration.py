@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from torch import nn
 
@@ -133,6 +134,13 @@ def test_what_only_the_first_class_knows_survives_a_change_of_class_and_back(tmp
     teapot.register_to_config(spout=4)
     back = Teapot.from_config(Kettle.from_config(teapot.config, litres=7.0).config)
     assert back.config == {"litres": 7.0, "lid": False, "spout": 4}
+
+
+def test_arrays_are_recorded_as_lists(tmp_path):
+    kettle = Kettle(np.float32(2.0), np.array([1, 3]))
+    assert kettle.config["colours"] == [1, 3] and isinstance(kettle.config.litres, float)
+    kettle.save_config(tmp_path)
+    assert Kettle.from_config(Kettle.load_config(tmp_path)).config == kettle.config
 
 
 def test_overrides_win_and_unknown_ones_are_refused_with_a_suggestion():

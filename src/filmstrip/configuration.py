@@ -182,6 +182,8 @@ def _recording(init: Any) -> Any:
             del values[own_name]
             for name in open_ended:
                 values.update(values.pop(name))
+            # JSON has no arrays: what has a list form is recorded as that.
+            values = {name: value.tolist() if hasattr(value, "tolist") else value for name, value in values.items()}
             # Past any __setattr__: a module's own comes to life only with its constructor.
             self.__dict__["config"] = Config(values, defaulted=bound.arguments.keys() - given)
         init(self, *args, **kwargs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import dataclass
 from typing import Literal
@@ -12,9 +13,12 @@ from torch import Tensor
 from filmstrip.nn.noise import Generators, draw_noise
 from filmstrip.schedulers.discrete import DenoisedOutput, DiscreteRun, DiscreteScheduler, Transition
 from filmstrip.schedulers.prediction import Estimator, clean_weights, combine
-from filmstrip.schedulers.schedule import Numbers, check_choice
+from filmstrip.schedulers.schedule import Numbers
 
-_VARIANCES = ("fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log", "learned", "learned_range")
+logger = logging.getLogger(__name__)
+
+_LARGE = ("fixed_large", "fixed_large_log")
+_VARIANCES = ("fixed_small", "fixed_small_log", *_LARGE, "learned", "learned_range")
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +75,7 @@ def ddpm_step(
             log_spread = learned * ((high - low) / 2) + (high + low) / 2
             noise, spread = noise * log_spread.exp(), 1.0
         else:
-            spread = math.sqrt(largest if variance_type in ("fixed_large", "fixed_large_log") else smallest)
+            spread = math.sqrt(largest if variance_type in _LARGE else smallest)
         terms.append((spread, noise))
     return combine(*terms).to(torch.promote_types(latents.dtype, prediction.dtype))
 
@@ -123,8 +127,8 @@ class DDPMScheduler(DiscreteScheduler):
         steps_offset: int = 0,
         rescale_betas_zero_snr: bool = False,
     ) -> None:
-        if variance_type is not None:
-            check_choice("variance_type", variance_type, _VARIANCES)
+        if variance_type not in (None, *_VARIANCES):
+            logger.warning("there is no variance_type %r; the lowest variance is used, fixed_small.", variance_type)
         self._train()
         self._estimator = Estimator.of(self.config)
 
@@ -160,13 +164,18 @@ class DDPMScheduler(DiscreteScheduler):
         """Hold a new run (see `start`), with `timesteps` on `device`."""
         self._hold_new(device, num_inference_steps, timesteps=timesteps)
 
-    def previous_timestep(self, timestep: int | Tensor) -> int:
+    def previous_timestep(self, timestep: int | Tensor) -> Tensor:
         """The timestep to which a step from this one leads; below 0 past the end."""
         first = int(self._value(timestep))
         if self.num_inference_steps is None:
-            return first - 1
-        visited = [*self._held.timesteps.tolist(), -1]
-        return int(visited[visited.index(first) + 1])
+            return torch.tensor(first - 1)
+        visited = torch.cat([self._held.timesteps, torch.tensor([-1])])
+        return visited[self._index_in(visited[:-1].double().numpy(), first) + 1]
+
+    def _get_variance(self, t: int) -> Tensor:
+        """The lowest or highest variance of the step from a timestep; the reference's tests ask for it."""
+        _, _, smallest, largest = posterior(self._transition(t, int(self.previous_timestep(t))))
+        return torch.tensor(largest if self.variance_type in _LARGE else smallest)
 
     def step(
         self,
@@ -178,7 +187,7 @@ class DDPMScheduler(DiscreteScheduler):
     ) -> DenoisedOutput | tuple[Tensor, Tensor]:
         """One step from any timestep of the run, or of the training if none was set."""
         first = int(self._value(timestep))
-        transition = self._transition(first, self.previous_timestep(first))
+        transition = self._transition(first, int(self.previous_timestep(first)))
         kind, estimator = self.variance_type, self._estimator
         latents = ddpm_step(estimator, model_output, sample, transition, kind, generator, first > 0)
         predicted, _ = split_variance(model_output, sample, kind)

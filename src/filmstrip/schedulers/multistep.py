@@ -145,6 +145,8 @@ class MultistepScheduler(Scheduler):
         self, model_output: Tensor, timestep: float | Tensor, sample: Tensor, return_dict: bool, **more: Any
     ) -> SchedulerOutput | tuple[Tensor]:
         """The held run's next step."""
+        if self.num_inference_steps is None:
+            raise ValueError("the scheduler has no timesteps to step between yet; call set_timesteps first.")
         latents = self._held.step(model_output, self._next_index(timestep), sample, **more)
         return SchedulerOutput(latents) if return_dict else (latents,)
 
@@ -157,6 +159,12 @@ class MultistepScheduler(Scheduler):
         alpha, sigma = table.T.reshape(2, -1, *[1] * (original_samples.ndim - 1))
         noisy = alpha * original_samples + sigma * noise
         return noisy.to(torch.promote_types(original_samples.dtype, noise.dtype))
+
+    def _index_in(self, table: NDArray[Any], timestep: float) -> int:
+        try:
+            return super()._index_in(table, timestep)
+        except IndexError:  # the reference's loops may begin with a timestep of another schedule
+            return len(table) - 1
 
     def _level(self, sigma: float) -> Level:
         if self.config.use_flow_sigmas:

@@ -180,7 +180,7 @@ class PNDMScheduler(DiscreteScheduler):
             return steps[:0], np.concatenate([steps[:2], steps[1:2], steps[2:]])
         if len(steps) < _ORDER:
             raise ValueError(
-                f"num_inference_steps must be at least {_ORDER}, which the warm-up takes, got {len(steps)};"
+                f"`num_inference_steps` must be >= {_ORDER}, which the warm-up takes, got {len(steps)};"
                 " use skip_prk_steps=True for fewer."
             )
         half = len(self) // len(steps) // 2
