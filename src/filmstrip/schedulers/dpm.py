@@ -101,8 +101,8 @@ class DPMSolverRun(MultistepRun):
     def _weights(self, latents: Tensor, next_level: Level, levels: list[Level]) -> tuple[Move, Tensor, list[float]]:
         """The step from the current latents, if the estimate goes on as it did over the last steps."""
         move = Move.between(levels[0], next_level, self.algorithm)
-        if len(levels) == 1:
-            return move, latents, [move.zeroth]
+        if len(levels) == 1 or next_level == levels[0]:
+            return move, latents, [move.zeroth] + [0.0] * (len(levels) - 1)
         gain = next_level.log_snr - levels[0].log_snr
         ratio = (levels[0].log_snr - levels[1].log_snr) / gain
         if len(levels) == 2:

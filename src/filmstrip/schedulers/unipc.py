@@ -62,6 +62,8 @@ class UniPCRun(MultistepRun):
             scale, base, exponent = target.alpha / start.alpha, target.sigma, gain
         else:
             scale, base, exponent = target.sigma / start.sigma, target.alpha, -gain
+        if gain == 0:  # nowhere to go
+            return 1.0, [0.0] * (len(levels) + corrects)
         grown = math.expm1(exponent)
         ratios = [(level.log_snr - start.log_snr) / gain for level in levels[1:]]
         shares = self._shares(ratios, exponent, corrects)
