@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from filmstrip.nn.streaming import FrameStream
+from filmstrip.nn.winograd import convolve_in_time, saves_time
 
 # Weights that a convolution on the CPU reorders at a time, in bytes.
 WEIGHTS_AT_ONCE = 2**24
@@ -19,9 +20,8 @@ def repeat_ends(hidden_states: Tensor, before: int, after: int) -> Tensor:
     """
     if before == after == 0:
         return hidden_states
-    batch, channels, frames, height, width = hidden_states.shape
-    size = (batch, before + frames + after, height, width, channels)
-    padded = hidden_states.new_empty(size).movedim(-1, 1)  # (batch, channels, frames, height, width)
+    _, channels, frames, height, width = hidden_states.shape
+    padded = empty_channels_last(hidden_states, channels, (before + frames + after, height, width))
     padded[:, :, before : before + frames] = hidden_states
     padded[:, :, :before] = hidden_states[:, :, :1]
     padded[:, :, before + frames :] = hidden_states[:, :, -1:]
@@ -65,8 +65,14 @@ class CausalConv3d(nn.Module):
         _, rows, columns = self.conv.stride
         return hidden_states.new_empty(batch, self.conv.out_channels, 0, -(-height // rows), -(-width // columns))
 
-    def convolve(self, hidden_states: Tensor) -> Tensor:
-        """The convolution alone, of frames that are padded in time already."""
+    def convolve(self, hidden_states: Tensor, added_to: Tensor | None = None) -> Tensor:
+        """The convolution alone, of frames that are padded in time already, perhaps added to others in place."""
+        if saves_time(hidden_states, self.conv) and self.conv.bias is not None:
+            return convolve_in_time(channels_last(hidden_states), self.conv.weight, self.conv.bias, added_to)
+        convolved = self._convolve_in_parts(hidden_states)
+        return convolved if added_to is None else added_to.add_(convolved)
+
+    def _convolve_in_parts(self, hidden_states: Tensor) -> Tensor:
         weight, bias = self.conv.weight, self.conv.bias
         num_parts = -(-weight.nbytes // WEIGHTS_AT_ONCE)
         if (
@@ -102,3 +108,8 @@ def depth_to_space(hidden_states: Tensor, size: tuple[int, int, int]) -> Tensor:
 def channels_last(hidden_states: Tensor) -> Tensor:
     """The same video, with each position's channels side by side in memory."""
     return hidden_states.contiguous(memory_format=torch.channels_last_3d)
+
+
+def empty_channels_last(like: Tensor, channels: int, size: tuple[int, int, int]) -> Tensor:
+    """Room for as many videos, (batch, channels, *size), with each position's channels side by side in memory."""
+    return like.new_empty(like.shape[0], *size, channels).movedim(-1, 1)

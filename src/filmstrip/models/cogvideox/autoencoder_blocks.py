@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from filmstrip.nn.activations import activation_named
-from filmstrip.nn.causal_conv import CausalConv3d, channels_last
+from filmstrip.nn.causal_conv import CausalConv3d, channels_last, empty_channels_last
 from filmstrip.nn.group_norm import Affine, runs_in_portions, write_activated
 from filmstrip.nn.modules import module_list
 from filmstrip.nn.streaming import FrameStream
@@ -25,12 +25,11 @@ SPATIAL_NORM_EPS = 1e-6
 FRAMES_AT_ONCE = 4
 
 
-def latent_frame_of(num_frames: int, num_latent_frames: int, device: torch.device) -> Tensor:
+def latent_frame_of(num_frames: int, num_latent_frames: int) -> list[int]:
     """For each frame of a chunk the index of its latent frame; in an odd chunk the first frame stands alone."""
     alone = int(num_frames > 1 and num_frames % 2 == 1)
-    frames = torch.arange(num_frames - alone, device=device)
-    rest = frames * (num_latent_frames - alone) // (num_frames - alone) + alone
-    return torch.cat([rest.new_zeros(alone), rest])
+    repeats = (num_frames - alone) // (num_latent_frames - alone)
+    return [0] * alone + [alone + i // repeats for i in range(num_frames - alone)]
 
 
 class CogVideoXSpatialNorm3D(nn.Module):
@@ -47,10 +46,17 @@ class CogVideoXSpatialNorm3D(nn.Module):
 
         Latents are repeated to the chunk's size. Convolutions of one position commute with that and are done before.
         """
-        frames = latent_frame_of(hidden_states.shape[2], latents.shape[2], latents.device)
-        latents = latents.index_select(2, frames)
-        scale, shift = (channels_last(conv.conv(latents)).float() for conv in (self.conv_y, self.conv_b))
+        latents = latents[:, :, latent_frame_of(hidden_states.shape[2], latents.shape[2])]
+        # In float32 like the norm: at this size exactness costs nothing.
+        scale, shift = (_at_each_position(conv.conv, latents.float()) for conv in (self.conv_y, self.conv_b))
         return Affine.of_norm(self.norm_layer, hidden_states).then(scale, shift)
+
+
+def _at_each_position(conv: nn.Conv3d, hidden_states: Tensor) -> Tensor:
+    """A convolution of single positions, in the type of its input."""
+    weight = conv.weight.flatten(1).to(hidden_states.dtype)
+    bias = None if conv.bias is None else conv.bias.to(hidden_states.dtype)
+    return F.linear(hidden_states.movedim(1, -1), weight, bias).movedim(-1, 1)
 
 
 def affine_of(norm: nn.Module, hidden_states: Tensor, latents: Tensor | None) -> Affine:
@@ -77,31 +83,34 @@ def convolve_activated(
     if not runs_in_portions():
         convolved = conv(activation(affine(hidden_states)).to(hidden_states.dtype), stream)
         return convolved if added_to is None else added_to + convolved
-    kept = None if stream is None else stream.kept(conv)
-    portions = hidden_states.split(FRAMES_AT_ONCE, dim=2)
-    padded = None
-    results: list[Tensor] = []
-    for i, frames in enumerate(portions):
-        start = i * FRAMES_AT_ONCE
+    before = None if stream is None else stream.kept(conv)
+    result = added_to
+    for start in range(0, hidden_states.shape[2], FRAMES_AT_ONCE):
+        frames = hidden_states[:, :, start : start + FRAMES_AT_ONCE]
         stop = start + frames.shape[2]
-        before = kept if padded is None else padded[:, :, -conv.before :]
         padded = _padded(frames, affine.frames(start, stop), activation, before, conv.before)
-        convolved = conv.convolve(padded)
-        if added_to is None:
-            results.append(convolved)
-        else:
-            added_to[:, :, start:stop] += convolved
-    if stream is not None and padded is not None:
-        stream.keep(conv, padded[:, :, -conv.before :])
-    return torch.cat(results, dim=2) if added_to is None else added_to
+        before = padded[:, :, -conv.before :]
+        convolved = conv.convolve(padded, None if added_to is None else added_to[:, :, start:stop])
+        if result is None:
+            result = (
+                convolved
+                if stop == hidden_states.shape[2]
+                else empty_channels_last(convolved, convolved.shape[1], (hidden_states.shape[2], *convolved.shape[3:]))
+            )
+        if added_to is None and result is not convolved:
+            result[:, :, start:stop] = convolved
+    assert before is not None and result is not None
+    if stream is not None:
+        stream.keep(conv, before)
+    return result
 
 
 def _padded(
     frames: Tensor, affine: Affine, activation: Callable[[Tensor], Tensor], before: Tensor | None, reach: int
 ) -> Tensor:
     """Activated frames behind those that the convolution reaches back to; a video's first frame is repeated."""
-    batch, channels, num_frames, height, width = frames.shape
-    padded = frames.new_empty(batch, reach + num_frames, height, width, channels).movedim(-1, 1)
+    _, channels, num_frames, height, width = frames.shape
+    padded = empty_channels_last(frames, channels, (reach + num_frames, height, width))
     write_activated(padded[:, :, reach:], frames, affine, activation)
     padded[:, :, :reach] = padded[:, :, reach : reach + 1] if before is None else before
     return padded
@@ -137,6 +146,7 @@ class CogVideoXResnetBlock3D(nn.Module):
         latents: Tensor | None = None,  # (batch, spatial_norm_dim, latent frames, latent height, latent width)
         stream: FrameStream | None = None,
     ) -> Tensor:
+        inputs = channels_last(inputs)
         affine = affine_of(self.norm1, inputs, latents)
         hidden_states = convolve_activated(self.conv1, inputs, affine, self.activation, stream)
         if self.conv_shortcut is not None:
@@ -173,15 +183,23 @@ class CogVideoXUpsample3D(nn.Module):
         self.compress_time = compress_time
 
     def forward(self, hidden_states: Tensor) -> Tensor:
-        batch, _, num_frames, _, _ = hidden_states.shape
-        frames = hidden_states.transpose(1, 2).flatten(0, 1)  # (batch * frames, channels, height, width)
-        doubled = F.conv_transpose2d(frames, self._kernel(), self.conv.bias, stride=2, padding=1)
-        video = channels_last(doubled.unflatten(0, (batch, -1)).transpose(1, 2))
-        if not self.compress_time or num_frames == 1:
-            return video
+        batch, _, num_frames, height, width = hidden_states.shape
         # Repeated frames come out alike, so they are repeated last; in an odd chunk the first one is not.
-        alone = num_frames % 2
-        return video.index_select(2, latent_frame_of(2 * num_frames - alone, num_frames, video.device))
+        repeats = self.compress_time and num_frames > 1
+        sources = latent_frame_of(2 * num_frames - num_frames % 2, num_frames) if repeats else list(range(num_frames))
+        kernel = self._kernel()
+
+        def doubled(frames: Tensor) -> Tensor:  # (batch * frames, channels, ...)
+            return F.conv_transpose2d(frames, kernel, self.conv.bias, stride=2, padding=1)
+
+        if not runs_in_portions():
+            frames = doubled(hidden_states.transpose(1, 2).flatten(0, 1)).unflatten(0, (batch, -1))
+            return channels_last(frames[:, sources].transpose(1, 2))
+        video = empty_channels_last(hidden_states, self.conv.out_channels, (len(sources), 2 * height, 2 * width))
+        for i, source in enumerate(sources):
+            repeated = i > 0 and source == sources[i - 1]
+            video[:, :, i] = video[:, :, i - 1] if repeated else doubled(hidden_states[:, :, source])
+        return video
 
     def _kernel(self) -> Tensor:  # (channels, channels, 4, 4)
         """Each pixel's share of the square around it: `conv` after a repetition, in less than half the products."""
