@@ -93,7 +93,8 @@ class ExplodingScheduler(Scheduler):
 
     def scale_model_input(self, sample: Tensor, timestep: float | Tensor | None = None) -> Tensor:
         """The latents at unit variance, as the network wants to see them."""
-        assert timestep is not None
+        if timestep is None:
+            raise ValueError("scale_model_input needs the timestep: how noisy latents are decides how they are scaled.")
         return self._held.scale_input(sample, self._due_index(timestep))
 
     def set_timesteps(self, num_inference_steps: int | None = None, device: str | torch.device | None = None) -> None:
