@@ -24,10 +24,14 @@ class AttnProcessor:
         attention_mask: Tensor | None = None,  # added to the scores; broadcasts to (batch, heads, tokens, key_tokens)
     ) -> Tensor:  # (batch, tokens, dim)
         key, value = attn.keys_and_values(hidden_states if encoder_hidden_states is None else encoder_hidden_states)
-        query = attn.split_heads(attn.to_q(hidden_states))
+        return attn.join_heads(self.attend(attn.split_heads(attn.to_q(hidden_states)), key, value, attention_mask))
+
+    @staticmethod
+    def attend(query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None) -> Tensor:
+        """Attention of heads, (batch, heads, tokens, dim_head)."""
         if attention_mask is not None and attention_mask.dim() == 3:  # (batch, 1, key_tokens)
             attention_mask = attention_mask[:, None]
-        return attn.join_heads(attention(query, key, value, attention_mask))
+        return attention(query, key, value, attention_mask)
 
 
 class Attention(nn.Module):

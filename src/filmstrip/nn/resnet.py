@@ -189,7 +189,8 @@ def convolve_doubled(conv: nn.Conv2d, hidden_states: Tensor) -> Tensor:
     Two of a kernel's three rows, and two of its columns, always fall on the same pixel; their weights are added up.
     """
     batch, _, height, width = hidden_states.shape
-    kernels = [_added_pairs(kernel, 3) for kernel in _added_pairs(conv.weight, 2)]
+    exact = conv.weight.to(torch.promote_types(conv.weight.dtype, torch.float32))  # rounded only once it is added up
+    kernels = [[kernel.to(conv.weight.dtype) for kernel in _added_pairs(upper, 3)] for upper in _added_pairs(exact, 2)]
     doubled = hidden_states.new_empty(batch, 2 * height, 2 * width, conv.out_channels).movedim(-1, 1)
     for rows in _stripes(hidden_states):
         first, last = max(0, rows.start - 1), min(rows.stop + 1, height)

@@ -1,0 +1,178 @@
+"""The image autoencoder of Stable Diffusion (arXiv:2112.10752, section 3.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
+
+import torch
+from torch import Tensor, nn
+
+from filmstrip.checkpoints import Model
+from filmstrip.memory.tiling import Tile, tiled_in_space
+from filmstrip.models.stable_diffusion.autoencoder_coders import Decoder, Encoder
+from filmstrip.nn.attention_layers import AttentionModel
+from filmstrip.nn.group_norm import runs_in_portions
+from filmstrip.nn.noise import Generators
+from filmstrip.nn.outputs import DiagonalGaussian, EncoderOutput, SampleOutput
+
+DOWN_BLOCK, UP_BLOCK = "DownEncoderBlock2D", "UpDecoderBlock2D"
+# Pixels that an accelerator codes together where nothing is recorded; a CPU takes one picture after the other.
+PIXELS_AT_ONCE = 2**20
+
+
+class AutoencoderKL(Model, AttentionModel):
+    """Compresses pictures to latents and back, each for itself.
+
+    Pictures are (batch, 3, height, width) in [-1, 1]; their latents are (batch, latent_channels, height / ratio,
+    width / ratio), where the ratio doubles with each of `block_out_channels` but the first. Where nothing is recorded
+    the pictures of a batch are coded a few at a time, in the memory that those few need; results are the same.
+
+    Args: those of the published `config.json`. Pipelines read `scaling_factor`, `shift_factor`, `latents_mean`,
+        `latents_std` and `force_upcast` from the config; the network itself does not scale.
+    """
+
+    # Files written before 2023-05 name the projections of the attention otherwise.
+    renamed_keys = (
+        (r"(\.attentions\.0\.)query\.", r"\1to_q."),
+        (r"(\.attentions\.0\.)key\.", r"\1to_k."),
+        (r"(\.attentions\.0\.)value\.", r"\1to_v."),
+        (r"(\.attentions\.0\.)proj_attn\.", r"\1to_out.0."),
+    )
+    _supports_gradient_checkpointing = True
+
+    def __init__(
+        self,
+        in_channels: int = 3,
+        out_channels: int = 3,
+        down_block_types: Sequence[str] = (DOWN_BLOCK,),
+        up_block_types: Sequence[str] = (UP_BLOCK,),
+        block_out_channels: Sequence[int] = (64,),
+        layers_per_block: int = 1,
+        act_fn: str = "silu",
+        latent_channels: int = 4,
+        norm_num_groups: int = 32,
+        sample_size: int | Sequence[int] = 32,
+        scaling_factor: float = 0.18215,
+        shift_factor: float | None = None,
+        latents_mean: Sequence[float] | None = None,
+        latents_std: Sequence[float] | None = None,
+        force_upcast: bool = True,
+        use_quant_conv: bool = True,
+        use_post_quant_conv: bool = True,
+        mid_block_add_attention: bool = True,
+    ) -> None:
+        super().__init__()
+        for name, types, known in (
+            ("down_block_types", down_block_types, DOWN_BLOCK),
+            ("up_block_types", up_block_types, UP_BLOCK),
+        ):
+            if tuple(types) != (known,) * len(block_out_channels):
+                raise ValueError(f"{name} must be {known!r}, once for each of block_out_channels, got {list(types)}.")
+        self.spatial_compression_ratio = 2 ** (len(block_out_channels) - 1)
+        self.encoder = Encoder(
+            in_channels=in_channels,
+            out_channels=latent_channels,
+            block_out_channels=block_out_channels,
+            layers_per_block=layers_per_block,
+            norm_num_groups=norm_num_groups,
+            act_fn=act_fn,
+            mid_block_add_attention=mid_block_add_attention,
+        )
+        self.decoder = Decoder(
+            in_channels=latent_channels,
+            out_channels=out_channels,
+            block_out_channels=block_out_channels,
+            layers_per_block=layers_per_block,
+            norm_num_groups=norm_num_groups,
+            act_fn=act_fn,
+            mid_block_add_attention=mid_block_add_attention,
+        )
+        self.quant_conv = nn.Conv2d(2 * latent_channels, 2 * latent_channels, 1) if use_quant_conv else None
+        self.post_quant_conv = nn.Conv2d(latent_channels, latent_channels, 1) if use_post_quant_conv else None
+
+        self.use_slicing = self.use_tiling = False
+        # Sides of a tile in pixels and in latents, and the share of it that overlaps the next.
+        self.tile_sample_min_size = sample_size if isinstance(sample_size, int) else sample_size[0]
+        self.tile_latent_min_size = self.tile_sample_min_size // self.spatial_compression_ratio
+        self.tile_overlap_factor = 0.25
+
+    def enable_tiling(self) -> None:
+        """Code pictures larger than `tile_sample_min_size` in overlapping tiles of that size.
+
+        Tiles differ from the undivided result: each has its own statistics and its own borders.
+        """
+        self.use_tiling = True
+
+    def disable_tiling(self) -> None:
+        """Code pictures undivided again."""
+        self.use_tiling = False
+
+    def enable_slicing(self) -> None:
+        """Code the pictures of a batch one after the other, for less memory."""
+        self.use_slicing = True
+
+    def disable_slicing(self) -> None:
+        """Code as many pictures of a batch together as is quick."""
+        self.use_slicing = False
+
+    def encode(self, x: Tensor, return_dict: bool = True) -> EncoderOutput | tuple[DiagonalGaussian]:
+        """The posterior of the pictures' latents."""
+        parts = x.split(self._pictures_at_once(x, x.shape[2] * x.shape[3]))
+        posterior = DiagonalGaussian(torch.cat([self._encode(part) for part in parts]))
+        return EncoderOutput(posterior) if return_dict else (posterior,)
+
+    def decode(self, z: Tensor, return_dict: bool = True, generator: Generators = None) -> SampleOutput | tuple[Tensor]:
+        """The pictures that latents stand for.
+
+        Args:
+            generator: taken from code written for Diffusers, and without effect: nothing is drawn.
+        """
+        parts = list(self.decode_stream(z))
+        pictures = torch.cat(parts) if len(parts) > 1 else parts[0]
+        return SampleOutput(pictures) if return_dict else (pictures,)
+
+    def decode_stream(self, z: Tensor) -> Iterator[Tensor]:
+        """Yield the pictures of `decode` a few at a time, in the memory that those few need."""
+        pixels = z.shape[2] * z.shape[3] * self.spatial_compression_ratio**2
+        return (self._decode(part) for part in z.split(self._pictures_at_once(z, pixels)))
+
+    def forward(
+        self,
+        sample: Tensor,
+        sample_posterior: bool = False,
+        return_dict: bool = True,
+        generator: Generators = None,
+    ) -> SampleOutput | tuple[Tensor]:
+        """Encode pictures and decode them again."""
+        posterior = self.encode(sample)[0]
+        return self.decode(posterior.sample(generator) if sample_posterior else posterior.mode(), return_dict)
+
+    def _pictures_at_once(self, batch: Tensor, pixels: int) -> int:
+        if self.use_slicing or (runs_in_portions() and batch.device.type == "cpu"):
+            return 1
+        return max(1, PIXELS_AT_ONCE // pixels) if runs_in_portions() else len(batch)
+
+    def _encode(self, pictures: Tensor) -> Tensor:
+        size, ratio = self.tile_sample_min_size, self.spatial_compression_ratio
+        if not self.use_tiling or max(pictures.shape[2:]) <= size:
+            return self._encode_tile(pictures)
+        return self._tiled(self._encode_tile, pictures, size, ratio, Fraction(1, ratio))
+
+    def _decode(self, latents: Tensor) -> Tensor:
+        size, ratio = self.tile_latent_min_size, self.spatial_compression_ratio
+        if not self.use_tiling or max(latents.shape[2:]) <= size:
+            return self._decode_tile(latents)
+        return self._tiled(self._decode_tile, latents, size, 1, Fraction(ratio))
+
+    def _tiled(self, code: Callable[[Tensor], Tensor], whole: Tensor, size: int, unit: int, ratio: Fraction) -> Tensor:
+        # Steps between tiles are whole latents, so that tiles of pixels and of latents lie at the same places.
+        stride = max(1, int(size // unit * (1 - self.tile_overlap_factor))) * unit
+        return tiled_in_space(code, whole, Tile(size, stride), Tile(size, stride), ratio)
+
+    def _encode_tile(self, pictures: Tensor) -> Tensor:
+        moments = self.encoder(pictures)
+        return moments if self.quant_conv is None else self.quant_conv(moments)
+
+    def _decode_tile(self, latents: Tensor) -> Tensor:
+        return self.decoder(latents if self.post_quant_conv is None else self.post_quant_conv(latents)).contiguous()
