@@ -12,8 +12,11 @@ _COGVIDEOX = "filmstrip.models.cogvideox"
 _GENERATION = "filmstrip.generation"
 _MEDIA = "filmstrip.media"
 _SCHEDULERS = "filmstrip.schedulers"
+_STABLE_DIFFUSION = "filmstrip.models.stable_diffusion"
+_TEXT2VIDEO_ZERO = "filmstrip.models.text2video_zero"
 
 PUBLIC: dict[str, str] = {
+    "AutoencoderKL": _STABLE_DIFFUSION,
     "AutoencoderKLCogVideoX": _COGVIDEOX,
     "AutoencoderKLLTXVideo": _LTX,
     "CogVideoXDDIMScheduler": _COGVIDEOX,
@@ -23,6 +26,8 @@ PUBLIC: dict[str, str] = {
     "CogVideoXPipeline": _COGVIDEOX,
     "CogVideoXTransformer3DModel": _COGVIDEOX,
     "CogVideoXVideoToVideoPipeline": _COGVIDEOX,
+    "ControlNetModel": _STABLE_DIFFUSION,
+    "CrossFrameAttnProcessor": _TEXT2VIDEO_ZERO,
     "DDIMInverseScheduler": _SCHEDULERS,
     "DDIMScheduler": _SCHEDULERS,
     "DDPMScheduler": _SCHEDULERS,
@@ -45,8 +50,14 @@ PUBLIC: dict[str, str] = {
     "LTXPipeline": _LTX,
     "LTXVideoCondition": _LTX,
     "LTXVideoTransformer3DModel": _LTX,
+    "MultiControlNetModel": _STABLE_DIFFUSION,
     "PNDMScheduler": _SCHEDULERS,
     "Pipeline": _GENERATION,
+    "StableDiffusionControlNetPipeline": _STABLE_DIFFUSION,
+    "StableDiffusionInstructPix2PixPipeline": _STABLE_DIFFUSION,
+    "StableDiffusionPipeline": _STABLE_DIFFUSION,
+    "TextToVideoZeroPipeline": _TEXT2VIDEO_ZERO,
+    "UNet2DConditionModel": _STABLE_DIFFUSION,
     "UniPCMultistepScheduler": _SCHEDULERS,
     "export_to_gif": _MEDIA,
     "export_to_video": _MEDIA,
@@ -151,6 +162,26 @@ FAMILIES: tuple[Family, ...] = (
             "THUDM/CogVideoX-5b-I2V",
             "THUDM/CogVideoX1.5-5B",
             "THUDM/CogVideoX1.5-5B-I2V",
+        ),
+    ),
+    Family(
+        "text2video-zero",
+        "Text2Video-Zero",
+        {"text-to-video": "TextToVideoZeroPipeline"},
+        ("stable-diffusion-v1-5/stable-diffusion-v1-5",),
+    ),
+    Family(
+        "stable-diffusion",
+        "Stable Diffusion, the base of others",
+        {
+            "text-to-image": "StableDiffusionPipeline",
+            "control-to-image": "StableDiffusionControlNetPipeline",
+            "image-editing": "StableDiffusionInstructPix2PixPipeline",
+        },
+        (
+            "stable-diffusion-v1-5/stable-diffusion-v1-5",
+            "lllyasviel/sd-controlnet-openpose",
+            "timbrooks/instruct-pix2pix",
         ),
     ),
 )

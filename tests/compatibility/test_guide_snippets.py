@@ -78,6 +78,38 @@ generator=np.random.Generator(np.random.PCG64(seed=42)),
 )[0][0]
 export_to_video(video, "output.mp4", fps=8)
 """
+CONTROLLED = """
+from huggingface_hub import hf_hub_download
+from PIL import Image
+import imageio
+
+filename = "__assets__/poses_skeleton_gifs/dance1_corr.mp4"
+repo_id = "PAIR/Text2Video-Zero"
+video_path = hf_hub_download(repo_type="space", repo_id=repo_id, filename=filename)
+
+reader = imageio.get_reader(video_path, "ffmpeg")
+frame_count = 8
+pose_images = [Image.fromarray(reader.get_data(i)) for i in range(frame_count)]
+
+import torch
+from filmstrip import StableDiffusionControlNetPipeline, ControlNetModel
+from filmstrip.pipelines.text_to_video_synthesis.pipeline_text_to_video_zero import CrossFrameAttnProcessor
+
+model_id = "stable-diffusion-v1-5/stable-diffusion-v1-5"
+controlnet = ControlNetModel.from_pretrained("lllyasviel/sd-controlnet-openpose", torch_dtype=torch.float16)
+pipeline = StableDiffusionControlNetPipeline.from_pretrained(
+    model_id, controlnet=controlnet, torch_dtype=torch.float16
+).to("cuda")
+
+pipeline.unet.set_attn_processor(CrossFrameAttnProcessor(batch_size=2))
+pipeline.controlnet.set_attn_processor(CrossFrameAttnProcessor(batch_size=2))
+
+latents = torch.randn((1, 4, 64, 64), device="cuda", dtype=torch.float16).repeat(len(pose_images), 1, 1, 1)
+
+prompt = "Darth Vader dancing in a desert"
+result = pipeline(prompt=[prompt] * len(pose_images), image=pose_images, latents=latents).images
+imageio.mimsave("video.mp4", result, fps=4)
+"""
 # The numbers of the snippets would take minutes even here; the tiny models are asked for less of the same.
 SMALLER = {
     "width=704": "width=96",
@@ -86,6 +118,10 @@ SMALLER = {
     "num_frames=49": "num_frames=17",
     "num_inference_steps=50": "num_inference_steps=2",
     'Generator(device="cuda")': "Generator()",  # torch itself refuses it where there is no GPU
+    '.to("cuda")': "",
+    'device="cuda", ': "",
+    "torch.float16": "torch.bfloat16",
+    "(1, 4, 64, 64)": "(1, 4, 8, 8)",
 }
 
 
@@ -127,6 +163,22 @@ def hub(tmp_path, monkeypatch):
     return save
 
 
+def tiny_stable_diffusion() -> Any:
+    return filmstrip.StableDiffusionPipeline(
+        vae=filmstrip.AutoencoderKL(**tiny.STABLE_DIFFUSION_AUTOENCODER),
+        text_encoder=tiny.clip_text_encoder(length=64),
+        tokenizer=tiny.clip_tokenizer(64),
+        unet=filmstrip.UNet2DConditionModel(**tiny.STABLE_DIFFUSION_UNET),
+        scheduler=filmstrip.PNDMScheduler(skip_prk_steps=True, steps_offset=1),
+    )
+
+
+def tiny_controlnet() -> Any:
+    left_out = ("sample_size", "up_block_types")
+    settings = {name: value for name, value in tiny.STABLE_DIFFUSION_UNET.items() if name not in left_out}
+    return filmstrip.ControlNetModel(**settings, conditioning_embedding_out_channels=(4, 8))
+
+
 def run(snippet: str) -> None:
     for long, short in SMALLER.items():
         snippet = snippet.replace(long, short)
@@ -156,3 +208,18 @@ def test_cogvideox_from_a_picture(hub, monkeypatch, snippet):
     monkeypatch.setattr("filmstrip.media.reader._download", lambda address, path, what: rocket.save(path))
     run(snippet)
     check_video(17, (48, 32))
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the guide leaves its reader open
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_control_of_a_video_by_the_poses_of_another(hub, monkeypatch):
+    torch.manual_seed(0)
+    hub("stable-diffusion-v1-5/stable-diffusion-v1-5", tiny_stable_diffusion())
+    hub("lllyasviel/sd-controlnet-openpose", tiny_controlnet())
+    poses = [Image.new("RGB", (16, 16), (10 * index, 0, 0)) for index in range(8)]
+    filmstrip.export_to_video(poses, "poses.mp4", fps=8)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda **_: "poses.mp4")
+    run(CONTROLLED)
+    frames = filmstrip.load_video("video.mp4")
+    assert len(frames) == 8
+    assert frames[0].size == (16, 16)

@@ -66,6 +66,12 @@ class Case:
     """... and those that ask for each of the two alone."""
     embeddings: Callable[[Any, Mapping[str, Any]], Mapping[str, Any]] | None = None
     """From the pipeline and a call, arguments that give it the embeddings of its prompts in their place."""
+    output_type: str = "pil"
+    """The output type of a call that names none."""
+    field: str = "frames"
+    """The first field of the output, which unpacking gives."""
+    extra_steps: int = 0
+    """Denoising steps beside num_inference_steps."""
     bfloat16_error: float = 0.04
     """Bound of a bfloat16 video's error relative to float32, both in [-1, 1]; about twice of what was measured."""
 

@@ -57,9 +57,21 @@ def call(case: Case, pipeline: Any = None, **arguments: Any) -> Any:
     return pipeline(**{"generator": seeded(), "output_type": "pt", **case.call, **arguments})
 
 
+def frames_of(output: Any) -> Any:
+    """The videos that a pipeline gave; pictures as videos of one frame, and latents as they are."""
+    if hasattr(output, "frames"):
+        return output.frames
+    images = output.images
+    if isinstance(images, list):
+        return [[image] for image in images]
+    is_latent = isinstance(images, torch.Tensor) and images.shape[1] != 3
+    return images if images is None or is_latent else images[:, None]
+
+
 def video(case: Case, pipeline: Any = None, **arguments: Any) -> torch.Tensor:
     """The frames of `call`, (batch, frames, 3, height, width), in [0, 1]."""
-    return call(case, pipeline, **arguments).frames
+    frames: torch.Tensor = frames_of(call(case, pipeline, **arguments))
+    return frames
 
 
 def request(case: Case, pipeline: Any = None, **arguments: Any) -> Request:

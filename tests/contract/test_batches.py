@@ -7,7 +7,18 @@ import torch
 
 from filmstrip.generation.running import run
 from tests.contract.registered import CASES
-from tests.contract.runs import close, differs, over, over_all, over_those_with, request, seeded, shared, video
+from tests.contract.runs import (
+    close,
+    differs,
+    frames_of,
+    over,
+    over_all,
+    over_those_with,
+    request,
+    seeded,
+    shared,
+    video,
+)
 
 BATCHES = [case for case in CASES if case.singles]
 
@@ -56,7 +67,7 @@ def test_interleaved_runs_equal_the_same_runs_in_turn(case):
     def start(seed):
         return run(pipeline, request(case, generator=seeded(seed)))
 
-    in_turn = [list(start(seed))[-1].output.frames for seed in (1, 2)]
+    in_turn = [frames_of(list(start(seed))[-1].output) for seed in (1, 2)]
     runs = [start(1), start(2)]
     interleaved = {}
     while runs:  # two runs of different lengths would do as well
@@ -65,6 +76,6 @@ def test_interleaved_runs_equal_the_same_runs_in_turn(case):
                 interleaved[id(events)] = next(events)
                 continue
             runs.remove(events)
-    first, second = (event.output.frames for event in interleaved.values())
+    first, second = (frames_of(event.output) for event in interleaved.values())
     assert torch.equal(first, in_turn[0])
     assert torch.equal(second, in_turn[1])

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tests.contract.registered import CASES
-from tests.contract.runs import call, differs, over, over_those_with, request, shared, video
+from tests.contract.runs import call, differs, frames_of, over, over_those_with, request, shared, video
 
 with_callback = over_those_with("callback_on_step_end", "num_inference_steps")
 with_prompt_embeds = over(
@@ -21,17 +21,18 @@ def test_a_callback_sees_every_step_and_its_latents_are_used(case):
 
     def note(pipeline, step, timestep, tensors):
         seen.append((step, float(timestep), tensors["latents"].clone()))
-        assert pipeline.num_timesteps == 3
+        assert pipeline.num_timesteps == 3 + case.extra_steps
         return tensors
 
     plain = call(case, num_inference_steps=3)
     noted = call(case, num_inference_steps=3, callback_on_step_end=note)
-    assert torch.equal(noted.frames, plain.frames)
-    assert [step for step, _, _ in seen] == [0, 1, 2]
-    assert sorted((timestep for _, timestep, _ in seen), reverse=True) == [timestep for _, timestep, _ in seen]
+    assert torch.equal(frames_of(noted), frames_of(plain))
+    assert [step for step, _, _ in seen] == list(range(3 + case.extra_steps))
+    timesteps = [timestep for _, timestep, _ in seen]
+    assert timesteps[:2] == sorted(timesteps[:2], reverse=True) and timesteps[-1] == min(timesteps)
     assert differs(seen[0][2], seen[1][2])
 
-    for last in (0, 2):
+    for last in (0, 2 + case.extra_steps):
         replaced = video(
             case,
             num_inference_steps=3,
@@ -39,14 +40,14 @@ def test_a_callback_sees_every_step_and_its_latents_are_used(case):
                 {"latents": tensors["latents"] * 0.5} if step == last else None
             ),
         )
-        assert differs(replaced, plain.frames)
+        assert differs(replaced, frames_of(plain))
 
 
 @with_callback
 def test_the_last_latents_a_callback_sees_are_those_of_the_output(case):
     seen = []
     arguments = {"callback_on_step_end": lambda _, __, ___, tensors: seen.append(tensors["latents"])}
-    latents = call(case, output_type="latent", **arguments).frames
+    latents = frames_of(call(case, output_type="latent", **arguments))
     assert seen[-1].numel() == latents.numel()
     torch.testing.assert_close(seen[-1].double().norm(), latents.double().norm())
 
@@ -134,3 +135,13 @@ def test_a_callback_sees_the_pipeline(case):
         assert seen.do_classifier_free_guidance
 
     call(case, guidance_scale=2.0, callback_on_step_end=look)
+
+
+@over_those_with("callback", "callback_steps")
+def test_an_old_callback_is_called_at_every_so_many_steps(case):
+    seen = []
+    plain = video(case)
+    noted = video(case, callback=lambda *given: seen.append(given), callback_steps=2)
+    assert torch.equal(noted, plain)
+    assert [step for step, _, _ in seen] == list(range(0, case.call["num_inference_steps"] + case.extra_steps, 2))
+    assert all(isinstance(latents, torch.Tensor) for _, _, latents in seen)

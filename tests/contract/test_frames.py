@@ -3,7 +3,7 @@
 import pytest
 
 from filmstrip.generation.running import run
-from tests.contract.runs import call, over_all, over_those_with, request, shared, video
+from tests.contract.runs import call, frames_of, over_all, over_those_with, request, shared, video
 
 FAST = {"num_inference_steps": 1}
 
@@ -12,7 +12,7 @@ FAST = {"num_inference_steps": 1}
 @pytest.mark.parametrize("num_frames", range(1, 21))
 def test_exactly_the_frames_asked_for(case, num_frames, caplog):
     output = call(case, **FAST, num_frames=num_frames)
-    assert output.frames.shape[1] == num_frames
+    assert frames_of(output).shape[1] == num_frames
     size = request(case, **FAST, num_frames=num_frames).size
     assert size.num_frames == num_frames <= size.generated_frames
     is_cut = size.generated_frames > num_frames
@@ -66,10 +66,10 @@ def test_events_tell_the_run_from_its_first_stage_to_its_last(case):
     assert [event.step for event in steps] == list(range(1, len(steps) + 1))
     assert {event.total for event in steps} == {len(steps)}
     if "num_inference_steps" in case.call:
-        assert len(steps) == case.call["num_inference_steps"]
+        assert len(steps) == case.call["num_inference_steps"] + case.extra_steps
     assert all(event.latents is not None and event.timestep is not None for event in steps)
 
-    frames = events[-1].output.frames
+    frames = frames_of(events[-1].output)
     runs = [event.frames for event in events if event.stage == "decode"]
     assert (sum(event.shape[2] for event in runs)) == frames.shape[1]
     assert [event.step for event in events if event.stage == "decode"][-1] == frames.shape[1]
@@ -87,7 +87,7 @@ def test_events_tell_the_run_from_its_first_stage_to_its_last(case):
 @over_all
 def test_frames_need_not_be_kept(case):
     events = list(run(shared(case.name), request(case), collect=False))
-    assert events[-1].output.frames is None
+    assert frames_of(events[-1].output) is None
     assert any(event.frames is not None for event in events)
 
 

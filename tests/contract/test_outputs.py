@@ -6,12 +6,12 @@ import torch
 from PIL import Image
 
 from filmstrip.generation.request import OUTPUT_TYPES
-from tests.contract.runs import as_array, call, over_all, request, video
+from tests.contract.runs import as_array, call, frames_of, over_all, request, video
 
 
 @over_all
 def test_output_types_agree(case):
-    frames = {output_type: call(case, output_type=output_type).frames for output_type in OUTPUT_TYPES}
+    frames = {output_type: frames_of(call(case, output_type=output_type)) for output_type in OUTPUT_TYPES}
     batch, length, _, height, width = frames["pt"].shape
     assert isinstance(frames["pt"], torch.Tensor) and frames["pt"].dtype == torch.float32
     assert isinstance(frames["np"], np.ndarray) and frames["np"].dtype == np.float32
@@ -33,7 +33,7 @@ def test_output_types_agree(case):
 
 @over_all
 def test_pictures_are_the_default(case):
-    assert case.parameters["output_type"].default == "pil"
+    assert case.parameters["output_type"].default == case.output_type
     assert case.parameters["return_dict"].default is True
 
 
@@ -42,17 +42,18 @@ def test_the_result_can_be_unpacked(case):
     output = call(case)
     unpacked = call(case, return_dict=False)
     assert isinstance(unpacked, tuple) and len(unpacked) == 1
-    assert torch.equal(unpacked[0], output.frames)
+    assert torch.equal(unpacked[0], getattr(output, case.field))
 
 
 @over_all
 def test_the_result_can_be_indexed(case):
     output = call(case)
-    assert output[0] is output.frames
-    assert output["frames"] is output.frames
-    assert torch.equal(output[0][0], output.frames[0])
-    (frames,) = output.to_tuple()
-    assert frames is output.frames
+    frames = getattr(output, case.field)
+    assert output[0] is frames
+    assert output[case.field] is frames
+    assert torch.equal(output[0][0], frames[0])
+    (only,) = output.to_tuple()
+    assert only is frames
 
 
 @over_all
@@ -75,4 +76,4 @@ def test_a_request_can_not_be_changed(case):
 @over_all
 def test_nothing_keeps_track_of_gradients(case):
     assert not video(case).requires_grad
-    assert not call(case, output_type="latent").frames.requires_grad
+    assert not frames_of(call(case, output_type="latent")).requires_grad

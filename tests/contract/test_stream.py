@@ -3,14 +3,14 @@
 import pytest
 import torch
 
-from tests.contract.runs import over_all, seeded, shared, video
+from tests.contract.runs import frames_of, over_all, seeded, shared, video
 
 
 @over_all
 def test_the_last_event_of_a_stream_carries_what_the_call_returns(case):
     events = list(shared(case.name).stream(**{**case.call, "generator": seeded(), "output_type": "pt"}))
     assert [event.stage for event in events[:2]] == ["encode", "encode"]
-    assert torch.equal(events[-1].output.frames, video(case))
+    assert torch.equal(frames_of(events[-1].output), video(case))
 
 
 @over_all

@@ -19,9 +19,10 @@ BELOW = {
     "models": {"generation"} | SHARED | LEAVES,
     "cli": {"models", "generation"} | SHARED | LEAVES,
     "__main__": {"cli"},
+    "pipelines": {"models"},  # a module path, too
     "utils": {"media"},  # the module path that code written for Diffusers imports from
 }
-NEIGHBOURS = {("shapes", "ltx")}  # a family that really builds on another one
+NEIGHBOURS = {("shapes", "ltx"), ("text2video_zero", "stable_diffusion")}  # a family that really builds on another one
 REFERENCES = {"diffusers", "mindone"}  # never
 ONLY_WHERE_USED = {"mindspore"}  # optional, so never when a module is loaded
 

@@ -20,7 +20,7 @@ DISTINCTIVE = re.compile(
 # a path or module (models.shapes, models/shapes). A variable called shapes and a sentence about shapes are fine.
 QUOTED = {"shapes"}
 AS_PATH = re.compile(r"models[./]shapes\b")
-MAY_NAME_FAMILIES = {"models", "registry"}
+MAY_NAME_FAMILIES = {"models", "registry", "pipelines"}
 
 
 def families_in_shared_code(sources: Iterable[Source]) -> Iterator[str]:

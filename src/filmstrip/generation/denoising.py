@@ -22,6 +22,7 @@ def denoise(
     guidance: Guidance[Condition],
     *,
     begin: int = 0,
+    end: int | None = None,
     generator: Generators = None,
     network: str = "transformer",
 ) -> Iterator[Step]:
@@ -31,11 +32,12 @@ def denoise(
         predict: runs the network for latents at a timestep under a condition.
         latents: noise, or latents as noisy as the schedule is before step `begin`.
         run: the schedule and the solver of this run.
+        begin, end: the first step to be made, and the first that is not; all by default.
         guidance: makes one prediction out of those for several conditions.
         generator: source of the noise that stochastic solvers add.
         network: the component's name in messages.
     """
-    timesteps = run.timesteps.tolist()
+    timesteps = run.timesteps.tolist()[:end]
     for index in range(begin, len(timesteps)):
         prediction = guidance(predict, run.scale_input(latents, index), timesteps[index])
         check_finite(prediction, network, f"step {index - begin + 1} of {len(timesteps) - begin}")

@@ -200,8 +200,10 @@ class Pipeline:
 
     @classmethod
     def component_names(cls) -> tuple[str, ...]:
-        """Names of the components that the constructor takes."""
-        return tuple(inspect.signature(cls.__init__).parameters)[1:]
+        """Names of the components that the constructor takes; its flags are none."""
+        parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]
+        named = [one for one in parameters if one.kind is not inspect.Parameter.VAR_KEYWORD]
+        return tuple(one.name for one in named if not isinstance(one.default, bool))
 
     @classmethod
     def from_pipe(cls: type[PipelineType], pipeline: Pipeline, **components: Any) -> PipelineType:

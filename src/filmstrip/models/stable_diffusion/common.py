@@ -1,0 +1,276 @@
+"""What the pipelines of Stable Diffusion share: components, defaults, prompts, sampling and decoding."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from filmstrip.generation import Pipeline
+from filmstrip.generation.denoising import denoise
+from filmstrip.generation.events import Step
+from filmstrip.generation.finite import check_finite
+from filmstrip.generation.guidance import PromptGuidance
+from filmstrip.generation.prompts import Prompts, encode_clip_text, encode_prompts, num_clip_parts
+from filmstrip.generation.request import Request, check_prompts, check_share, check_steps, make_request
+from filmstrip.generation.resolving import Rules, resolve
+from filmstrip.generation.running import Report
+from filmstrip.nn.embeddings import sinusoidal_embedding
+from filmstrip.nn.noise import draw_noise
+from filmstrip.nn.outputs import Output
+from filmstrip.schedulers import Run
+
+logger = logging.getLogger(__name__)
+
+EMBEDS = ("prompt_embeds", "negative_prompt_embeds")
+Control = Callable[[Tensor, float, Tensor], Mapping[str, Any]]
+"""From latents, timestep and prompts, further arguments of the U-Net."""
+
+
+@dataclass
+class ImageOutput(Output):
+    """The pictures of a run, by the call's output_type as the frames of a video are; a list of pictures for "pil"."""
+
+    images: Any
+    nsfw_content_detected: list[bool] | None = None
+    """None: pictures are not judged here."""
+    report: Report = field(default_factory=Report)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        del self["report"]  # code that unpacks the result expects the pictures alone
+
+
+class StableDiffusionBase(Pipeline):
+    """Components of Stable Diffusion (arXiv:2112.10752), and the parts of its recipes that do not differ."""
+
+    family_defaults: ClassVar[dict[str, Any]] = {"num_inference_steps": 50, "guidance_scale": 7.5}
+    _callback_tensor_inputs: ClassVar[tuple[str, ...]] = ("latents", "prompt_embeds", "negative_prompt_embeds")
+    _optional_components: ClassVar[tuple[str, ...]] = ("safety_checker", "feature_extractor", "image_encoder")
+
+    def __init__(
+        self,
+        vae: Any,
+        text_encoder: Any,
+        tokenizer: Any,
+        unet: Any,
+        scheduler: Any,
+        safety_checker: Any = None,
+        feature_extractor: Any = None,
+        image_encoder: Any = None,
+        requires_safety_checker: bool = False,
+        **more: Any,
+    ) -> None:
+        if safety_checker is not None or requires_safety_checker:
+            logger.warning("Pictures are not judged here: the safety checker is left out.")
+        super().__init__(
+            vae=vae,
+            text_encoder=text_encoder,
+            tokenizer=tokenizer,
+            unet=unet,
+            scheduler=scheduler,
+            safety_checker=None,
+            feature_extractor=feature_extractor,
+            image_encoder=image_encoder,
+            **more,
+        )
+
+    def usual_defaults(self) -> dict[str, Any]:
+        """The family's defaults, and the size that the U-Net was trained for."""
+        size, ratio = self.unet.config.sample_size or 64, self.vae.spatial_compression_ratio
+        rows, columns = size if isinstance(size, (list, tuple)) else (size, size)
+        return {"height": rows * ratio, "width": columns * ratio, **self.family_defaults}
+
+    @property
+    def rules(self) -> Rules:
+        """The sizes that these components can make."""
+        ratio = self.vae.spatial_compression_ratio
+        return Rules("Stable Diffusion", ratio, f"VAE {ratio}", ratio, 1, frame_stride=1, frame_offsets=(0,))
+
+    # ---- what is asked for ---------------------------------------------------------------------------------------
+
+    def check_call(self, values: dict[str, Any], num_frames: int = 1) -> Request:
+        """The request that a call's completed arguments make."""
+        rate = self.defaults.get("frame_rate", 1)
+        size = resolve(
+            self.rules, height=values["height"], width=values["width"], num_frames=num_frames, frame_rate=rate
+        )
+        given = {name: values.get(name) for name in ("timesteps", "sigmas") if values.get(name) is not None}
+        if len(given) > 1:
+            raise ValueError("Both timesteps and sigmas were given; pass only one of them.")
+        schedule = next(iter(given.values()), None)
+        check_steps(values["num_inference_steps"], schedule, self.defaults["num_inference_steps"])
+        takes = inspect.signature(self.scheduler.start).parameters
+        for name in (*given, *(["eta"] if values["eta"] else [])):
+            if name not in takes:
+                raise ValueError(f"{name} has no effect with {type(self.scheduler).__name__}; drop it.")
+        if "guidance_rescale" in values:
+            check_share("guidance_rescale", values["guidance_rescale"])
+        self._check_clip_skip(values.get("clip_skip"))
+        self._check_processors(values["cross_attention_kwargs"] or {})
+        request = make_request(values, size, self._callback_tensor_inputs)
+        if request.options.get("latents") is not None:
+            self.check_latents(request["latents"], request)
+        self.start(request)  # says what is wrong with a schedule
+        return request
+
+    def check_latents(self, latents: Tensor, request: Request) -> None:
+        """See that latents have the shape that a request asks for."""
+        shape = self.latent_shape(request)
+        if tuple(latents.shape) != shape:
+            raise ValueError(f"latents must have the shape {shape} for this size, got {tuple(latents.shape)}.")
+
+    def _check_clip_skip(self, skip: int | None) -> None:
+        if skip is None or self.text_encoder is None:
+            return
+        layers = self.text_encoder.config.num_hidden_layers
+        if not 0 <= skip < layers:
+            raise ValueError(f"clip_skip must be between 0 and {layers - 1}, the text encoder's layers, got {skip}.")
+
+    def _check_processors(self, kwargs: Mapping[str, Any]) -> None:
+        for processor in set(map(type, self.unet.attn_processors.values())) if kwargs else ():
+            takes = inspect.signature(processor.__call__).parameters
+            if unknown := [name for name in kwargs if name not in takes]:
+                names = ", ".join(unknown)
+                raise ValueError(f"cross_attention_kwargs has {names}, which {processor.__name__} does not take.")
+
+    # ---- prompts -------------------------------------------------------------------------------------------------
+
+    def encode_prompt(
+        self,
+        prompt: str | Sequence[str] | None,
+        device: str | torch.device | None = None,
+        num_images_per_prompt: int = 1,
+        do_classifier_free_guidance: bool = True,
+        negative_prompt: str | Sequence[str] | None = None,
+        prompt_embeds: Tensor | None = None,
+        negative_prompt_embeds: Tensor | None = None,
+        clip_skip: int | None = None,
+        long_prompts: bool = False,
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Embeddings of prompts and of negative prompts: what a call takes in place of texts.
+
+        Args:
+            device: where the embeddings are wanted; where the text encoder is if None.
+        """
+        embeds = {"prompt_embeds": prompt_embeds, "negative_prompt_embeds": negative_prompt_embeds}
+        texts, negatives, _ = check_prompts(prompt, negative_prompt, embeds, is_guided=do_classifier_free_guidance)
+        with torch.no_grad():
+            encoded = self._encode(texts, negatives, embeds, clip_skip, long_prompts)
+        encoded = encoded.repeated(num_images_per_prompt)
+        both = (encoded.prompt_embeds, encoded.negative_prompt_embeds)
+        positive, negative = (None if one is None else one.to(device) for one in both)
+        return positive, negative
+
+    def encode_prompts(self, request: Request, report: Report) -> Prompts:
+        """The prompts of a request, one row for each picture."""
+        is_guided = request["guidance_scale"] > 1
+        given = {name: request[name] for name in EMBEDS if is_guided or name == "prompt_embeds"}
+        options = request.options.get("clip_skip"), request["long_prompts"]
+        encoded = self._encode(request.prompts, request.negative_prompts, given, *options)
+        report.cut_off = encoded.cut_off
+        for embeds in (encoded.prompt_embeds, encoded.negative_prompt_embeds):
+            if embeds is not None:
+                check_finite(embeds, "text_encoder")
+        return encoded.repeated(request.num_videos_per_prompt)
+
+    def _encode(
+        self,
+        texts: Sequence[str] | None,
+        negatives: Sequence[str] | None,
+        embeds: Mapping[str, Tensor | None],
+        clip_skip: int | None,
+        long_prompts: bool,
+    ) -> Prompts:
+        window = self.tokenizer.model_max_length
+        parts = num_clip_parts(self.tokenizer, [*(texts or ()), *(negatives or ())]) if long_prompts else 1
+        is_first = True
+
+        def encode(some: Sequence[str], length: int) -> Prompts:
+            nonlocal is_first
+            # As in the reference, layers are left out for the prompts and not for the negative prompts.
+            skip = clip_skip if is_first and texts is not None else None
+            is_first = False
+            return encode_clip_text(self.tokenizer, self.text_encoder, some, skip=skip, num_parts=length // window)
+
+        return encode_prompts(encode, texts, negatives, embeds, parts * window)
+
+    # ---- sampling ------------------------------------------------------------------------------------------------
+
+    def start(self, request: Request) -> Run:
+        """The run's own schedule."""
+        names = ("timesteps", "sigmas")
+        steps = {name: request.options.get(name) for name in names if request.options.get(name) is not None}
+        settings = {"eta": request["eta"]} if request["eta"] else {}
+        return self.scheduler.start(**(steps or {"num_inference_steps": request["num_inference_steps"]}), **settings)
+
+    def latent_shape(self, request: Request) -> tuple[int, ...]:
+        """Batch, channels, height and width of the latents."""
+        return (request.num_videos, self.vae.config.latent_channels, *request.size.latent_size[1:])
+
+    def initial_noise(self, request: Request, run: Run) -> Tensor:
+        """The latents that a run starts from: the call's, or noise."""
+        latents = request.options.get("latents")
+        if latents is None:
+            latents = draw_noise(self.latent_shape(request), request.generator, self.unet.device)
+        return latents.to(self.unet.device, torch.float32) * run.init_noise_sigma
+
+    def sample(
+        self, request: Request, prompts: Prompts, latents: Tensor, run: Run, control: Control | None = None
+    ) -> Iterator[Step]:
+        """Yield the latents, (batch, channels, height, width), after every step."""
+        unet, scale = self.unet, request["guidance_scale"]
+        extra: dict[str, Any] = {"cross_attention_kwargs": request["cross_attention_kwargs"]}
+        is_distilled = unet.config.time_cond_proj_dim is not None
+
+        def predict(latents: Tensor, timestep: float, prompt_embeds: Tensor) -> Tensor:
+            latents = latents.to(unet.dtype)
+            more = dict(extra)
+            if is_distilled:
+                rows = latents.new_full((len(latents),), scale - 1)
+                more["timestep_cond"] = guidance_scale_embedding(rows, unet.config.time_cond_proj_dim).to(latents)
+            if control is not None:
+                more.update(control(latents, timestep, prompt_embeds))
+            return unet(latents, timestep, prompt_embeds, **more, return_dict=False)[0].float()
+
+        guidance = PromptGuidance(
+            prompts,
+            lambda embeds, mask: embeds.to(unet.device, unet.dtype),
+            1.0 if is_distilled else scale,  # the network itself was taught the guidance
+            rescale=request.options.get("guidance_rescale", 0.0),
+            is_sequential=request["sequential_guidance"],
+        )
+        for step in denoise(predict, latents, run, guidance, generator=request.generator, network="unet"):
+            guidance.offer(step)
+            yield step
+            guidance.accept(step)
+
+    # ---- decoding ------------------------------------------------------------------------------------------------
+
+    def finished_latents(self, request: Request, latents: Tensor) -> Tensor:
+        """Latents as the call takes them, (batch, channels, height, width)."""
+        return latents
+
+    def decode(self, request: Request, latents: Tensor) -> Iterator[Tensor]:
+        """Yield the pictures, as videos of one frame."""
+        latents = (latents / self.vae.config.scaling_factor).to(self.vae.device, self.vae.dtype)
+        yield torch.cat(list(self.vae.decode_stream(latents))).unsqueeze(2)  # (batch, 3, 1, height, width)
+
+    def output(self, frames: Any, report: Report) -> ImageOutput:
+        """The pictures of a run."""
+        if isinstance(frames, list):
+            return ImageOutput([frame for video in frames for frame in video], report=report)
+        is_video = isinstance(frames, (np.ndarray, Tensor)) and frames.ndim == 5
+        return ImageOutput(frames[:, 0] if is_video else frames, report=report)
+
+
+def guidance_scale_embedding(scale: Tensor, dim: int) -> Tensor:  # (batch,) to (batch, dim)
+    """Waves of a guidance scale, for networks that were taught it (arXiv:2310.04378, section 4.3)."""
+    waves = sinusoidal_embedding(1000 * scale, dim, flip_sin_to_cos=False, freq_shift=1)
+    return torch.nn.functional.pad(waves, (0, dim % 2))

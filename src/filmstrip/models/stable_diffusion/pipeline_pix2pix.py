@@ -1,0 +1,144 @@
+"""InstructPix2Pix: a picture changed by an instruction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from filmstrip.generation.denoising import denoise
+from filmstrip.generation.events import Step
+from filmstrip.generation.finite import check_finite
+from filmstrip.generation.guidance import TwoConditions, Unguided
+from filmstrip.generation.prompts import Prompts
+from filmstrip.generation.request import Request, check_count
+from filmstrip.generation.running import Report, result
+from filmstrip.media.pixels import preprocess_image
+from filmstrip.models.stable_diffusion.common import ImageOutput, StableDiffusionBase
+
+
+@dataclass(frozen=True)
+class Instructions:
+    """What a run is conditioned on."""
+
+    prompts: Prompts
+    latents: Tensor  # of the pictures to change, not scaled, (batch, channels, height, width)
+
+
+class StableDiffusionInstructPix2PixPipeline(StableDiffusionBase):
+    """Changes a picture as an instruction says (arXiv:2211.09800)."""
+
+    _callback_tensor_inputs: ClassVar[tuple[str, ...]] = (
+        "latents",
+        "prompt_embeds",
+        "negative_prompt_embeds",
+        "image_latents",
+    )
+
+    def __call__(
+        self,
+        prompt: str | Sequence[str] | None = None,
+        image: Any = None,
+        num_inference_steps: int = 100,
+        guidance_scale: float | None = None,
+        image_guidance_scale: float = 1.5,
+        negative_prompt: str | Sequence[str] | None = None,
+        num_images_per_prompt: int = 1,
+        eta: float = 0.0,
+        generator: Any = None,
+        latents: Tensor | None = None,
+        prompt_embeds: Tensor | None = None,
+        negative_prompt_embeds: Tensor | None = None,
+        output_type: str = "pil",
+        return_dict: bool = True,
+        callback_on_step_end: Callable[..., Any] | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
+        cross_attention_kwargs: Mapping[str, Any] | None = None,
+        sequential_guidance: bool = False,
+        long_prompts: bool = False,
+    ) -> ImageOutput | tuple[Any, ...]:
+        """Change pictures. The arguments are those of `StableDiffusionPipeline`, and:
+
+        Args:
+            prompt: the instruction, such as "make it snowy".
+            image: the picture to change; a list has one for each prompt. Its sides are rounded down to multiples of 8.
+            image_guidance_scale: how closely to keep to it, from 1 up; used when `guidance_scale` is above 1.
+
+        Raises:
+            ValueError: the model can't do what is asked, or the arguments contradict each other.
+            NonFiniteError: a component gave infinities or NaNs.
+        """
+        arguments = {name: value for name, value in locals().items() if name != "self"}
+        return result(self, self.request(**arguments))
+
+    def check(self, values: dict[str, Any]) -> Request:
+        """The request that a call's completed arguments make."""
+        if values["image"] is None:
+            raise ValueError("InstructPix2Pix changes a picture, and none was given; pass it as image.")
+        if values["image_guidance_scale"] < 1:
+            raise ValueError(f"image_guidance_scale must be at least 1, got {values['image_guidance_scale']}.")
+        height, width = _own_size(values["image"], self.vae.spatial_compression_ratio)
+        request = self.check_call({**values, "height": height, "width": width})
+        pixels = preprocess_image(values["image"], height, width)
+        check_count("pictures", pixels, request.num_prompts)
+        return request.with_options(pixels=pixels)
+
+    def encode(self, request: Request, report: Report) -> Instructions:
+        """The instructions, and the latents of the pictures."""
+        pixels = request["pixels"].to(self.vae.device, self.vae.dtype)
+        latents = self.vae.encode(pixels).latent_dist.mode().float()
+        check_finite(latents, "vae", "encoding")
+        return Instructions(self.encode_prompts(request, report), request.per_video(latents).to(self.unet.device))
+
+    def steps(self, request: Request, conditions: Instructions) -> Iterator[Step]:
+        """Yield the latents after every step."""
+        run, unet = self.start(request), self.unet
+
+        def predict(latents: Tensor, timestep: float, given: tuple[Tensor, Tensor]) -> Tensor:
+            prompt_embeds, pictures = given
+            stacked = torch.cat([latents, pictures], dim=1).to(unet.dtype)
+            kwargs = {"cross_attention_kwargs": request["cross_attention_kwargs"], "return_dict": False}
+            return unet(stacked, timestep, prompt_embeds.to(unet.device, unet.dtype), **kwargs)[0].float()
+
+        guidance = _guidance(request, conditions)
+
+        def guided(predict: Any, latents: Tensor, timestep: float) -> Tensor:
+            return guidance(predict, latents, timestep)
+
+        latents = self.initial_noise(request, run)
+        for step in denoise(predict, latents, run, guided, generator=request.generator, network="unet"):
+            offered = {**vars(conditions.prompts), "image_latents": conditions.latents}
+            step.tensors.update({name: offered[name] for name in self._callback_tensor_inputs if name in offered})
+            step.tensors = {name: tensor for name, tensor in step.tensors.items() if tensor is not None}
+            yield step
+            if any(tensor is not offered[name] for name, tensor in step.tensors.items()):
+                embeds: dict[str, Any] = {name: one for name, one in step.tensors.items() if name != "image_latents"}
+                conditions = Instructions(replace(conditions.prompts, **embeds), step.tensors["image_latents"])
+                guidance = _guidance(request, conditions)
+
+
+def _guidance(request: Request, conditions: Instructions) -> Unguided[Any] | TwoConditions[Any]:
+    positive, negative = conditions.prompts.prompt_embeds, conditions.prompts.negative_prompt_embeds
+    picture, nothing = conditions.latents, torch.zeros_like(conditions.latents)
+    if negative is None:
+        return Unguided((positive, picture))
+    scales = request["guidance_scale"], request["image_guidance_scale"]
+    if request["sequential_guidance"]:
+        return TwoConditions(*scales, (positive, picture), (negative, picture), (negative, nothing))
+    joint = torch.cat([positive, negative.to(positive.device), negative.to(positive.device)])
+    return TwoConditions(*scales, joint=(joint, torch.cat([picture, picture, nothing])))
+
+
+def _own_size(image: Any, multiple: int) -> tuple[int, int]:
+    """Height and width of a picture, or of the first of several, rounded down to what the model can make."""
+    first = image[0] if isinstance(image, (list, tuple)) else image
+    if isinstance(first, Image.Image):
+        width, height = first.size
+    else:
+        channels_first = isinstance(first, Tensor)
+        height, width = first.shape[-2:] if channels_first else first.shape[-3:-1]
+    return max(height // multiple, 1) * multiple, max(width // multiple, 1) * multiple

@@ -1,0 +1,6 @@
+"""Text2Video-Zero (arXiv:2303.13439): videos from image models, without training."""
+
+from filmstrip.models.text2video_zero.attention import CrossFrameAttnProcessor
+from filmstrip.models.text2video_zero.pipeline import TextToVideoZeroPipeline
+
+__all__ = ["CrossFrameAttnProcessor", "TextToVideoZeroPipeline"]

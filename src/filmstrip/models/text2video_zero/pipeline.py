@@ -1,0 +1,142 @@
+"""Text2Video-Zero: videos from an image model, without training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from filmstrip.generation.denoising import denoise
+from filmstrip.generation.events import Step
+from filmstrip.generation.guidance import PromptGuidance
+from filmstrip.generation.prompts import Prompts
+from filmstrip.generation.request import Request
+from filmstrip.generation.resolving import Rules
+from filmstrip.generation.running import Report, result
+from filmstrip.models.stable_diffusion.common import StableDiffusionBase
+from filmstrip.models.text2video_zero.attention import CrossFrameAttnProcessor, attending_across
+from filmstrip.models.text2video_zero.recipe import (
+    TextToVideoPipelineOutput,
+    check_arguments,
+    check_recipe,
+    decode_frames,
+    generators_of_rows,
+    video_output,
+    video_steps,
+    whole_video,
+)
+from filmstrip.schedulers import Run
+
+
+class TextToVideoZeroPipeline(StableDiffusionBase):
+    """Makes a video from a text with an image model: its first frame, moved, and denoised again (arXiv:2303.13439)."""
+
+    family_defaults: ClassVar[dict[str, Any]] = {**StableDiffusionBase.family_defaults, "frame_rate": 4}
+
+    def __call__(
+        self,
+        prompt: str | Sequence[str] | None = None,
+        video_length: int = 8,
+        height: int | None = None,
+        width: int | None = None,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        negative_prompt: str | Sequence[str] | None = None,
+        num_videos_per_prompt: int = 1,
+        eta: float = 0.0,
+        generator: Any = None,
+        latents: Tensor | None = None,
+        motion_field_strength_x: float = 12,
+        motion_field_strength_y: float = 12,
+        output_type: str = "np",
+        return_dict: bool = True,
+        callback: Callable[[int, int, Tensor], None] | None = None,
+        callback_steps: int = 1,
+        t0: int = 44,
+        t1: int = 47,
+        frame_ids: Sequence[int] | None = None,
+        callback_on_step_end: Callable[..., Any] | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
+        cross_attention_kwargs: Any = None,
+        sequential_guidance: bool = False,
+        long_prompts: bool = False,
+    ) -> TextToVideoPipelineOutput | tuple[Any, ...]:
+        """Generate videos. The arguments are those of `StableDiffusionPipeline`, and:
+
+        Args:
+            video_length: frames of a video.
+            num_videos_per_prompt: videos for each prompt, which differ in their noise.
+            latents: the initial noise of the first frame, (batch, channels, height / 8, width / 8).
+            motion_field_strength_x, motion_field_strength_y: how far the picture moves from one frame to the next, in
+                512ths of its width and height.
+            output_type: "np", for which "tensor" is another name, "pil", "pt", "uint8" or "latent".
+            callback, callback_steps: called as (step, timestep, latents) at every so many steps.
+            t0, t1: steps before the end, t0 < t1: at t1 later frames begin; they are the first frame as it is at t0,
+                moved and made noisy again.
+            frame_ids: the places of the frames in a longer video that is made in parts, each of which begins with the
+                first frame: [0, 8, 9, 10], for example. A seed must then be given.
+
+        Raises:
+            ValueError: the model can't do what is asked, or the arguments contradict each other.
+            NonFiniteError: a component gave infinities or NaNs.
+        """
+        arguments = {name: value for name, value in locals().items() if name != "self"}
+        return result(self, self.request(**arguments))
+
+    @property
+    def rules(self) -> Rules:
+        """The sizes and lengths that these components can make: any length."""
+        return replace(super().rules, title="Text2Video-Zero")
+
+    def check(self, values: dict[str, Any]) -> Request:
+        """The request that a call's completed arguments make."""
+        values, frames = check_arguments(values)
+        no_embeds = {"prompt_embeds": None, "negative_prompt_embeds": None}
+        request = self.check_call({**values, **no_embeds}, num_frames=frames)
+        check_recipe(request, self.start(request), self.scheduler)
+        return request
+
+    def encode(self, request: Request, report: Report) -> Prompts:
+        """The prompts of a request."""
+        return self.encode_prompts(request, report)
+
+    def steps(self, request: Request, conditions: Prompts) -> Iterator[Step]:
+        """Yield the latents after every step: first those of the first frames, then those of all frames."""
+        unet, num_videos = self.unet, request.num_videos
+
+        def denoised(prompts: Prompts, scale: float, latents: Tensor, run: Run, begin: int, end: int) -> Iterator[Step]:
+            def predict(latents: Tensor, timestep: float, prompt_embeds: Tensor) -> Tensor:
+                copies = len(prompt_embeds) // len(prompts.prompt_embeds)  # 2 if the negative prompts are there too
+                with attending_across(unet, CrossFrameAttnProcessor(copies * num_videos)):
+                    return unet(latents.to(unet.dtype), timestep, prompt_embeds, return_dict=False)[0].float()
+
+            guidance = PromptGuidance(
+                prompts,
+                lambda embeds, mask: embeds.to(unet.device, unet.dtype),
+                scale,
+                is_sequential=request["sequential_guidance"],
+            )
+            generator = generators_of_rows(request, len(latents))
+            span = {"begin": begin, "end": end}
+            for step in denoise(predict, latents, run, guidance, **span, generator=generator, network="unet"):
+                guidance.offer(step)
+                yield step
+                guidance.accept(step)
+
+        run = self.start(request)
+        noise = self.initial_noise(request, run)
+        yield from video_steps(request, conditions, noise, run, self.scheduler.alphas, denoised)
+
+    def finished_latents(self, request: Request, latents: Tensor) -> Tensor:
+        """Latents of all frames, (batch * frames, channels, height, width)."""
+        return whole_video(request, latents)
+
+    def decode(self, request: Request, latents: Tensor) -> Iterator[Tensor]:
+        """Yield the videos frame by frame."""
+        return decode_frames(self.vae, request, latents)
+
+    def output(self, frames: Any, report: Report) -> Any:
+        """The videos of a run."""
+        return video_output(frames, report)

@@ -1,0 +1,1 @@
+"""Module paths that code written for Diffusers imports from."""
