@@ -4,7 +4,8 @@ from filmstrip.schedulers.base import Run, Scheduler, SchedulerOutput
 from filmstrip.schedulers.ddim import DDIMInverseScheduler, DDIMScheduler
 from filmstrip.schedulers.ddpm import DDPMScheduler
 from filmstrip.schedulers.deis import DEISMultistepScheduler
-from filmstrip.schedulers.dpm import DPMSolverMultistepScheduler, DPMSolverSinglestepScheduler
+from filmstrip.schedulers.dpm import DPMSolverMultistepScheduler
+from filmstrip.schedulers.dpm_singlestep import DPMSolverSinglestepScheduler
 from filmstrip.schedulers.euler import EulerAncestralDiscreteScheduler, EulerDiscreteScheduler
 from filmstrip.schedulers.flow_match_euler import FlowMatchEulerDiscreteScheduler, FlowMatchEulerRun
 from filmstrip.schedulers.heun import HeunDiscreteScheduler
