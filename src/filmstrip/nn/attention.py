@@ -45,14 +45,15 @@ def blocked_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """
     batch, heads, tokens, head_dim = query.shape
     attended = query.new_empty(batch, tokens, heads, head_dim).transpose(1, 2)  # the layout of the next projection
-    num_rows = min(tokens, max(1, BLOCK_SCORES * torch.get_num_threads() // key.shape[-2]))
+    most_rows = max(1, BLOCK_SCORES * torch.get_num_threads() // key.shape[-2])
+    num_rows = math.ceil(tokens / math.ceil(tokens / most_rows))  # blocks alike: a short last one is inefficient
     scale = math.log2(math.e) / math.sqrt(head_dim)  # for powers of two, which are quicker than those of e
-    largest = scale * _longest(query) * _longest(key)  # (batch, heads), no score is larger (Cauchy and Schwarz)
     all_rounded = query.new_empty(num_rows, key.shape[-2])
     all_scores = torch.empty_like(all_rounded, dtype=torch.float32)
     for i in range(batch * heads):
         head = divmod(i, heads)
-        keys, is_safe = key[head].T, float(largest[head]) < SAFE_SCORE
+        keys = key[head].T
+        is_safe = scale * _longest(query[head]) * _longest(key[head]) < SAFE_SCORE  # by Cauchy and Schwarz
         for rows, out in zip(query[head].split(num_rows), attended[head].split(num_rows), strict=True):
             rounded, scores = all_rounded[: len(rows)], all_scores[: len(rows)]
             # The product comes rounded to bfloat16, too coarse for an exponent. A second one gives the part lost.
@@ -67,6 +68,6 @@ def blocked_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     return attended
 
 
-def _longest(vectors: Tensor) -> Tensor:
-    """Length of the longest of each head, (batch, heads)."""
-    return torch.linalg.vector_norm(vectors, dim=-1, dtype=torch.float32).amax(-1)
+def _longest(vectors: Tensor) -> float:
+    """Length of the longest of some vectors."""
+    return float(torch.linalg.vector_norm(vectors, dim=-1, dtype=torch.float32).amax())
