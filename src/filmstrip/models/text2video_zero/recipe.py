@@ -1,0 +1,174 @@
+"""The recipe of Text2Video-Zero (arXiv:2303.13439, algorithm 1), whichever image model it stands on."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from filmstrip.generation.events import Step
+from filmstrip.generation.prompts import Prompts
+from filmstrip.generation.request import Request, check_whole_number
+from filmstrip.generation.running import Report
+from filmstrip.models.text2video_zero.motion import moved_latents
+from filmstrip.nn.noise import Generators, draw_noise
+from filmstrip.nn.outputs import Output
+from filmstrip.schedulers import Run
+
+Denoised = Callable[[Any, float, Tensor, Run, int, int], Iterator[Step]]
+"""From `Prompts`, scale of guidance, latents, run, first step and the step before which to end: the steps."""
+
+
+@dataclass
+class TextToVideoPipelineOutput(Output):
+    """The videos of a run: `frames` as other pipelines give them, `images` all of their frames one after the other."""
+
+    images: Any
+    nsfw_content_detected: list[bool] | None = None
+    """None: pictures are not judged here."""
+    frames: Any = None
+    report: Report = field(default_factory=Report)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("frames", "report"):
+            self.pop(name, None)  # code that unpacks the result expects the pictures alone
+
+
+def check_arguments(values: dict[str, Any]) -> tuple[dict[str, Any], int]:
+    """The arguments as the image model's checks take them, and the frames of a video."""
+    frames = check_whole_number("video_length", values["video_length"])
+    check_whole_number("callback_steps", values["callback_steps"])
+    if values["callback"] is not None and not callable(values["callback"]):
+        raise ValueError(f"callback must be callable, got {values['callback']!r}.")
+    if values["frame_ids"] is not None and len(values["frame_ids"]) != frames:
+        given = len(values["frame_ids"])
+        raise ValueError(f"frame_ids has {given} places for a video_length of {frames}; give one for each frame.")
+    if values["cross_attention_kwargs"]:
+        raise ValueError("cross_attention_kwargs has no effect on attention across frames; drop it.")
+    output_type = "np" if values["output_type"] == "tensor" else values["output_type"]
+    return {**values, "output_type": output_type}, frames
+
+
+def check_recipe(request: Request, run: Run, scheduler: Any) -> None:
+    """See that the steps of a request can be made with a scheduler."""
+    steps, t0, t1 = len(run.timesteps), request["t0"], request["t1"]
+    if not 0 <= t0 < t1 < steps:
+        raise ValueError(f"t0 and t1 must be steps before the end, 0 <= t0 < t1 < {steps}, got {t0} and {t1}.")
+    if not hasattr(scheduler, "alphas"):
+        raise ValueError(f"{type(scheduler).__name__} has no noise to be added again; use DDIM or another.")
+    share = request.options.get("denoising_end")
+    if share is None:
+        return
+    if not 0 < share <= 1:
+        raise ValueError(f"denoising_end must be above 0 and at most 1, got {share}.")
+    begin, _, last = _milestones(request, run.timesteps.tolist(), len(scheduler.alphas))
+    if last <= begin:
+        raise ValueError(
+            f"denoising_end ({share}) comes before the later frames begin, {t1} steps before the end; "
+            "raise it or t1, or drop it."
+        )
+
+
+def _milestones(request: Request, timesteps: Sequence[float], num_train_timesteps: int) -> tuple[int, int, int]:
+    """The step at which later frames begin, the one whose latents they are made of, and the first not to be made."""
+    begin, end = (len(timesteps) - request[name] - 1 for name in ("t1", "t0"))
+    share = request.options.get("denoising_end")
+    if share is None:
+        return begin, end, len(timesteps)
+    cutoff = round(num_train_timesteps - share * num_train_timesteps)
+    return begin, end, sum(timestep >= cutoff for timestep in timesteps)
+
+
+def video_steps(
+    request: Request, prompts: Prompts, latents: Tensor, run: Run, alphas: Tensor, denoised: Denoised
+) -> Iterator[Step]:
+    """Yield the latents after every step: first those of the first frames, then those of all frames.
+
+    Args:
+        prompts: one row for each video.
+        latents: noise, (batch, channels, height, width).
+        alphas: the share of the signal that each timestep of the training keeps.
+    """
+    num_frames, timesteps = request.size.num_frames, run.timesteps.tolist()
+    begin, end, last = _milestones(request, timesteps, len(alphas))
+    total, done, scale = end + last - begin, 0, request["guidance_scale"]
+
+    def told(steps: Iterator[Step]) -> Iterator[Step]:
+        nonlocal done, scale, prompts
+        for step in steps:
+            step.index, step.total = done, total
+            done += 1
+            yield step
+            # What a callback has replaced holds for all steps to come.
+            scale = scale if step.guidance_scale is None else step.guidance_scale
+            changed: dict[str, Any] = dict(step.tensors)
+            prompts = replace(prompts, **changed)
+            if request["callback"] is not None and step.index % request["callback_steps"] == 0:
+                request["callback"](step.index, step.timestep, step.latents)
+
+    noisy, again = latents, copy.deepcopy(run)
+    for step in told(denoised(prompts, scale, latents, run, 0, end)):
+        yield step
+        latents = step.latents
+        if done == begin:
+            # Solvers that remember steps go on, for all frames, from what they remember now.
+            noisy, again = latents, copy.deepcopy(run)
+    signal = float(alphas[int(timesteps[end]) : int(timesteps[begin])].double().prod())
+    frames = _all_frames(request, noisy, latents, signal)
+    yield from told(denoised(prompts.repeated(num_frames), scale, frames, again, begin, last))
+
+
+def _all_frames(
+    request: Request, first: Tensor, cleaner: Tensor, signal: float
+) -> Tensor:  # (batch * frames, channels, height, width)
+    """The first frame, and the others: as it is when cleaner, moved, and as noisy as it.
+
+    Args:
+        signal: the share of the cleaner one's variance that is left in the first.
+    """
+    num_frames = request.size.num_frames
+    later = cleaner[:, None][:, :0]
+    if num_frames > 1:
+        places = list(request["frame_ids"] or range(num_frames))
+        strengths = request["motion_field_strength_x"], request["motion_field_strength_y"]
+        later = moved_latents(cleaner, places[1:], *strengths)
+    noise = draw_noise(later.shape, request.generator, later.device)
+    later = later * signal**0.5 + noise * (1 - signal) ** 0.5
+    return torch.cat([first[:, None], later], dim=1).flatten(0, 1)
+
+
+def generators_of_rows(request: Request, num_rows: int) -> Generators:
+    """The generators of a request, one for each row where there is one for each video."""
+    if not isinstance(request.generator, Sequence):
+        return request.generator
+    return [one for one in request.generator for _ in range(num_rows // request.num_videos)]
+
+
+def whole_video(request: Request, latents: Tensor) -> Tensor:  # (batch * frames, channels, height, width)
+    """The latents of a run, which may have been stopped before later frames began: they then are as the first."""
+    missing = request.size.num_frames * request.num_videos // len(latents)
+    return latents.repeat_interleave(missing, 0)
+
+
+def decode_frames(vae: Any, request: Request, latents: Tensor) -> Iterator[Tensor]:
+    """Yield the videos of a run's latents frame by frame, (batch, 3, 1, height, width)."""
+    latents = (whole_video(request, latents) / vae.config.scaling_factor).to(vae.device, vae.dtype)
+    for frames in latents.unflatten(0, (request.num_videos, -1)).unbind(1):
+        yield torch.cat(list(vae.decode_stream(frames))).unsqueeze(2)
+
+
+def video_output(frames: Any, report: Report) -> TextToVideoPipelineOutput:
+    """The videos of a run, and their frames one after the other."""
+    if isinstance(frames, list):
+        images: Any = [frame for video in frames for frame in video]
+    elif isinstance(frames, np.ndarray):
+        images = frames.reshape(-1, *frames.shape[2:])
+    else:
+        images = frames.flatten(0, 1) if isinstance(frames, Tensor) and frames.ndim == 5 else frames
+    return TextToVideoPipelineOutput(images, None, frames, report)
