@@ -95,3 +95,11 @@ def test_the_two_phases_can_be_called_one_after_the_other(skips):
                 trace.append(latents)
         traces.append(torch.stack(trace))
     assert relative_error(*traces) <= 1e-5
+
+
+@pytest.mark.parametrize("name", ["DDIMScheduler", "DDPMScheduler"])
+def test_variances_agree(name):
+    for timestep, before in ((999, 998), (500, 499), (2, 1), (0, -1)):
+        given = (timestep, before) if name == "DDIMScheduler" else (timestep,)
+        ours, theirs = (scheduler._get_variance(*given) for scheduler in pair(name))
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-9)  # the reference's float32 cancels

@@ -97,3 +97,10 @@ def test_every_default_of_a_class_is_its_own(tmp_path):
     unipc.save_pretrained(tmp_path)
     saved = json.loads((tmp_path / Scheduler.config_name).read_text())
     assert saved["_class_name"] == "UniPCMultistepScheduler"
+
+
+def test_schedulers_tell_with_which_others_they_can_be_swapped():
+    ddim = filmstrip.schedulers.DDIMScheduler()
+    assert {kind.__name__ for kind in ddim.compatibles} == set(NAMES)
+    assert CLASSES["CogVideoXDPMScheduler"]().compatibles == ddim.compatibles
+    assert filmstrip.schedulers.FlowMatchEulerDiscreteScheduler().compatibles == []

@@ -68,6 +68,7 @@ class Scheduler(Configured):
 
     config_name = "scheduler_config.json"
     order: ClassVar[int] = 1
+    has_betas: ClassVar[bool] = False  # whether networks were trained at whole-number timesteps that add noise
     num_inference_steps: int | None = None
 
     takes_whole_numbers: ClassVar[bool] = True  # in `step`, or they are taken for indices and refused
@@ -163,6 +164,14 @@ class Scheduler(Configured):
             indices = [self._index_in(table, value) for value in timestep.tolist()]
             return torch.tensor(indices, device=schedule.device)
         return self._index_in(table, float(timestep))
+
+    @property
+    def compatibles(self) -> list[type[Scheduler]]:
+        """The classes whose `from_config` takes this scheduler's config: all that know its kind of training."""
+        from filmstrip import schedulers  # which imports this module
+
+        classes = [value for value in vars(schedulers).values() if isinstance(value, type)]
+        return [kind for kind in classes if issubclass(kind, Scheduler) and kind.has_betas and self.has_betas]
 
     def __len__(self) -> int:
         return int(self.config.num_train_timesteps)

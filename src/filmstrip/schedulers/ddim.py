@@ -161,6 +161,11 @@ class DDIMScheduler(DiscreteScheduler):
         denoised = estimator.clean(model_output, sample, transition.level).to(latents.dtype)
         return DenoisedOutput(latents, denoised) if return_dict else (latents, denoised)
 
+    def _get_variance(self, timestep: int, prev_timestep: int) -> Tensor:
+        """Variance of the fresh noise with `eta` of 1, between two timesteps; the reference's tests ask for it."""
+        (alpha, sigma), (next_alpha, next_sigma), _ = self._transition(timestep, prev_timestep)
+        return torch.tensor((next_sigma / sigma) ** 2 * (1 - (alpha / next_alpha) ** 2))
+
 
 class DDIMInverseScheduler(DiscreteScheduler):
     """Settings of DDIM run backwards, from clean latents to the noise that DDIM would make them of.

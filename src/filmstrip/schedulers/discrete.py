@@ -70,6 +70,7 @@ class DiscreteRun:
 class DiscreteScheduler(Scheduler):
     """Tables of a schedule in whole-number timesteps, and what is read off them."""
 
+    has_betas = True
     betas: Tensor
     alphas_cumprod: Tensor
     final_alpha_cumprod: Tensor

@@ -67,6 +67,7 @@ class ExplodingScheduler(Scheduler):
     prediction_types: ClassVar[Sequence[str]] = ("epsilon", "sample", "v_prediction")
 
     _held: ExplodingRun
+    has_betas = True
     betas: Tensor
     alphas_cumprod: Tensor
 

@@ -100,6 +100,7 @@ def _joined(terms: Terms) -> Terms:
 class MultistepScheduler(Scheduler):
     """Tables of a schedule, and the runs that are read off them."""
 
+    has_betas = True
     betas: Tensor
     alphas_cumprod: Tensor
     ends_with_last: ClassVar[bool] = False  # a respaced schedule that ends above zero repeats its last level
