@@ -130,7 +130,7 @@ class TextToVideoZeroPipeline(StableDiffusionBase):
         yield from video_steps(request, conditions, noise, run, self.scheduler.alphas, denoised)
 
     def finished_latents(self, request: Request, latents: Tensor) -> Tensor:
-        """Latents of all frames, (batch * frames, channels, height, width)."""
+        """Latents of all frames, (batch, frames, channels, height, width)."""
         return whole_video(request, latents)
 
     def decode(self, request: Request, latents: Tensor) -> Iterator[Tensor]:

@@ -150,16 +150,15 @@ def generators_of_rows(request: Request, num_rows: int) -> Generators:
     return [one for one in request.generator for _ in range(num_rows // request.num_videos)]
 
 
-def whole_video(request: Request, latents: Tensor) -> Tensor:  # (batch * frames, channels, height, width)
+def whole_video(request: Request, latents: Tensor) -> Tensor:  # (batch, frames, channels, height, width)
     """The latents of a run, which may have been stopped before later frames began: they then are as the first."""
-    missing = request.size.num_frames * request.num_videos // len(latents)
-    return latents.repeat_interleave(missing, 0)
+    return latents.unflatten(0, (request.num_videos, -1)).expand(-1, request.size.num_frames, -1, -1, -1)
 
 
 def decode_frames(vae: Any, request: Request, latents: Tensor) -> Iterator[Tensor]:
     """Yield the videos of a run's latents frame by frame, (batch, 3, 1, height, width)."""
     latents = (whole_video(request, latents) / vae.config.scaling_factor).to(vae.device, vae.dtype)
-    for frames in latents.unflatten(0, (request.num_videos, -1)).unbind(1):
+    for frames in latents.unbind(1):
         yield torch.cat(list(vae.decode_stream(frames))).unsqueeze(2)
 
 
@@ -170,5 +169,5 @@ def video_output(frames: Any, report: Report) -> TextToVideoPipelineOutput:
     elif isinstance(frames, np.ndarray):
         images = frames.reshape(-1, *frames.shape[2:])
     else:
-        images = frames.flatten(0, 1) if isinstance(frames, Tensor) and frames.ndim == 5 else frames
+        images = None if frames is None else frames.flatten(0, 1)
     return TextToVideoPipelineOutput(images, None, frames, report)
