@@ -81,11 +81,11 @@ def test_maps_are_chained_in_order():
     assert both(torch.ones(1, 1, 1, 1, 1)).item() == (2 * 1 + 3) * 5 + 7
 
 
-def test_a_frame_has_its_own_values_if_there_are_any():
-    values = torch.arange(3.0).view(1, 1, 3, 1, 1)
-    each, all_alike = Affine(values, values), Affine(values[:, :, :1], values[:, :, :1])
-    assert each.frames(1, 3).shift.flatten().tolist() == [1, 2]
-    assert all_alike.frames(1, 3) is all_alike
+def test_a_row_has_the_values_of_its_square():
+    values = torch.arange(3.0).view(1, 1, 1, 3, 1)
+    each, all_alike = Affine(values, values), Affine(values[:, :, :, :1], values[:, :, :, :1])
+    assert each.rows(slice(1, 5), 6).shift.flatten().tolist() == [0, 1, 1, 2]
+    assert all_alike.rows(slice(1, 5), 6) is all_alike
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(1, 1), (2, 3), (4, 6), (2, 1), (1, 2)])

@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from filmstrip.nn import winograd
-from filmstrip.nn.causal_conv import CausalConv3d, channels_last
-from filmstrip.nn.winograd import TRANSFORMS, convolve_in_time, saves_time
+from filmstrip.nn import causal_conv
+from filmstrip.nn.causal_conv import CausalConv3d, channels_last, strips, with_neighbours
+from filmstrip.nn.winograd import TRANSFORMS, TimeConvolution, saves_time
 
 
 def layer(in_channels=3, out_channels=4):
@@ -23,7 +23,14 @@ def clip(frames, channels=3, height=5, width=6, batch=2):
 
 
 def convolved(conv, video, added_to=None):
-    return convolve_in_time(video, conv.weight, conv.bias, added_to)
+    batch, _, frames, height, width = video.shape
+    into = added_to
+    if added_to is None:
+        into = channels_last(video.new_empty(batch, conv.out_channels, frames - 2, height, width))
+    write_rows = TimeConvolution(conv)
+    for rows in strips(video, conv.out_channels):
+        write_rows(channels_last(with_neighbours(video, rows)), into[:, :, :, rows], added_to is not None)
+    return into
 
 
 @pytest.mark.parametrize("num_outputs", TRANSFORMS)
@@ -43,8 +50,8 @@ def test_the_matrices_filter_whole_numbers_exactly(num_outputs):
 @pytest.mark.parametrize("strip", [1, 2**19], ids=["strips", "whole"])
 @torch.no_grad()
 def test_any_number_of_frames_agrees(frames, strip, monkeypatch):
-    monkeypatch.setattr(winograd, "STRIP", strip)
-    conv, video = layer(), clip(frames, height=11)
+    monkeypatch.setattr(causal_conv, "STRIP_CPU", strip)
+    conv, video = layer(), clip(frames, height=19)
     plain = conv(video)
     torch.testing.assert_close(convolved(conv, video), plain, rtol=1e-4, atol=1e-5)
     assert convolved(conv, video).stride() == plain.stride()
@@ -75,14 +82,27 @@ def test_bfloat16_is_rounded_a_few_times():
     assert (convolved(conv, video) - truth).norm() < 8e-3 * truth.norm()
 
 
+@torch.no_grad()
+def test_narrow_layers_in_bfloat16_are_rounded_less():
+    video = F.silu(clip(6, 64, 12, 13)).bfloat16()
+    conv = layer(64, 64).bfloat16()
+    truth = F.conv3d(video.float(), conv.weight.float(), conv.bias.float(), padding=(0, 1, 1))
+    narrow = (convolved(conv, video) - truth).norm()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("filmstrip.nn.winograd.WIDE_IN_BFLOAT16", 64)
+        assert (convolved(conv, video) - truth).norm() > 1.2 * narrow
+    wide = CausalConv3d(32, 32).bfloat16()
+    large = clip(6, 32, 32, 32).bfloat16()
+    assert torch.equal(wide(large), wide.conv(causal_conv.repeat_ends(large, 2, 0)))
+
+
 @pytest.mark.parametrize("is_causal", [True, False])
 @torch.no_grad()
 def test_wide_layers_are_convolved_so_and_agree(is_causal, monkeypatch):
     torch.manual_seed(0)
     wide, video = CausalConv3d(32, 40, is_causal=is_causal), clip(6, 32, 32, 33)
     calls = []
-    through = winograd.convolve_in_time
-    monkeypatch.setattr("filmstrip.nn.causal_conv.convolve_in_time", lambda *given: calls.append(1) or through(*given))
+    monkeypatch.setattr(causal_conv, "TimeConvolution", lambda conv: calls.append(1) or TimeConvolution(conv))
     fast = wide(video)
     assert calls == [1]
     with torch.enable_grad():
@@ -94,14 +114,14 @@ def test_wide_layers_are_convolved_so_and_agree(is_causal, monkeypatch):
 @torch.no_grad()
 def test_only_what_gains_is_convolved_so():
     video = clip(6, 32, 32, 32)
-    assert saves_time(video, layer(32, 32))
-    assert not saves_time(video[:, :, :3], layer(32, 32))
-    assert not saves_time(video[:, :, :, :31], layer(32, 32))
-    assert not saves_time(video, layer(32, 3))
-    assert not saves_time(video.bfloat16(), layer(32, 32))
-    assert not saves_time(video.double(), layer(32, 32))
-    assert not saves_time(video, nn.Conv3d(32, 32, 3, stride=(2, 2, 2), padding=(0, 1, 1)))
-    assert not saves_time(video, nn.Conv3d(32, 32, 3, padding=1))
-    assert not saves_time(video, nn.Conv3d(32, 32, 3, padding=(0, 1, 1), bias=False))
+    assert saves_time(video, layer(32, 32), 4)
+    assert not saves_time(video, layer(32, 32), 1)
+    assert not saves_time(video[:, :, :, :31], layer(32, 32), 4)
+    assert not saves_time(video, layer(32, 3), 4)
+    assert not saves_time(video.half(), layer(32, 32), 4)
+    assert not saves_time(video.double(), layer(32, 32), 4)
+    assert not saves_time(video, nn.Conv3d(32, 32, 3, stride=(2, 2, 2), padding=(0, 1, 1)), 4)
+    assert not saves_time(video, nn.Conv3d(32, 32, 3, padding=1), 4)
+    assert not saves_time(video, nn.Conv3d(32, 32, 3, padding=(0, 1, 1), bias=False), 4)
     with torch.enable_grad():
-        assert not saves_time(video, layer(32, 32))
+        assert not saves_time(video, layer(32, 32), 4)

@@ -219,15 +219,16 @@ def test_tiles_that_fit_nothing_lie_where_they_belong(height, width, tiles, monk
 @torch.no_grad()
 def test_the_past_of_a_convolution_is_alive_once(monkeypatch):
     ours, _ = pair()
-    keep, past, doubles = FrameStream.keep, {}, []
+    past, doubles = {}, []
 
-    def watched(stream, key, frames):
+    def watched(keep, stream, key, frames):
         keep(stream, key, frames)
         past.setdefault(key, []).append(weakref.ref(stream.kept(key)))
         # The convolution at work still has its own old frames in hand.
         doubles.append(sum(sum(kept() is not None for kept in past[other]) > 1 for other in past if other is not key))
 
-    monkeypatch.setattr(FrameStream, "keep", watched)
+    for name, keep in (("keep", FrameStream.keep), ("hold", FrameStream.hold)):
+        monkeypatch.setattr(FrameStream, name, lambda *given, keep=keep: watched(keep, *given))
     for _ in ours.decode_stream(noise(1, 4, 7, 2, 2)):
         pass
     assert len(past) > 10

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from filmstrip.nn.streaming import FrameStream
-from filmstrip.nn.winograd import convolve_in_time, saves_time
+from filmstrip.nn.winograd import TimeConvolution, saves_time, write
 
 # Weights that a convolution on the CPU reorders at a time, in bytes.
 WEIGHTS_AT_ONCE = 2**24
+# Numbers of a strip of rows that is convolved at a time. On a CPU its copies stay near the cache, and small enough for
+# the memory of the strip before to be used again.
+STRIP_CPU, STRIP_ACCELERATOR, MIN_ROWS = 2**22, 2**27, 8
 
 
 def repeat_ends(hidden_states: Tensor, before: int, after: int) -> Tensor:
@@ -65,14 +70,34 @@ class CausalConv3d(nn.Module):
         _, rows, columns = self.conv.stride
         return hidden_states.new_empty(batch, self.conv.out_channels, 0, -(-height // rows), -(-width // columns))
 
-    def convolve(self, hidden_states: Tensor, added_to: Tensor | None = None) -> Tensor:
-        """The convolution alone, of frames that are padded in time already, perhaps added to others in place."""
-        if saves_time(hidden_states, self.conv) and self.conv.bias is not None:
-            return convolve_in_time(channels_last(hidden_states), self.conv.weight, self.conv.bias, added_to)
-        convolved = self._convolve_in_parts(hidden_states)
-        return convolved if added_to is None else added_to.add_(convolved)
+    def convolve(self, hidden_states: Tensor) -> Tensor:
+        """The convolution alone, of frames that are padded in time already."""
+        _, _, frames, height, width = hidden_states.shape
+        num_outputs = frames - self.conv.kernel_size[0] + 1
+        # Half types round more that way, which only a caller of `by_rows` knows it can afford.
+        if hidden_states.dtype != torch.float32 or not saves_time(hidden_states, self.conv, num_outputs):
+            return self._convolve_in_parts(hidden_states, self.padding)
+        convolved = empty_channels_last(hidden_states, self.conv.out_channels, (num_outputs, height, width))
+        write_rows = TimeConvolution(self.conv)
+        for rows in strips(hidden_states, self.conv.out_channels):
+            strip = with_neighbours(hidden_states, rows)
+            write_rows(channels_last(strip), convolved[:, :, :, rows], False)
+        return convolved
 
-    def _convolve_in_parts(self, hidden_states: Tensor) -> Tensor:
+    def by_rows(self, hidden_states: Tensor) -> Callable[[Tensor, Tensor, bool], None]:
+        """The convolution of strips of a video like this one; a strip is padded in time, and with a row on either side.
+
+        It writes its result into a tensor, or adds it to what is there, as the third argument says.
+        """
+        if saves_time(hidden_states, self.conv, hidden_states.shape[2]):
+            return TimeConvolution(self.conv)
+
+        def write_rows(strip: Tensor, into: Tensor, is_added: bool) -> None:
+            write(self._convolve_in_parts(strip, (0, 0, self.padding[2])), into, is_added)
+
+        return write_rows
+
+    def _convolve_in_parts(self, hidden_states: Tensor, padding: tuple[int, int, int]) -> Tensor:
         weight, bias = self.conv.weight, self.conv.bias
         num_parts = -(-weight.nbytes // WEIGHTS_AT_ONCE)
         if (
@@ -82,14 +107,31 @@ class CausalConv3d(nn.Module):
             or torch.is_grad_enabled()
             or torch.compiler.is_compiling()
         ):
-            return self.conv(hidden_states)
+            return F.conv3d(hidden_states, weight, bias, self.conv.stride, padding)
         # The CPU's convolution holds two reordered copies of its weights, more than the video of a wide layer takes.
         size = -(-weight.shape[0] // num_parts)
         parts = [
-            F.conv3d(hidden_states, *part, self.conv.stride, self.padding)  # (batch, size, ...)
+            F.conv3d(hidden_states, *part, self.conv.stride, padding)  # (batch, size, ...)
             for part in zip(weight.split(size), bias.split(size), strict=True)
         ]
         return torch.cat(parts, dim=1)
+
+
+def strips(hidden_states: Tensor, out_channels: int) -> Iterator[slice]:
+    """The rows of a video, as many at a time as a convolution to so many channels works on best."""
+    _, channels, frames, height, width = hidden_states.shape
+    numbers = STRIP_CPU if hidden_states.device.type == "cpu" else STRIP_ACCELERATOR
+    step = max(MIN_ROWS, numbers // (max(channels, out_channels) * frames * width))
+    for top in range(0, height, step):
+        yield slice(top, min(top + step, height))
+
+
+def with_neighbours(video: Tensor, rows: slice) -> Tensor:
+    """Some rows of a video and one more on either side, zeros beyond its edges."""
+    height = video.shape[3]
+    missing = (0, 0, int(rows.start == 0), int(rows.stop == height))
+    strip = video[:, :, :, max(rows.start - 1, 0) : rows.stop + 1]
+    return F.pad(strip, missing) if any(missing) else strip
 
 
 def space_to_depth(hidden_states: Tensor, size: tuple[int, int, int]) -> Tensor:

@@ -78,9 +78,13 @@ class Affine:
         """This, and after it `scale * x + shift`."""
         return Affine(self.scale * scale, torch.addcmul(shift, self.shift, scale))
 
-    def frames(self, start: int, stop: int) -> Affine:
-        """What is done to some of the frames."""
-        return self if self.scale.shape[2] == 1 else Affine(self.scale[:, :, start:stop], self.shift[:, :, start:stop])
+    def rows(self, rows: slice, height: int) -> Affine:
+        """What is done to some rows of a video of this height."""
+        coarse = self.scale.shape[3]
+        if coarse == 1:
+            return self
+        of_rows = [row * coarse // height for row in range(rows.start, rows.stop)]
+        return Affine(self.scale[:, :, :, of_rows], self.shift[:, :, :, of_rows])
 
     def __call__(self, hidden_states: Tensor) -> Tensor:
         """The video, scaled and shifted, float32."""

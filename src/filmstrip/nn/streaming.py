@@ -53,6 +53,10 @@ class FrameStream:
         """The frames kept under this key, if there are any."""
         return self._kept.get(key)
 
+    def hold(self, key: Hashable, frames: Tensor) -> None:
+        """As `keep`, but the tensor itself: nobody else may have it."""
+        self._kept[key] = frames
+
     def take(self, key: Hashable, hidden_states: Tensor, num_frames: int) -> Tensor:
         """The oldest `num_frames` of those that came in under this key; the rest waits."""
         waiting = self.resume(key, hidden_states)

@@ -17,15 +17,10 @@ TAPS = 3
 # Where the polynomials behind m outputs are evaluated, infinity besides. Points near one keep the rounding small: four
 # outputs in float32 are off by twice what the plain sum is.
 POINTS: dict[int, tuple[float, ...]] = {2: (0, 1, -1), 3: (0, 1, -1, 0.5), 4: (0, 0.75, -0.75, 1.5, -1.5)}
-# Numbers in a strip of a frame. A strip of each frame and of each output stays in the shared cache.
-STRIP = 2**19
-MIN_ROWS = 4
-# What it takes to be faster: channels on both sides of a layer, those that come in, and pixels of a frame. In bfloat16
-# the sums are rounded too. The wide layers of a decoder gain most by the sums and suffer least; with those alone a
-# decoder stays as exact as one that normalises operation by operation.
-MIN_CHANNELS = 32
-MIN_IN_CHANNELS = {torch.float32: 32, torch.bfloat16: 192}
-MIN_POSITIONS = 1024
+# What it takes to be faster: channels on both sides of a layer, and pixels of a frame.
+MIN_CHANNELS, MIN_POSITIONS = 32, 1024
+# Channels from which on layers in bfloat16 get four outputs at a time, not two.
+WIDE_IN_BFLOAT16 = 192
 
 Matrix = list[list[float]]
 
@@ -57,77 +52,93 @@ def _coefficients(roots: Sequence[float]) -> list[float]:
 
 
 TRANSFORMS = {num_outputs: _transforms(points) for num_outputs, points in POINTS.items()}
-MAX_OUTPUTS = max(TRANSFORMS)
 
 
-def saves_time(hidden_states: Tensor, conv: nn.Conv3d) -> bool:
-    """Whether fewer products make up for the sums around them: on a CPU, for wide layers and pictures not tiny."""
+def saves_time(hidden_states: Tensor, conv: nn.Conv3d, num_outputs: int) -> bool:
+    """Whether fewer products make up for the sums around them: on a CPU, for wide layers and pictures not tiny.
+
+    Args:
+        num_outputs: frames that come out.
+    """
     return (
         hidden_states.device.type == "cpu"
-        and conv.in_channels >= MIN_IN_CHANNELS.get(hidden_states.dtype, math.inf)
+        and hidden_states.dtype in (torch.float32, torch.bfloat16)
         and conv.kernel_size == (TAPS,) * 3
         and conv.stride == (1, 1, 1)
         and conv.padding == (0, 1, 1)
         and conv.bias is not None
         and min(conv.in_channels, conv.out_channels) >= MIN_CHANNELS
-        and hidden_states.shape[2] > TAPS
+        and num_outputs > 1
         and hidden_states.shape[3] * hidden_states.shape[4] >= MIN_POSITIONS
         and not torch.is_grad_enabled()
         and not torch.compiler.is_compiling()
     )
 
 
-def convolve_in_time(
-    hidden_states: Tensor,  # (batch, channels, frames + 2, height, width), channels-last
-    weight: Tensor,  # (out_channels, channels, 3, 3, 3)
-    bias: Tensor,
-    added_to: Tensor | None = None,  # of the result's size and layout
-) -> Tensor:  # (batch, out_channels, frames, height, width), channels-last
-    """A convolution without padding in time, with zeros around each frame, perhaps added to another video in place."""
-    batch, _, num_frames, height, width = hidden_states.shape
-    size = (batch, num_frames - TAPS + 1, height, width, weight.shape[0])
-    convolved = hidden_states.new_empty(size) if added_to is None else added_to.movedim(1, -1)
-    slices = weight.float().contiguous(memory_format=torch.channels_last_3d).unbind(2)
-    for start in range(0, size[1], MAX_OUTPUTS):
-        outputs = convolved[:, start : start + MAX_OUTPUTS]
-        frames = hidden_states[:, :, start : start + outputs.shape[1] + TAPS - 1]
-        if outputs.shape[1] == 1:
-            last = F.conv3d(frames, weight, bias, padding=(0, 1, 1)).movedim(1, -1)
-            outputs.copy_(last) if added_to is None else outputs.add_(last)
-            continue
-        frame_sums, slice_sums, product_sums = TRANSFORMS[outputs.shape[1]]
-        kernels = [_weighted(slices, factors).to(weight.dtype) for factors in slice_sums]
-        from_frames = hidden_states.new_tensor(frame_sums)  # (products, frames)
+class TimeConvolution:
+    """A convolution of strips of rows, its kernels summed once for all of them.
+
+    Args:
+        conv: one of which `saves_time` says so.
+    """
+
+    def __init__(self, conv: nn.Conv3d) -> None:
+        assert conv.bias is not None
+        self.weight, self.bias = conv.weight, conv.bias
+        # In bfloat16 the sums are rounded too, more for more outputs. Wide layers gain most and suffer least.
+        is_exact = conv.weight.dtype == torch.float32
+        self.max_outputs = 4 if is_exact or conv.in_channels >= WIDE_IN_BFLOAT16 else 2
+        self._slices = conv.weight.float().contiguous(memory_format=torch.channels_last_3d).unbind(2)
+        self._kernels: dict[int, list[Tensor]] = {}
+
+    def __call__(
+        self,
+        strip: Tensor,  # (batch, channels, frames + 2, rows + 2, width), channels-last
+        into: Tensor,  # (batch, out_channels, frames, rows, width), of a channels-last video
+        is_added: bool,
+    ) -> None:
+        """Write the result, or add it to what is there. Columns are padded with zeros, frames and rows are not."""
+        num_frames = into.shape[2]
+        for start in range(0, num_frames, self.max_outputs):
+            stop = min(start + self.max_outputs, num_frames)
+            frames, outputs = strip[:, :, start : stop + TAPS - 1], into[:, :, start:stop]
+            if stop - start > 1:
+                for video, result in zip(frames.movedim(1, -1), outputs.movedim(1, -1), strict=True):
+                    self._filter(video, result, is_added)
+            else:
+                write(F.conv3d(frames, self.weight, self.bias, padding=(0, 0, 1)), outputs, is_added)
+
+    def _filter(self, video: Tensor, result: Tensor, is_added: bool) -> None:
+        """The same for up to four frames of one video; the channels come last."""
+        num_outputs, rows, width, out_channels = result.shape
+        frame_sums, _, product_sums = TRANSFORMS[num_outputs]
+        sums = torch.mm(video.new_tensor(frame_sums), video.reshape(video.shape[0], -1)).view(-1, *video.shape[1:])
+        products = video.new_empty(len(sums) + 1, rows, width, out_channels)
+        for product, summed, kernel in zip(products, sums, self._summed_kernels(num_outputs), strict=False):
+            product.copy_(F.conv2d(summed.movedim(-1, 0)[None], kernel, None, padding=(0, 1))[0].movedim(0, -1))
         # The bias is one more product, which every output has once.
-        to_outputs = hidden_states.new_tensor([*product_sums, [1.0] * outputs.shape[1]]).T  # (outputs, products + 1)
-        step = max(MIN_ROWS, STRIP // (max(weight.shape[:2]) * width))
-        for video, result in zip(frames.movedim(1, -1), outputs, strict=True):
-            for top in range(0, height, step):
-                bottom = min(top + step, height)
-                products = _products(video, kernels, from_frames, top, bottom)
-                products[-1] = bias
-                rows = result[:, top:bottom].view(result.shape[0], -1)
-                if added_to is None:
-                    torch.mm(to_outputs, products.flatten(1), out=rows)
-                else:
-                    rows.addmm_(to_outputs, products.flatten(1))
-    return convolved.movedim(-1, 1)
+        products[-1] = self.bias
+        to_outputs = video.new_tensor([*product_sums, [1.0] * num_outputs]).T  # (outputs, products + 1)
+        if is_added:
+            result.view(num_outputs, -1).addmm_(to_outputs, products.flatten(1))
+        else:
+            torch.mm(to_outputs, products.flatten(1), out=result.view(num_outputs, -1))
+
+    def _summed_kernels(self, num_outputs: int) -> list[Tensor]:
+        if num_outputs not in self._kernels:
+            _, slice_sums, _ = TRANSFORMS[num_outputs]
+            self._kernels[num_outputs] = [
+                _weighted(self._slices, factors).to(self.weight.dtype) for factors in slice_sums
+            ]
+        return self._kernels[num_outputs]
 
 
-def _products(video: Tensor, kernels: Sequence[Tensor], from_frames: Tensor, top: int, bottom: int) -> Tensor:
-    """Sums of frames, convolved: (products and an empty place, rows, width, out_channels), from rows `top` on."""
-    _, height, width, channels = video.shape
-    above, below = max(top - 1, 0), min(bottom + 1, height)
-    sums = video.new_empty(len(kernels), bottom - top + 2, width, channels)
-    for row, beyond in ((0, top == 0), (-1, bottom == height)):
-        if beyond:
-            sums[:, row] = 0
-    rows = sums[:, above - top + 1 : below - top + 1]
-    torch.mm(from_frames, video[:, above:below].flatten(1), out=rows.flatten(1))
-    products = video.new_empty(len(kernels) + 1, bottom - top, width, kernels[0].shape[0])
-    for product, summed, kernel in zip(products, sums, kernels, strict=False):
-        product.copy_(F.conv2d(summed.movedim(-1, 0)[None], kernel, None, padding=(0, 1))[0].movedim(0, -1))
-    return products
+def write(convolved: Tensor, into: Tensor, is_added: bool) -> None:
+    """Put a result into its place, or add it to what is there."""
+    if is_added:
+        into += convolved
+    else:
+        into.copy_(convolved)
 
 
 def _weighted(tensors: Sequence[Tensor], factors: Sequence[float]) -> Tensor:

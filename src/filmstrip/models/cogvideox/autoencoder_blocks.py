@@ -14,15 +14,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from filmstrip.nn.activations import activation_named
-from filmstrip.nn.causal_conv import CausalConv3d, channels_last, empty_channels_last
+from filmstrip.nn.causal_conv import CausalConv3d, channels_last, empty_channels_last, strips
 from filmstrip.nn.group_norm import Affine, runs_in_portions, write_activated
 from filmstrip.nn.modules import module_list
 from filmstrip.nn.streaming import FrameStream
 
 # The decoder's norms have this one, whatever the configuration says.
 SPATIAL_NORM_EPS = 1e-6
-# Frames that are convolved together where nothing is recorded; their padded copy is the only one alive.
-FRAMES_AT_ONCE = 4
 
 
 def latent_frame_of(num_frames: int, num_latent_frames: int) -> list[int]:
@@ -48,15 +46,13 @@ class CogVideoXSpatialNorm3D(nn.Module):
         """
         latents = latents[:, :, latent_frame_of(hidden_states.shape[2], latents.shape[2])]
         # In float32 like the norm: at this size exactness costs nothing.
-        scale, shift = (_at_each_position(conv.conv, latents.float()) for conv in (self.conv_y, self.conv_b))
+        scale, shift = (_at_each_latent(conv.conv, latents) for conv in (self.conv_y, self.conv_b))
         return Affine.of_norm(self.norm_layer, hidden_states).then(scale, shift)
 
 
-def _at_each_position(conv: nn.Conv3d, hidden_states: Tensor) -> Tensor:
-    """A convolution of single positions, in the type of its input."""
-    weight = conv.weight.flatten(1).to(hidden_states.dtype)
-    bias = None if conv.bias is None else conv.bias.to(hidden_states.dtype)
-    return F.linear(hidden_states.movedim(1, -1), weight, bias).movedim(-1, 1)
+def _at_each_latent(conv: nn.Conv3d, latents: Tensor) -> Tensor:
+    weight, bias = conv.weight.flatten(1).float(), None if conv.bias is None else conv.bias.float()
+    return F.linear(latents.float().movedim(1, -1), weight, bias).movedim(-1, 1)
 
 
 def affine_of(norm: nn.Module, hidden_states: Tensor, latents: Tensor | None) -> Affine:
@@ -78,42 +74,50 @@ def convolve_activated(
 ) -> Tensor:  # (batch, out_channels, frames, height, width)
     """Normalise, activate and convolve a chunk, and add the result to another one, which is overwritten if it may be.
 
-    The normalised chunk exists in portions of a few frames only, unless operations are recorded or traced.
+    The normalised chunk exists in strips of rows only, unless operations are recorded or traced.
     """
     if not runs_in_portions():
         convolved = conv(activation(affine(hidden_states)).to(hidden_states.dtype), stream)
         return convolved if added_to is None else added_to + convolved
+    _, channels, frames, height, width = hidden_states.shape
     before = None if stream is None else stream.kept(conv)
+    kept = empty_channels_last(hidden_states, channels, (conv.before, height, width))
     result = added_to
-    for start in range(0, hidden_states.shape[2], FRAMES_AT_ONCE):
-        frames = hidden_states[:, :, start : start + FRAMES_AT_ONCE]
-        stop = start + frames.shape[2]
-        padded = _padded(frames, affine.frames(start, stop), activation, before, conv.before)
-        before = padded[:, :, -conv.before :]
-        convolved = conv.convolve(padded, None if added_to is None else added_to[:, :, start:stop])
-        if result is None:
-            result = (
-                convolved
-                if stop == hidden_states.shape[2]
-                else empty_channels_last(convolved, convolved.shape[1], (hidden_states.shape[2], *convolved.shape[3:]))
-            )
-        if added_to is None and result is not convolved:
-            result[:, :, start:stop] = convolved
-    assert before is not None and result is not None
+    if result is None:
+        result = empty_channels_last(hidden_states, conv.conv.out_channels, (frames, height, width))
+    write_rows = conv.by_rows(hidden_states)
+    for rows in strips(hidden_states, conv.conv.out_channels):
+        strip = _activated_strip(hidden_states, rows, affine, activation, before, conv.before)
+        kept[:, :, :, rows] = strip[:, :, -conv.before :, 1:-1]
+        write_rows(strip, result[:, :, :, rows], added_to is not None)
     if stream is not None:
-        stream.keep(conv, before)
+        stream.hold(conv, kept)
     return result
 
 
-def _padded(
-    frames: Tensor, affine: Affine, activation: Callable[[Tensor], Tensor], before: Tensor | None, reach: int
+def _activated_strip(
+    hidden_states: Tensor,
+    rows: slice,
+    affine: Affine,
+    activation: Callable[[Tensor], Tensor],
+    before: Tensor | None,
+    reach: int,
 ) -> Tensor:
-    """Activated frames behind those that the convolution reaches back to; a video's first frame is repeated."""
-    _, channels, num_frames, height, width = frames.shape
-    padded = empty_channels_last(frames, channels, (reach + num_frames, height, width))
-    write_activated(padded[:, :, reach:], frames, affine, activation)
-    padded[:, :, :reach] = padded[:, :, reach : reach + 1] if before is None else before
-    return padded
+    """Rows, activated, with the frames and the rows around them that a convolution reaches: zeros beyond the edges.
+
+    `before` are the frames before the chunk, activated; without them the chunk's first frame is repeated.
+    """
+    _, channels, frames, height, width = hidden_states.shape
+    strip = empty_channels_last(hidden_states, channels, (reach + frames, rows.stop - rows.start + 2, width))
+    if rows.start == 0:
+        strip[:, :, :, 0] = 0
+    if rows.stop == height:
+        strip[:, :, :, -1] = 0
+    seen = slice(max(rows.start - 1, 0), min(rows.stop + 1, height))
+    inside = strip[:, :, :, seen.start - rows.start + 1 : seen.stop - rows.start + 1]
+    write_activated(inside[:, :, reach:], hidden_states[:, :, :, seen], affine.rows(seen, height), activation)
+    inside[:, :, :reach] = inside[:, :, reach : reach + 1] if before is None else before[:, :, :, seen]
+    return strip
 
 
 class CogVideoXResnetBlock3D(nn.Module):
@@ -150,7 +154,10 @@ class CogVideoXResnetBlock3D(nn.Module):
         affine = affine_of(self.norm1, inputs, latents)
         hidden_states = convolve_activated(self.conv1, inputs, affine, self.activation, stream)
         if self.conv_shortcut is not None:
-            inputs = channels_last(self.conv_shortcut(inputs))
+            frames = inputs.transpose(1, 2).flatten(0, 1)  # (batch * frames, in_channels, height, width)
+            # Not as pictures, torch would convolve single positions at half this speed on a CPU.
+            frames = F.conv2d(frames, self.conv_shortcut.weight.squeeze(2), self.conv_shortcut.bias)
+            inputs = channels_last(frames.unflatten(0, (len(inputs), -1)).transpose(1, 2))
         affine = affine_of(self.norm2, hidden_states, latents)
         return convolve_activated(self.conv2, hidden_states, affine, self.activation, stream, added_to=inputs)
 
