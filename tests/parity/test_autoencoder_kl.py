@@ -1,5 +1,7 @@
 """The image autoencoder computes what the reference's does, whole, in tiles and picture by picture."""
 
+import weakref
+
 import diffusers
 import pytest
 import torch
@@ -141,6 +143,17 @@ def test_a_stream_gives_the_pictures_one_after_the_other(is_tiled):
     whole = model.decode(latents).sample
     assert torch.equal(torch.cat([*model.decode_stream(latents)]), whole)
     assert torch.equal(torch.cat([*stream]), whole[1:])
+
+
+@torch.no_grad()
+def test_a_block_lets_go_of_its_input():
+    model = AutoencoderKL(**config())
+    kept, alive = [], []
+    doubled, second = model.decoder.up_blocks[0].upsamplers[0], model.decoder.up_blocks[1].resnets[1]
+    doubled.register_forward_hook(lambda *call: kept.append(weakref.ref(call[-1])))
+    second.register_forward_pre_hook(lambda *_: alive.append(kept[0]() is not None))
+    model.decode(normal(1, 4, 4, 4))
+    assert alive == [False]
 
 
 @torch.no_grad()

@@ -32,7 +32,20 @@ class PictureAttention(Attention):
         return added(attended.transpose(1, 2).unflatten(2, hidden_states.shape[2:]), hidden_states)
 
 
-class DownEncoderBlock2D(nn.Module):
+class Block(nn.Module):
+    """Layers that are run one after the other."""
+
+    def layers(self) -> list[nn.Module]:
+        """The layers, in their order."""
+        raise NotImplementedError
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        for layer in self.layers():
+            hidden_states = layer(hidden_states)
+        return hidden_states
+
+
+class DownEncoderBlock2D(Block):
     """Residual blocks, then half the resolution."""
 
     def __init__(
@@ -47,15 +60,11 @@ class DownEncoderBlock2D(nn.Module):
         if downsamples:
             self.downsamplers = module_list([Downsample2D(out_channels, padding=0)])
 
-    def forward(self, hidden_states: Tensor) -> Tensor:
-        for resnet in self.resnets:
-            hidden_states = resnet(hidden_states)
-        for downsampler in self.downsamplers or ():
-            hidden_states = downsampler(hidden_states)
-        return hidden_states
+    def layers(self) -> list[nn.Module]:
+        return [*self.resnets, *(self.downsamplers or ())]
 
 
-class UNetMidBlock2D(nn.Module):
+class UNetMidBlock2D(Block):
     """Two residual blocks at the lowest resolution, with attention between them unless it is left out."""
 
     def __init__(self, channels: int, groups: int, act_fn: str, add_attention: bool) -> None:
@@ -65,14 +74,11 @@ class UNetMidBlock2D(nn.Module):
             ResnetBlock2D(channels, channels, groups=groups, eps=EPS, act_fn=act_fn) for _ in range(2)
         )
 
-    def forward(self, hidden_states: Tensor) -> Tensor:
-        hidden_states = self.resnets[0](hidden_states)
-        for attention in self.attentions:
-            hidden_states = attention(hidden_states)
-        return self.resnets[1](hidden_states)
+    def layers(self) -> list[nn.Module]:
+        return [self.resnets[0], *self.attentions, self.resnets[1]]
 
 
-class UpDecoderBlock2D(nn.Module):
+class UpDecoderBlock2D(Block):
     """Residual blocks, then twice the resolution."""
 
     def __init__(
@@ -87,9 +93,5 @@ class UpDecoderBlock2D(nn.Module):
         if upsamples:
             self.upsamplers = module_list([Upsample2D(out_channels)])
 
-    def forward(self, hidden_states: Tensor) -> Tensor:
-        for resnet in self.resnets:
-            hidden_states = resnet(hidden_states)
-        for upsampler in self.upsamplers or ():
-            hidden_states = upsampler(hidden_states)
-        return hidden_states
+    def layers(self) -> list[nn.Module]:
+        return [*self.resnets, *(self.upsamplers or ())]

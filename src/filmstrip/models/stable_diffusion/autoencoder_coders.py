@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from filmstrip.models.stable_diffusion.autoencoder_blocks import (
     EPS,
+    Block,
     DownEncoderBlock2D,
     UNetMidBlock2D,
     UpDecoderBlock2D,
@@ -19,13 +20,14 @@ from filmstrip.nn.recomputing import recomputed
 from filmstrip.nn.resnet import convolve_activated
 
 
-def run_blocks(blocks: Sequence[nn.Module], hidden_states: Tensor, is_recomputing: bool) -> Tensor:
+def run_blocks(blocks: Sequence[Block], hidden_states: Tensor, is_recomputing: bool) -> Tensor:
     """What a chain of blocks makes of pictures, perhaps computed again in the backward pass."""
     for block in blocks:
         if is_recomputing and torch.is_grad_enabled():
             hidden_states = recomputed(block, hidden_states)
         else:
-            hidden_states = block(hidden_states)
+            for layer in block.layers():  # a call of the block would keep its input until its end
+                hidden_states = layer(hidden_states)
     return hidden_states
 
 
