@@ -85,6 +85,14 @@ class CogVideoXVideoPipeline(Pipeline):
             latents_per_token=patch_t * patch**2,
         )
 
+    def fuse_qkv_projections(self) -> None:
+        """Fuse the transformer's projections; see its `fuse_qkv_projections`."""
+        self.transformer.fuse_qkv_projections()
+
+    def unfuse_qkv_projections(self) -> None:
+        """Take the transformer's projections apart again."""
+        self.transformer.unfuse_qkv_projections()
+
     # ---- what is asked for ---------------------------------------------------------------------------------------
 
     def check_call(self, values: dict[str, Any], num_frames: int) -> Request:
