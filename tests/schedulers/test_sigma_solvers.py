@@ -149,6 +149,15 @@ def test_a_step_changes_no_input(kind):
         assert torch.equal(latents, copies[0]) and torch.equal(prediction, copies[1])
 
 
+@pytest.mark.parametrize("kind", [HeunDiscreteScheduler, KDPM2DiscreteScheduler])
+def test_the_last_step_leaves_nothing_begun(kind):
+    run = kind().start(3)
+    finish(run, torch.randn(1, 4), end=4)
+    assert not run.begun
+    finish(run, torch.randn(1, 4), begin=4)
+    assert not run.begun
+
+
 def test_dynamic_thresholding_bounds_each_video_by_its_own_quantile():
     options = {"thresholding": True, "sample_max_value": 5.0, "dynamic_thresholding_ratio": 0.5}
     scheduler = DDIMScheduler(prediction_type="sample", **options)
