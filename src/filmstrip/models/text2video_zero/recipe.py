@@ -117,11 +117,24 @@ def video_steps(
         yield step
         latents = step.latents
         if done == begin:
-            # Solvers that remember steps go on, for all frames, from what they remember now.
             noisy, again = latents, copy.deepcopy(run)
     signal = float(alphas[int(timesteps[end]) : int(timesteps[begin])].double().prod())
     frames = _all_frames(request, noisy, latents, signal)
+    _remember_for_each(again, num_frames)
     yield from told(denoised(prompts.repeated(num_frames), scale, frames, again, begin, last))
+
+
+def _remember_for_each(run: Run, num_frames: int) -> None:
+    """Let a solver that remembers steps, of the first frames, go on with as many rows for all frames."""
+
+    def repeated(memory: Any) -> Any:
+        if type(memory) in (list, tuple):
+            return type(memory)(repeated(one) for one in memory)
+        return memory.repeat_interleave(num_frames, 0) if isinstance(memory, Tensor) else memory
+
+    for memory in vars(run).values():
+        if isinstance(memory, list):  # the rest of a run never changes
+            memory[:] = repeated(memory)
 
 
 def _all_frames(
