@@ -6,7 +6,14 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-from transformers import CLIPTextConfig, CLIPTextModel, PreTrainedTokenizerFast, T5Config, T5EncoderModel
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    PreTrainedTokenizerFast,
+    T5Config,
+    T5EncoderModel,
+)
 
 LTX_TRANSFORMER: dict[str, Any] = {
     "in_channels": 8,
@@ -80,6 +87,15 @@ STABLE_DIFFUSION_UNET: dict[str, Any] = {
     "attention_head_dim": 2,
     "layers_per_block": 1,
 }
+STABLE_DIFFUSION_XL_UNET: dict[str, Any] = {
+    **STABLE_DIFFUSION_UNET,
+    "cross_attention_dim": 40,  # both text encoders'
+    "transformer_layers_per_block": (1, 2),
+    "use_linear_projection": True,
+    "addition_embed_type": "text_time",
+    "addition_time_embed_dim": 4,
+    "projection_class_embeddings_input_dim": 32,  # a projection of 8, and 6 sizes
+}
 STABLE_DIFFUSION_AUTOENCODER: dict[str, Any] = {
     "block_out_channels": (8, 16),
     "down_block_types": ("DownEncoderBlock2D",) * 2,
@@ -131,15 +147,26 @@ def clip_tokenizer(length: int = 32) -> PreTrainedTokenizerFast:
 def clip_text_encoder(dim: int = 16, length: int = 32) -> CLIPTextModel:
     """A CLIP text encoder of three layers."""
     torch.manual_seed(0)
-    config = CLIPTextConfig(
+    return CLIPTextModel(clip_config(dim, length)).eval()
+
+
+def clip_text_encoder_with_projection(dim: int = 24, length: int = 32, num_layers: int = 4) -> Any:
+    """A CLIP text encoder that has also one embedding, of 8 values, for a text as a whole."""
+    torch.manual_seed(1)
+    return CLIPTextModelWithProjection(clip_config(dim, length, num_layers, projection_dim=8)).eval()
+
+
+def clip_config(dim: int, length: int, num_layers: int = 3, **more: Any) -> CLIPTextConfig:
+    """Settings of a CLIP text encoder for `clip_tokenizer`."""
+    return CLIPTextConfig(
         vocab_size=40,
         hidden_size=dim,
         intermediate_size=32,
-        num_hidden_layers=3,
+        num_hidden_layers=num_layers,
         num_attention_heads=2,
         max_position_embeddings=length,
         bos_token_id=0,
         eos_token_id=1,
         pad_token_id=1,
+        **more,
     )
-    return CLIPTextModel(config).eval()

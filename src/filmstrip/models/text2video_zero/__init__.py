@@ -2,5 +2,6 @@
 
 from filmstrip.models.text2video_zero.attention import CrossFrameAttnProcessor
 from filmstrip.models.text2video_zero.pipeline import TextToVideoZeroPipeline
+from filmstrip.models.text2video_zero.pipeline_sdxl import TextToVideoZeroSDXLPipeline
 
-__all__ = ["CrossFrameAttnProcessor", "TextToVideoZeroPipeline"]
+__all__ = ["CrossFrameAttnProcessor", "TextToVideoZeroPipeline", "TextToVideoZeroSDXLPipeline"]

@@ -1,0 +1,298 @@
+"""What Stable Diffusion XL has beside its U-Net (arXiv:2307.01952): two text encoders, and sizes as conditions."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from filmstrip.generation.events import Step
+from filmstrip.generation.guidance import ClassifierFree, Predict, Unguided
+from filmstrip.generation.prompts import Prompts, encode_clip_text, num_clip_parts
+from filmstrip.generation.request import check_prompts
+
+# In the order that `encode_prompt` returns them.
+EMBEDS = ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds")
+NUM_SIZES = 6  # two each for the original's size, the crop's place and the picture's size
+
+
+@dataclass(frozen=True)
+class XLTexts:
+    """What is to be encoded. Each has the texts of the first encoder and those of the second."""
+
+    prompts: tuple[tuple[str, ...], tuple[str, ...]] | None
+    """None: embeddings are in their place."""
+    negatives: tuple[tuple[str, ...], tuple[str, ...]] | None
+    """None: as for the prompts, or zeros are in their place, or there is no guidance."""
+    embeds: Mapping[str, Tensor]
+    has_zeros: bool
+    """Whether there is guidance away from zeros."""
+
+
+@dataclass(frozen=True)
+class XLPrompts(Prompts):
+    """Prompts of SDXL: both encoders' embeddings side by side, the second's of the whole text, and the sizes."""
+
+    pooled_prompt_embeds: Tensor | None = None  # (batch, projection_dim)
+    negative_pooled_prompt_embeds: Tensor | None = None
+    time_ids: Tensor | None = None  # (batch, 6), of `size_ids`
+    negative_time_ids: Tensor | None = None
+    """None: those of the prompts."""
+
+    def repeated(self, times: int) -> XLPrompts:
+        """Each row that many times in a row."""
+        names = (*EMBEDS, "time_ids", "negative_time_ids")
+        rows: dict[str, Any] = {name: getattr(self, name) for name in names}
+        return replace(self, **{name: row.repeat_interleave(times, 0) for name, row in rows.items() if row is not None})
+
+    def halves(self) -> tuple[tuple[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor] | None]:
+        """Embeddings, pooled embeddings and sizes of the prompts, and of the negative prompts if there are such."""
+        pooled, time_ids = self.pooled_prompt_embeds, self.time_ids
+        assert pooled is not None and time_ids is not None, "prompts of SDXL have both"
+        positive = self.prompt_embeds, pooled, time_ids
+        if self.negative_prompt_embeds is None:
+            return positive, None
+        negative_pooled = self.negative_pooled_prompt_embeds
+        assert negative_pooled is not None, "negative prompts of SDXL have them"
+        negative_ids = time_ids if self.negative_time_ids is None else self.negative_time_ids
+        return positive, (self.negative_prompt_embeds, negative_pooled, negative_ids)
+
+
+class XLCondition(NamedTuple):
+    """What the U-Net is given for a batch beside the latents."""
+
+    prompt_embeds: Tensor
+    added: dict[str, Tensor]
+
+
+# ---- what is asked for -----------------------------------------------------------------------------------------------
+
+
+def xl_texts(values: Mapping[str, Any], *, is_guided: bool, has_zeros: bool) -> XLTexts:
+    """What is to be encoded for a call's prompts, negative prompts and embeddings.
+
+    Args:
+        has_zeros: whether zeros take the place of a negative prompt where none is given.
+
+    Raises:
+        ValueError: the arguments contradict each other.
+    """
+    for name in ("prompt", "negative_prompt"):
+        if values[f"{name}_embeds"] is None:
+            continue
+        pooled = name.replace("prompt", "pooled_prompt_embeds")
+        if values[pooled] is None:
+            raise ValueError(f"{name}_embeds needs {pooled}, which encode_prompt makes together with it.")
+        if values[f"{name}_2"] is not None:
+            raise ValueError(f"Both {name}_2 and {name}_embeds were given; pass only one of them.")
+    given = {name: values[name] for name in EMBEDS if is_guided or not name.startswith("negative")}
+    pair = {name: values[name] for name in EMBEDS[:2]}
+    prompts, negatives, count = check_prompts(values["prompt"], values["negative_prompt"], pair, is_guided=is_guided)
+    for name in EMBEDS[2:]:
+        if given.get(name) is not None and (given[name].dim() != 2 or len(given[name]) != count):
+            shape = tuple(given[name].shape)
+            raise ValueError(f"{name} must have one row for each of the {count} prompts, got the shape {shape}.")
+    is_empty = not values["negative_prompt_2"] and values["negative_prompt"] is None
+    if has_zeros and is_empty:
+        negatives = None
+    return XLTexts(
+        None if prompts is None else (prompts, _second("prompt_2", values["prompt_2"], prompts)),
+        None
+        if negatives is None
+        else (negatives, _second("negative_prompt_2", values["negative_prompt_2"], negatives)),
+        {name: value for name, value in given.items() if value is not None},
+        has_zeros and is_empty and is_guided,
+    )
+
+
+def _second(name: str, given: str | Sequence[str] | None, first: tuple[str, ...]) -> tuple[str, ...]:
+    """What the second encoder is given: the texts of the first one, unless the call has others."""
+    if not given:
+        return first
+    texts = (given,) * len(first) if isinstance(given, str) else tuple(given)
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError(f"{name} must be a text or a list of texts, got {given!r}.")
+    if len(texts) != len(first):
+        raise ValueError(f"{len(texts)} texts were given as {name} for {len(first)} prompts; pass one, or one each.")
+    return texts
+
+
+def size_ids(
+    original_size: Sequence[int], crops_coords_top_left: Sequence[int], target_size: Sequence[int]
+) -> Tensor:  # (1, 6)
+    """Sizes as the U-Net is told them (arXiv:2307.01952, section 2.2); height and top come before width and left.
+
+    Raises:
+        ValueError: one of them is not a pair of whole numbers, or no size.
+    """
+    pairs = {
+        "original_size": (original_size, 1),
+        "crops_coords_top_left": (crops_coords_top_left, 0),
+        "target_size": (target_size, 1),
+    }
+    for name, (pair, least) in pairs.items():
+        is_pair = isinstance(pair, (list, tuple)) and len(pair) == 2
+        if not is_pair or not all(isinstance(one, int) and one >= least for one in pair):
+            raise ValueError(f"{name} must be two whole numbers of at least {least}, got {pair!r}.")
+    return torch.tensor([[*original_size, *crops_coords_top_left, *target_size]], dtype=torch.float32)
+
+
+def check_xl_network(unet: Any, text_encoder: Any, pooled_prompt_embeds: Tensor | None) -> None:
+    """See that a U-Net takes the pooled embeddings of a text encoder, or of a call, and the sizes."""
+    config = unet.config
+    if config.addition_embed_type != "text_time":
+        raise ValueError(
+            "this U-Net is not of SDXL: its addition_embed_type must be 'text_time', "
+            f"got {config.addition_embed_type!r}; use the pipeline of its own family."
+        )
+    room = config.projection_class_embeddings_input_dim - NUM_SIZES * config.addition_time_embed_dim
+    if pooled_prompt_embeds is not None:
+        width = pooled_prompt_embeds.shape[-1]
+    elif text_encoder is not None:
+        width = text_encoder.config.projection_dim
+    else:
+        return
+    if width != room:
+        raise ValueError(
+            f"the U-Net takes pooled embeddings of {room} values, got {width}; they belong to another one."
+        )
+
+
+# ---- prompts ---------------------------------------------------------------------------------------------------------
+
+
+class _Penultimate(nn.Module):
+    """A CLIP text encoder of which the output of a layer before the last is taken, without the last norm."""
+
+    def __init__(self, text_encoder: nn.Module, skip: int) -> None:
+        super().__init__()
+        self.text_encoder, self.skip, self.config = text_encoder, skip, text_encoder.config
+        self.whole: Tensor | None = None  # what the encoder says of each text as a whole, if it is one that does
+
+    def forward(self, ids: Tensor, attention_mask: Tensor | None, output_hidden_states: bool) -> tuple[Tensor]:
+        encoded = self.text_encoder(ids, attention_mask=attention_mask, output_hidden_states=True)
+        self.whole = encoded[0]
+        return (encoded.hidden_states[-2 - self.skip],)
+
+
+def encode_xl_prompts(
+    pairs: Sequence[tuple[Any, Any]], texts: XLTexts, *, clip_skip: int | None = None, long_prompts: bool = False
+) -> XLPrompts:
+    """Prompts and negative prompts through both text encoders, or the embeddings in their place.
+
+    Args:
+        pairs: tokenizer and text encoder, twice; the first may be None and None.
+        clip_skip: how many layers more than the last are left out, for the prompts alone as in the reference.
+        long_prompts: encode texts beyond the encoders' window in parts; the first part stands for the whole.
+    """
+    made: dict[str, Any] = {}
+    num_parts = _num_parts(pairs, [*(texts.prompts or ()), *(texts.negatives or ())]) if long_prompts else 1
+    if texts.prompts is not None:
+        embeds, pooled, cut_off = _encode(pairs, texts.prompts, clip_skip or 0, num_parts)
+        made |= {"prompt_embeds": embeds, "pooled_prompt_embeds": pooled, "cut_off": cut_off}
+    made |= texts.embeds
+    if texts.has_zeros:
+        zeros = {f"negative_{name}": torch.zeros_like(made[name]) for name in ("prompt_embeds", "pooled_prompt_embeds")}
+        made = {**zeros, **made}
+    elif texts.negatives is not None:
+        window = pairs[1][0].model_max_length if pairs[1][0] is not None else 1
+        num_parts = max(1, made["prompt_embeds"].shape[1] // window)
+        embeds, pooled, _ = _encode(pairs, texts.negatives, 0, num_parts)
+        made = {"negative_prompt_embeds": embeds, "negative_pooled_prompt_embeds": pooled, **made}
+    return XLPrompts(**made)
+
+
+def _num_parts(pairs: Sequence[tuple[Any, Any]], texts: Sequence[Sequence[str]]) -> int:
+    tokenizers = [tokenizer for tokenizer, _ in pairs if tokenizer is not None]
+    return max(num_clip_parts(tokenizer, some) for tokenizer in tokenizers for some in texts or [()])
+
+
+def _encode(
+    pairs: Sequence[tuple[Any, Any]], texts: Sequence[Sequence[str]], skip: int, num_parts: int
+) -> tuple[Tensor, Tensor, tuple[str, ...]]:
+    """Embeddings, those of whole texts, and what of each text was cut off."""
+    columns, cut_off = [], ("",) * len(texts[0])
+    whole: Tensor | None = None
+    for (tokenizer, text_encoder), some in zip(pairs, texts, strict=True):
+        if tokenizer is None or text_encoder is None:
+            continue
+        encoder = _Penultimate(text_encoder, skip)
+        encoded = encode_clip_text(tokenizer, encoder, some, num_parts=num_parts)
+        columns.append(encoded.prompt_embeds)
+        cut_off = tuple(before or now for before, now in zip(cut_off, encoded.cut_off, strict=True))
+        whole = encoder.whole
+    if whole is None or whole.dim() != 2:
+        raise ValueError(
+            "texts are encoded by text_encoder_2, with a projection; pass it and tokenizer_2, or embeddings."
+        )
+    embeds = torch.cat([column.to(whole.device) for column in columns], dim=-1)
+    return embeds, whole.unflatten(0, (-1, num_parts))[:, 0], cut_off
+
+
+# ---- guidance --------------------------------------------------------------------------------------------------------
+
+
+class XLGuidance:
+    """`PromptGuidance` for prompts that come with pooled embeddings and sizes.
+
+    Args:
+        unet: the network that takes them.
+        scale, rescale, is_sequential: as there.
+    """
+
+    def __init__(
+        self, prompts: XLPrompts, unet: Any, scale: float, *, rescale: float = 0.0, is_sequential: bool = False
+    ) -> None:
+        self._prompts, self._unet, self._scale = prompts, unet, scale
+        self._rescale, self._is_sequential = rescale, is_sequential
+        self._guidance = self._made()
+
+    def __call__(self, predict: Predict[XLCondition], latents: Tensor, timestep: float) -> Tensor:
+        return self._guidance(predict, latents, timestep)
+
+    def offer(self, step: Step) -> None:
+        """Put the prompts where a callback sees them."""
+        given = {name: getattr(self._prompts, name) for name in EMBEDS}
+        step.tensors.update({name: value for name, value in given.items() if value is not None})
+
+    def accept(self, step: Step) -> None:
+        """Take over the prompts and the scale that a callback has put in their place."""
+        scale = self._scale if step.guidance_scale is None else step.guidance_scale
+        if scale > 1 and self._prompts.negative_prompt_embeds is None:
+            raise ValueError(
+                f"this run began without guidance, so its scale can't rise to {scale}; begin with a scale above 1."
+            )
+        given: dict[str, Any] = {name: step.tensors[name] for name in EMBEDS if name in step.tensors}
+        if scale != self._scale or any(value is not getattr(self._prompts, name) for name, value in given.items()):
+            self._prompts, self._scale = replace(self._prompts, **given), scale
+            self._guidance = self._made()
+
+    def _made(self) -> Unguided[XLCondition] | ClassifierFree[XLCondition]:
+        positive, negative = self._prompts.halves()
+        if self._scale <= 1 or negative is None:
+            return Unguided(self._condition(positive))
+        if self._is_sequential:
+            both = self._condition(negative), self._condition(positive)
+            return ClassifierFree(self._scale, *both, rescale=self._rescale)
+        joint = [torch.cat([one.to(other.device), other]) for one, other in zip(negative, positive, strict=True)]
+        return ClassifierFree(self._scale, joint=self._condition(joint), rescale=self._rescale)
+
+    def _condition(self, half: Sequence[Tensor]) -> XLCondition:
+        embeds, pooled, time_ids = half
+        device = self._unet.device
+        # Sizes stay in float32: half precision rounds them.
+        added = {"text_embeds": pooled.to(device), "time_ids": time_ids.to(device)}
+        return XLCondition(embeds.to(device, self._unet.dtype), added)
+
+
+# ---- decoding --------------------------------------------------------------------------------------------------------
+
+
+def xl_decoder(vae: Any) -> Any:
+    """The autoencoder that decodes: a copy in float32 of one that overflows in float16, as that of SDXL does."""
+    overflows = vae.dtype == torch.float16 and vae.config.force_upcast
+    return copy.deepcopy(vae).float() if overflows else vae
