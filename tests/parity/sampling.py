@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import itertools
 import logging
@@ -113,13 +114,13 @@ def expect_the_same_runs(
 ) -> None:
     """Equal tables, and latents within 1e-5 at all steps."""
     with quiet_reference():
-        ours, theirs = pair(name, **options)
+        schedulers = ours, theirs = pair(name, **options)
         assert len(ours) == len(theirs)
         for table in ("betas", "alphas_cumprod", "final_alpha_cumprod"):
             if hasattr(theirs, table):
                 torch.testing.assert_close(getattr(ours, table), getattr(theirs, table), rtol=1e-6, atol=1e-9)
         for steps in num_steps:
-            ours, theirs = pair(name, **options)  # the reference's settings may change with the steps
+            ours, theirs = copy.deepcopy(schedulers)  # the reference's settings may change with the steps
             mine, reference = (loop(scheduler, steps, **call) for scheduler in (ours, theirs))
             torch.testing.assert_close(ours.timesteps.double(), theirs.timesteps.double(), rtol=1e-6, atol=2e-4)
             if hasattr(theirs, "sigmas"):
