@@ -43,3 +43,14 @@ def test_fused_projections_make_the_same_video_without_the_three_layers(pipeline
     pipeline.unfuse_qkv_projections()
     np.testing.assert_array_equal(video(pipeline), apart)
     assert called
+
+
+def test_prompts_are_encoded_without_the_networks_and_videos_made_without_the_text_encoder(pipeline):
+    texts = {"tokenizer": pipeline.tokenizer, "text_encoder": pipeline.text_encoder}
+    networks = {"vae": pipeline.vae, "transformer": pipeline.transformer}
+    encoder = CogVideoXPipeline(**texts, **dict.fromkeys(networks), scheduler=pipeline.scheduler)
+    maker = CogVideoXPipeline(**networks, **dict.fromkeys(texts), scheduler=pipeline.scheduler)
+    positive, negative = encoder.encode_prompt("a red star")
+    call = {**CALL, "prompt": None, "prompt_embeds": positive, "negative_prompt_embeds": negative}
+    made = maker(**call, generator=torch.Generator().manual_seed(0), output_type="np").frames[0]
+    np.testing.assert_array_equal(made, video(pipeline))

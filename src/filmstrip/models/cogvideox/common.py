@@ -59,6 +59,8 @@ class CogVideoXVideoPipeline(Pipeline):
 
     def usual_defaults(self) -> dict[str, Any]:
         """The family's defaults, and the size and length that the transformer was trained for."""
+        if self.transformer is None or self.vae is None:  # components that prompts are encoded without
+            return dict(self.family_defaults)
         config, ratio = self.transformer.config, self.vae.spatial_compression_ratio
         height, width = config.sample_height * ratio, config.sample_width * ratio
         is_1_5 = config.patch_size_t is not None
