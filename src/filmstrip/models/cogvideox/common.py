@@ -190,8 +190,8 @@ class CogVideoXVideoPipeline(Pipeline):
             encoded = encode_prompts(self._encode_texts, texts, negatives, embeds, length)
         encoded = encoded.repeated(num_videos_per_prompt)
         both = (encoded.prompt_embeds, encoded.negative_prompt_embeds)
-        positive, negative = (None if one is None else one.to(device, dtype) for one in both)
-        return positive, negative
+        prompt_embeds, negative_prompt_embeds = (None if one is None else one.to(device, dtype) for one in both)
+        return prompt_embeds, negative_prompt_embeds
 
     def _encode_texts(self, texts: Sequence[str], max_length: int) -> Prompts:
         encoded = encode_text(self.tokenizer, self.text_encoder, texts, max_length, masks_encoder=False)
