@@ -57,6 +57,7 @@ PUBLIC: dict[str, str] = {
     "StableDiffusionInstructPix2PixPipeline": _STABLE_DIFFUSION,
     "StableDiffusionPipeline": _STABLE_DIFFUSION,
     "TextToVideoZeroPipeline": _TEXT2VIDEO_ZERO,
+    "TextToVideoZeroSDXLPipeline": _TEXT2VIDEO_ZERO,
     "UNet2DConditionModel": _STABLE_DIFFUSION,
     "UniPCMultistepScheduler": _SCHEDULERS,
     "export_to_gif": _MEDIA,

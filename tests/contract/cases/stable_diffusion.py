@@ -188,4 +188,59 @@ ZERO = Case(
     extra_steps=1,
     **PROMPTS,
 )
-CASES = [TEXT, CONTROLLED, CHANGED, ZERO]
+XL_EMBEDS = ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds")
+
+
+def xl_parts() -> dict[str, Any]:
+    """Components of the large model, which has two text encoders."""
+    torch.manual_seed(0)
+    second = tiny.clip_tokenizer(WINDOW)
+    return {
+        **parts(**tiny.STABLE_DIFFUSION_XL_UNET),
+        "tokenizer_2": second,
+        "text_encoder_2": randomise(tiny.clip_text_encoder_with_projection(length=WINDOW)),
+    }
+
+
+def xl_embeds(seed: int) -> dict[str, torch.Tensor]:
+    sizes = ((1, WINDOW, 40), (1, WINDOW, 40), (1, 8), (1, 8))
+    return {name: normal(*size, seed=seed + i) for i, (name, size) in enumerate(zip(XL_EMBEDS, sizes, strict=True))}
+
+
+def xl_embeddings(pipeline: Any, call: Mapping[str, Any]) -> dict[str, Any]:
+    encoded = pipeline.encode_prompt(call["prompt"], negative_prompt=call.get("negative_prompt"))
+    return {"prompt": None, "negative_prompt": None, **dict(zip(XL_EMBEDS, encoded, strict=True))}
+
+
+XL_GIVEN = {"prompt": None, **xl_embeds(0)}
+XL = Case(
+    name="Text2Video-Zero XL",
+    pipeline="TextToVideoZeroSDXLPipeline",
+    make=lambda: filmstrip.TextToVideoZeroSDXLPipeline(**xl_parts()),
+    call=ZERO.call,
+    variations={
+        **ZERO.variations,
+        "prompt_2": changes("two dogs in the rain"),
+        "negative_prompt_2": changes("blurry"),
+        "denoising_end": [changes(0.8), raises(1.5, "denoising_end must be")],
+        "prompt_embeds": [
+            changes(normal(1, WINDOW, 40, seed=9), **XL_GIVEN),
+            raises(XL_GIVEN["prompt_embeds"], "Both prompt and prompt_embeds"),
+        ],
+        "negative_prompt_embeds": changes(normal(1, WINDOW, 40, seed=9), **XL_GIVEN),
+        "pooled_prompt_embeds": changes(normal(1, 8, seed=9), **XL_GIVEN),
+        "negative_pooled_prompt_embeds": changes(normal(1, 8, seed=9), **XL_GIVEN),
+        "guidance_rescale": [changes(0.7), raises(1.5, "between 0 and 1")],
+        "original_size": changes((64, 64)),
+        "crops_coords_top_left": changes((8, 8)),
+        "target_size": changes((64, 64)),
+        "clip_skip": changes(1),
+    },
+    embeddings=xl_embeddings,
+    output_type="np",
+    field="images",
+    extra_steps=1,
+    bfloat16_error=0.12,
+    **PROMPTS,
+)
+CASES = [TEXT, CONTROLLED, CHANGED, ZERO, XL]

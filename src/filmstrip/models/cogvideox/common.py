@@ -70,6 +70,16 @@ class CogVideoXVideoPipeline(Pipeline):
         return {**sizes, "frame_rate": 16 if is_1_5 else 8, **self.family_defaults}
 
     @property
+    def vae_scale_factor_spatial(self) -> int:
+        """Pixels to one latent, along height and along width."""
+        return int(self.vae.spatial_compression_ratio)
+
+    @property
+    def vae_scale_factor_temporal(self) -> int:
+        """Frames to one latent."""
+        return int(self.vae.temporal_compression_ratio)
+
+    @property
     def rules(self) -> Rules:
         """The sizes and lengths that these components can make."""
         ratio, ratio_t = self.vae.spatial_compression_ratio, self.vae.temporal_compression_ratio

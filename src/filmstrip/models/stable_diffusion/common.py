@@ -83,6 +83,8 @@ class StableDiffusionBase(Pipeline):
 
     def usual_defaults(self) -> dict[str, Any]:
         """The family's defaults, and the size that the U-Net was trained for."""
+        if self.unet is None or self.vae is None:  # prompts can be encoded without the networks
+            return dict(self.family_defaults)
         size, ratio = self.unet.config.sample_size or 64, self.vae.spatial_compression_ratio
         rows, columns = size if isinstance(size, (list, tuple)) else (size, size)
         return {"height": rows * ratio, "width": columns * ratio, **self.family_defaults}

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from filmstrip.generation.events import Step
+from filmstrip.generation.finite import check_finite
 from filmstrip.generation.guidance import ClassifierFree, Predict, Unguided
 from filmstrip.generation.prompts import Prompts, encode_clip_text, num_clip_parts
 from filmstrip.generation.request import check_prompts
@@ -217,14 +218,15 @@ def _encode(
     """Embeddings, those of whole texts, and what of each text was cut off."""
     columns, cut_off = [], ("",) * len(texts[0])
     whole: Tensor | None = None
-    for (tokenizer, text_encoder), some in zip(pairs, texts, strict=True):
+    names = ("text_encoder", "text_encoder_2")
+    for name, (tokenizer, text_encoder), some in zip(names, pairs, texts, strict=True):
         if tokenizer is None or text_encoder is None:
             continue
         encoder = _Penultimate(text_encoder, skip)
         encoded = encode_clip_text(tokenizer, encoder, some, num_parts=num_parts)
-        columns.append(encoded.prompt_embeds)
+        columns.append(check_finite(encoded.prompt_embeds, name))
         cut_off = tuple(before or now for before, now in zip(cut_off, encoded.cut_off, strict=True))
-        whole = encoder.whole
+        whole = None if encoder.whole is None else check_finite(encoder.whole, name)
     if whole is None or whole.dim() != 2:
         raise ValueError(
             "texts are encoded by text_encoder_2, with a projection; pass it and tokenizer_2, or embeddings."
