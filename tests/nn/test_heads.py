@@ -1,0 +1,67 @@
+"""Heads that are normalised and turned, and linear layers, by the plain way of computing them."""
+
+import pytest
+import torch
+from torch import nn
+
+from filmstrip.nn.heads import BLOCK_TOKENS, normed_heads
+from filmstrip.nn.linear import linear
+from filmstrip.nn.rotary import rotation_table
+
+
+def plainly(hidden_states, num_heads, norm, rotation):
+    heads = norm(hidden_states.unflatten(-1, (num_heads, -1)))
+    if rotation is not None:
+        turned = torch.view_as_complex(heads.unflatten(-1, (-1, 2)).contiguous())
+        heads = torch.view_as_real(turned * torch.view_as_complex(rotation)[:, None]).flatten(-2)
+    return heads.transpose(1, 2)
+
+
+@pytest.mark.parametrize("tokens", [1, 7, BLOCK_TOKENS, BLOCK_TOKENS + 3])
+@pytest.mark.parametrize("turns", [False, True])
+def test_blocks_give_what_the_whole_gives(tokens, turns):
+    torch.manual_seed(0)
+    norm = nn.LayerNorm(8, eps=1e-6)
+    nn.init.normal_(norm.weight)
+    nn.init.normal_(norm.bias)
+    hidden_states = torch.randn(2, tokens, 3 * 8)
+    rotation = rotation_table(torch.randn(tokens, 4)) if turns else None
+    expected = plainly(hidden_states, 3, norm, rotation)
+    with torch.no_grad():
+        in_blocks = normed_heads(hidden_states, 3, norm, rotation)
+    torch.testing.assert_close(in_blocks, expected)
+    assert in_blocks.is_contiguous()  # head by head, as attention reads it
+    with_gradients = normed_heads(hidden_states, 3, norm, rotation)
+    torch.testing.assert_close(with_gradients, expected)
+    assert with_gradients.requires_grad
+
+
+def test_a_norm_that_is_watched_or_replaced_is_called():
+    norm, seen = nn.LayerNorm(8), []
+    norm.register_forward_hook(lambda *_: seen.append(1))
+    with torch.no_grad():
+        normed_heads(torch.randn(1, 4, 16), 2, norm)
+    assert seen
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_linear_layer_computes_the_same_however_it_is_called(dtype, bias):
+    torch.manual_seed(0)
+    layer = nn.Linear(24, 40, bias=bias).to(dtype)
+    hidden_states = torch.randn(2, 5, 24, dtype=dtype)
+    expected = layer(hidden_states)
+    with torch.no_grad():
+        torch.testing.assert_close(linear(layer, hidden_states), expected, rtol=1.6e-2, atol=1e-2)
+    assert linear(layer, hidden_states).requires_grad
+
+
+def test_a_linear_layer_that_is_wrapped_is_called():
+    class Doubled(nn.Linear):
+        def forward(self, hidden_states):
+            return 2 * super().forward(hidden_states)
+
+    layer = Doubled(8, 8).bfloat16()
+    hidden_states = torch.randn(3, 8, dtype=torch.bfloat16)
+    with torch.no_grad():
+        assert torch.equal(linear(layer, hidden_states), layer(hidden_states))
