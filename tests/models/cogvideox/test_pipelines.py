@@ -89,3 +89,14 @@ def test_latents_of_a_clip_decide_the_length():
     for num_latents, num_frames in ((1, 1), (2, 8), (3, 9), (4, 16)):
         request = pipeline.request(prompt="a boat", latents=torch.zeros(1, num_latents, 4, 4, 6))
         assert request.size.num_frames == num_frames
+
+
+def test_latents_of_two_clips_are_drawn_one_after_the_other():
+    pipeline = outline("CogVideoXPipeline")
+    pipeline.vae = filmstrip.AutoencoderKLCogVideoX(**{**tiny.COGVIDEOX_AUTOENCODER, "latent_channels": 3})
+    clips = torch.randn(2, 3, 1, 24, 24)  # 27 values each: no multiple of 16, the numbers that torch draws at a time
+    with torch.no_grad():
+        together = pipeline.encode_video(clips, torch.Generator().manual_seed(1))
+        generator = torch.Generator().manual_seed(1)
+        in_turn = [pipeline.encode_video(clip[None], generator) for clip in clips]
+    torch.testing.assert_close(together, torch.cat(in_turn), rtol=1e-5, atol=1e-5)

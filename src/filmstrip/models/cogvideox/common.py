@@ -290,7 +290,9 @@ class CogVideoXVideoPipeline(Pipeline):
         """
         posterior: DiagonalGaussian = self.vae.encode(video.to(self.vae.device, self.vae.dtype)).latent_dist
         check_finite(posterior.mean, "vae", "encoding")
-        latents = posterior.mode() if generator == "mode" else posterior.sample(generator)
+        # Row by row: the reference encodes one video after the other, and a batch's noise would be another.
+        sources = generator if isinstance(generator, list) else [generator] * len(video)
+        latents = posterior.mode() if generator == "mode" else posterior.sample(sources)
         return latents.float().movedim(2, 1).to(self.transformer.device)
 
     def encode_clip(self, request: Request, pixels: Tensor, *, mode: bool = False) -> Tensor:
