@@ -1,10 +1,11 @@
-"""Every published checkpoint of LTX-Video fits its network, tensor for tensor.
+"""Every published checkpoint fits its networks, tensor for tensor.
 
-`tests/manifests/ltx` holds, for each checkpoint, its configurations and the names and shapes of its tensors.
+`tests/manifests/<family>` holds, for each checkpoint, its configurations and the names and shapes of its tensors.
 """
 
 import gzip
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,10 @@ import pytest
 from filmstrip import registry
 from filmstrip.checkpoints.loading import build_empty
 
-ROOT = Path(__file__).resolve().parents[2] / "manifests" / "ltx"
-CHECKPOINTS = sorted(path.parent.name for path in ROOT.glob("*/model_index.json"))
-NETWORKS = sorted(str(path.parent.relative_to(ROOT)) for path in ROOT.glob("*/*/tensors.json.gz"))
+ROOT = Path(__file__).resolve().parents[1] / "manifests"
+CHECKPOINTS = sorted(str(path.parent.relative_to(ROOT)) for path in ROOT.glob("*/*/model_index.json"))
+NETWORKS = sorted(str(path.parent.relative_to(ROOT)) for path in ROOT.glob("*/*/*/tensors.json.gz"))
+COUNTS = {"ltx": (6, 17), "cogvideox": (5, 15), "stable_diffusion": (0, 9)}  # checkpoints with an index, networks
 # Stored once, under the name of the table that it is tied to.
 TIED = {"encoder.embed_tokens.weight"}
 
@@ -23,25 +25,44 @@ def read(*parts):
     return json.loads(ROOT.joinpath(*parts).read_text(encoding="utf-8"))
 
 
+def class_of(network):
+    """The class that its configuration names."""
+    config = read(network, "config.json")
+    if "_class_name" in config:
+        return registry.resolve_class("diffusers", config["_class_name"])
+    return registry.resolve_class("transformers", config["architectures"][0])
+
+
 def published(network):
-    """Names and shapes of the tensors in the files of a network."""
+    """Shapes of the tensors in the files of a network, under the names that they have in it."""
     with gzip.open(ROOT / network / "tensors.json.gz", "rt", encoding="utf-8") as file:
-        return {name: tuple(shape) for name, shape in json.load(file).items()}
+        tensors = json.load(file)
+    return {renamed(network, name): tuple(shape) for name, shape in tensors.items()}
+
+
+def renamed(network, name):
+    for pattern, replacement in getattr(class_of(network), "renamed_keys", ()):
+        name = re.sub(pattern, replacement, name)
+    return name
 
 
 def build(network):
     """The network as its configuration describes it, without weights."""
-    checkpoint, component = network.split("/")
-    network_class = registry.resolve_class(*read(checkpoint, "model_index.json")[component])
+    network_class = class_of(network)
     if network_class.__module__.startswith("transformers"):
         config = network_class.config_class.from_pretrained(ROOT / network, local_files_only=True)
         return build_empty(lambda: network_class(config))
     return build_empty(lambda: network_class.from_config(read(network, "config.json")))
 
 
-def test_all_checkpoints_are_here():
-    assert len(CHECKPOINTS) == 6
-    assert len(NETWORKS) == 17
+@pytest.mark.parametrize("family", COUNTS)
+def test_all_checkpoints_are_here(family):
+    found = [sum(one.startswith(f"{family}/") for one in some) for some in (CHECKPOINTS, NETWORKS)]
+    assert tuple(found) == COUNTS[family]
+
+
+def test_every_family_is_counted():
+    assert {path.name for path in ROOT.iterdir()} == set(COUNTS)
 
 
 @pytest.mark.parametrize("network", NETWORKS)
@@ -53,6 +74,15 @@ def test_a_network_has_exactly_the_published_tensors(network):
     assert {name: tuple(tensor.shape) for name, tensor in state.items() if name not in tied} == published(network)
     parameters = dict(built.named_parameters(remove_duplicate=False))
     assert all(parameters[name] is parameters["shared.weight"] for name in tied)
+
+
+def test_three_autoencoders_have_the_old_names_of_attention():
+    old = []
+    for network in NETWORKS:
+        with gzip.open(ROOT / network / "tensors.json.gz", "rt", encoding="utf-8") as file:
+            if any(".query." in name for name in json.load(file)):
+                old.append(network.split("/")[1])
+    assert old == ["instruct-pix2pix", "stable-diffusion-v1-5", "text-to-video-ms-1.7b"]
 
 
 @pytest.mark.parametrize("checkpoint", CHECKPOINTS)
@@ -75,8 +105,12 @@ def test_a_scheduler_takes_its_published_settings(checkpoint):
             assert scheduler.config[name] == value, name
 
 
-# What a request can count on, by the version's own documentation: pixels to a latent, frames to a latent.
+# What a request can count on: pixels to a latent, and frames to a latent for those of videos.
+RATIOS = {"ltx": (32, 8), "cogvideox": (8, 4), "stable_diffusion": (8, None)}
+
+
 @pytest.mark.parametrize("network", [name for name in NETWORKS if name.endswith("/vae")])
-def test_every_autoencoder_compresses_32_pixels_and_8_frames_to_one(network):
+def test_every_autoencoder_compresses_as_its_family_does(network):
     vae = build(network)
-    assert (vae.spatial_compression_ratio, vae.temporal_compression_ratio) == (32, 8)
+    ratios = vae.spatial_compression_ratio, getattr(vae, "temporal_compression_ratio", None)
+    assert ratios == RATIOS[network.split("/")[0]]
