@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from filmstrip.nn.convolution import convolve
 from filmstrip.nn.streaming import FrameStream
 from filmstrip.nn.winograd import TimeConvolution, saves_time, write
 
@@ -107,11 +108,11 @@ class CausalConv3d(nn.Module):
             or torch.is_grad_enabled()
             or torch.compiler.is_compiling()
         ):
-            return F.conv3d(hidden_states, weight, bias, self.conv.stride, padding)
+            return convolve(hidden_states, weight, bias, padding, self.conv.stride)
         # The CPU's convolution holds two reordered copies of its weights, more than the video of a wide layer takes.
         size = -(-weight.shape[0] // num_parts)
         parts = [
-            F.conv3d(hidden_states, *part, self.conv.stride, padding)  # (batch, size, ...)
+            convolve(hidden_states, *part, padding, self.conv.stride)  # (batch, size, ...)
             for part in zip(weight.split(size), bias.split(size), strict=True)
         ]
         return torch.cat(parts, dim=1)

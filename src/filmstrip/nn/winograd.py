@@ -10,8 +10,9 @@ import math
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from filmstrip.nn.convolution import convolve
 
 TAPS = 3
 # Where the polynomials behind m outputs are evaluated, infinity besides. Points near one keep the rounding small: four
@@ -90,6 +91,7 @@ class TimeConvolution:
         self.max_outputs = 4 if is_exact or conv.in_channels >= WIDE_IN_BFLOAT16 else 2
         self._slices = conv.weight.float().contiguous(memory_format=torch.channels_last_3d).unbind(2)
         self._kernels: dict[int, list[Tensor]] = {}
+        self._rooms: dict[str, Tensor] = {}
 
     def __call__(
         self,
@@ -106,16 +108,18 @@ class TimeConvolution:
                 for video, result in zip(frames.movedim(1, -1), outputs.movedim(1, -1), strict=True):
                     self._filter(video, result, is_added)
             else:
-                write(F.conv3d(frames, self.weight, self.bias, padding=(0, 0, 1)), outputs, is_added)
+                write(convolve(frames, self.weight, self.bias, (0, 0, 1)), outputs, is_added)
 
     def _filter(self, video: Tensor, result: Tensor, is_added: bool) -> None:
         """The same for up to four frames of one video; the channels come last."""
         num_outputs, rows, width, out_channels = result.shape
         frame_sums, _, product_sums = TRANSFORMS[num_outputs]
-        sums = torch.mm(video.new_tensor(frame_sums), video.reshape(video.shape[0], -1)).view(-1, *video.shape[1:])
-        products = video.new_empty(len(sums) + 1, rows, width, out_channels)
+        num_products = len(frame_sums)
+        sums = self._room("sums", video, (num_products, *video.shape[1:]))
+        torch.mm(video.new_tensor(frame_sums), video.reshape(video.shape[0], -1), out=sums.view(num_products, -1))
+        products = self._room("products", video, (num_products + 1, rows, width, out_channels))
         for product, summed, kernel in zip(products, sums, self._summed_kernels(num_outputs), strict=False):
-            product.copy_(F.conv2d(summed.movedim(-1, 0)[None], kernel, None, padding=(0, 1))[0].movedim(0, -1))
+            product.copy_(convolve(summed.movedim(-1, 0)[None], kernel, None, (0, 1))[0].movedim(0, -1))
         # The bias is one more product, which every output has once.
         products[-1] = self.bias
         to_outputs = video.new_tensor([*product_sums, [1.0] * num_outputs]).T  # (outputs, products + 1)
@@ -123,6 +127,12 @@ class TimeConvolution:
             result.view(num_outputs, -1).addmm_(to_outputs, products.flatten(1))
         else:
             torch.mm(to_outputs, products.flatten(1), out=result.view(num_outputs, -1))
+
+    def _room(self, name: str, like: Tensor, size: tuple[int, ...]) -> Tensor:
+        """Memory that the strip before used: to touch new memory would take longer than to fill it."""
+        if name not in self._rooms or self._rooms[name].shape != size:
+            self._rooms[name] = like.new_empty(size)
+        return self._rooms[name]
 
     def _summed_kernels(self, num_outputs: int) -> list[Tensor]:
         if num_outputs not in self._kernels:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from filmstrip.nn.activations import activation_named
 from filmstrip.nn.causal_conv import CausalConv3d, channels_last, empty_channels_last, strips
+from filmstrip.nn.convolution import convolve
 from filmstrip.nn.group_norm import Affine, runs_in_portions, write_activated
 from filmstrip.nn.modules import module_list
 from filmstrip.nn.streaming import FrameStream
@@ -86,8 +87,13 @@ def convolve_activated(
     if result is None:
         result = empty_channels_last(hidden_states, conv.conv.out_channels, (frames, height, width))
     write_rows = conv.by_rows(hidden_states)
+    room = None
     for rows in strips(hidden_states, conv.conv.out_channels):
-        strip = _activated_strip(hidden_states, rows, affine, activation, before, conv.before)
+        if room is None:  # the first strip is the largest; fresh memory for each would cost more than what is put there
+            size = (conv.before + frames, rows.stop - rows.start + 2, width)
+            room = empty_channels_last(hidden_states, channels, size)
+        strip = room[:, :, :, : rows.stop - rows.start + 2]
+        _activate(strip, hidden_states, rows, affine, activation, before)
         kept[:, :, :, rows] = strip[:, :, -conv.before :, 1:-1]
         write_rows(strip, result[:, :, :, rows], added_to is not None)
     if stream is not None:
@@ -95,20 +101,19 @@ def convolve_activated(
     return result
 
 
-def _activated_strip(
+def _activate(
+    strip: Tensor,
     hidden_states: Tensor,
     rows: slice,
     affine: Affine,
     activation: Callable[[Tensor], Tensor],
     before: Tensor | None,
-    reach: int,
-) -> Tensor:
-    """Rows, activated, with the frames and the rows around them that a convolution reaches: zeros beyond the edges.
+) -> None:
+    """Write rows, activated, with the frames and the rows around them that a convolution reaches: zeros beyond edges.
 
     `before` are the frames before the chunk, activated; without them the chunk's first frame is repeated.
     """
-    _, channels, frames, height, width = hidden_states.shape
-    strip = empty_channels_last(hidden_states, channels, (reach + frames, rows.stop - rows.start + 2, width))
+    reach, height = strip.shape[2] - hidden_states.shape[2], hidden_states.shape[3]
     if rows.start == 0:
         strip[:, :, :, 0] = 0
     if rows.stop == height:
@@ -117,7 +122,6 @@ def _activated_strip(
     inside = strip[:, :, :, seen.start - rows.start + 1 : seen.stop - rows.start + 1]
     write_activated(inside[:, :, reach:], hidden_states[:, :, :, seen], affine.rows(seen, height), activation)
     inside[:, :, :reach] = inside[:, :, reach : reach + 1] if before is None else before[:, :, :, seen]
-    return strip
 
 
 class CogVideoXResnetBlock3D(nn.Module):
@@ -155,8 +159,7 @@ class CogVideoXResnetBlock3D(nn.Module):
         hidden_states = convolve_activated(self.conv1, inputs, affine, self.activation, stream)
         if self.conv_shortcut is not None:
             frames = inputs.transpose(1, 2).flatten(0, 1)  # (batch * frames, in_channels, height, width)
-            # Not as pictures, torch would convolve single positions at half this speed on a CPU.
-            frames = F.conv2d(frames, self.conv_shortcut.weight.squeeze(2), self.conv_shortcut.bias)
+            frames = convolve(frames, self.conv_shortcut.weight.squeeze(2), self.conv_shortcut.bias, (0, 0))
             inputs = channels_last(frames.unflatten(0, (len(inputs), -1)).transpose(1, 2))
         affine = affine_of(self.norm2, hidden_states, latents)
         return convolve_activated(self.conv2, hidden_states, affine, self.activation, stream, added_to=inputs)

@@ -1,0 +1,40 @@
+"""The convolution call gives what torch's own gives, whoever computes it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from filmstrip.nn import convolution
+from filmstrip.nn.convolution import convolve
+
+CASES = {
+    "a video": ((2, 3, 4, 5, 6), (4, 3, 3, 3, 3), (0, 1, 1), (1, 1, 1)),
+    "a video, halved": ((1, 3, 5, 7, 6), (4, 3, 3, 3, 3), (0, 1, 1), (2, 2, 2)),
+    "a strip": ((1, 3, 4, 5, 6), (4, 3, 3, 3, 3), (0, 0, 1), (1, 1, 1)),
+    "pictures": ((2, 3, 5, 6), (4, 3, 3, 3), (0, 1), (1, 1)),
+    "positions": ((2, 3, 5, 6), (4, 3, 1, 1), (0, 0), None),
+}
+
+
+@pytest.mark.parametrize(("size", "kernel", "padding", "stride"), CASES.values(), ids=CASES.keys())
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("has_onednn", [True, False])
+@pytest.mark.parametrize("records", [True, False])
+def test_it_is_torchs_convolution(size, kernel, padding, stride, dtype, has_onednn, records, monkeypatch):
+    monkeypatch.setattr(convolution.torch.backends.mkldnn, "is_available", lambda: has_onednn)
+    generator = torch.Generator().manual_seed(0)
+    video, weight = (torch.randn(shape, generator=generator).to(dtype) for shape in (size, kernel))
+    bias = torch.randn(4, generator=generator).to(dtype)
+    plain = F.conv2d if len(padding) == 2 else F.conv3d
+    with torch.set_grad_enabled(records):
+        for given in (bias, None):
+            expected = plain(video, weight, given, stride=stride or 1, padding=padding)
+            torch.testing.assert_close(convolve(video, weight, given, padding, stride), expected)
+
+
+def test_gradients_pass_through():
+    weight = torch.randn(4, 3, 3, 3, 3, requires_grad=True)
+    convolve(torch.randn(1, 3, 4, 5, 6), weight, None, (0, 1, 1)).sum().backward()
+    assert weight.grad.abs().sum() > 0
