@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from filmstrip.nn.convolution import convolve
+from filmstrip.nn.modules import is_plain
 from filmstrip.nn.streaming import FrameStream
 from filmstrip.nn.winograd import TimeConvolution, saves_time, write
 
@@ -71,8 +72,15 @@ class CausalConv3d(nn.Module):
         _, rows, columns = self.conv.stride
         return hidden_states.new_empty(batch, self.conv.out_channels, 0, -(-height // rows), -(-width // columns))
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether the convolution may be computed in another way than by calling its layer."""
+        return is_plain(self.conv, nn.Conv3d)
+
     def convolve(self, hidden_states: Tensor) -> Tensor:
         """The convolution alone, of frames that are padded in time already."""
+        if not self.is_plain:
+            return self.conv(hidden_states)
         _, _, frames, height, width = hidden_states.shape
         num_outputs = frames - self.conv.kernel_size[0] + 1
         # Half types round more that way, which only a caller of `by_rows` knows it can afford.

@@ -75,9 +75,9 @@ def convolve_activated(
 ) -> Tensor:  # (batch, out_channels, frames, height, width)
     """Normalise, activate and convolve a chunk, and add the result to another one, which is overwritten if it may be.
 
-    The normalised chunk exists in strips of rows only, unless operations are recorded or traced.
+    The normalised chunk exists in strips of rows only, unless operations are recorded, traced or watched.
     """
-    if not runs_in_portions():
+    if not runs_in_portions() or not conv.is_plain:
         convolved = conv(activation(affine(hidden_states)).to(hidden_states.dtype), stream)
         return convolved if added_to is None else added_to + convolved
     _, channels, frames, height, width = hidden_states.shape
