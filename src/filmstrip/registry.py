@@ -60,6 +60,7 @@ PUBLIC: dict[str, str] = {
     "TextToVideoZeroSDXLPipeline": _TEXT2VIDEO_ZERO,
     "UNet2DConditionModel": _STABLE_DIFFUSION,
     "UniPCMultistepScheduler": _SCHEDULERS,
+    "canny_edges": _MEDIA,
     "export_to_gif": _MEDIA,
     "export_to_video": _MEDIA,
     "load_image": _MEDIA,

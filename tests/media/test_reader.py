@@ -111,3 +111,16 @@ def test_a_video_of_a_turned_camera_is_upright(tmp_path):
     path.write_bytes(data)
     got, _ = read_video(path)
     assert psnr(got, np.rot90(frames, -1, axes=(1, 2))) > 30
+
+
+def test_the_first_frames_of_a_clip_are_read(tmp_path):
+    frames = moving_square(6)
+    for name in ("clip.mkv", "clip.webp", "folder"):
+        export_to_video(frames, tmp_path / name, 12)
+        np.testing.assert_array_equal(
+            np.stack(load_video(tmp_path / name, num_frames=2)), load_video(tmp_path / name)[:2]
+        )
+        with pytest.raises(ValueError, match="has 6 frames, 7 were asked for"):
+            load_video(tmp_path / name, num_frames=7)
+    with pytest.raises(ValueError, match="num_frames must be at least 1, got 0"):
+        load_video(tmp_path / "clip.mkv", num_frames=0)

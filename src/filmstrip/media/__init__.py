@@ -1,5 +1,6 @@
 """Reading and writing images and videos, and every change of pixel range or type."""
 
+from filmstrip.media.edges import canny_edges
 from filmstrip.media.export import export_to_gif, export_to_video
 from filmstrip.media.formats import check_writable
 from filmstrip.media.metadata import read_metadata
@@ -10,6 +11,7 @@ from filmstrip.media.writer import VideoWriter
 
 __all__ = [
     "VideoWriter",
+    "canny_edges",
     "check_writable",
     "contact_sheet",
     "export_to_gif",

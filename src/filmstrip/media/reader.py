@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import tempfile
 import urllib.error
 import urllib.request
@@ -49,15 +50,23 @@ def load_video(
     video: str | Path,
     convert_method: Callable[[list[Image.Image]], list[Image.Image]] | None = None,
     return_fps: bool = False,
+    *,
+    num_frames: int | None = None,
 ) -> Any:
     """The frames of a video as RGB pictures, with its frame rate if `return_fps`.
 
     Args:
         video: a file, an http(s) address, or a folder of pictures, which are taken in the order of their names.
         convert_method: applied to the list of pictures.
+        num_frames: how many to read, from the first one on; None reads all.
+
+    Raises:
+        ValueError: it can't be read, or has fewer frames.
     """
     with _local_file(video, "video") as path:
-        frames, fps = read_video(path)
+        frames, fps = read_video(path, num_frames)
+    if num_frames is not None and len(frames) < num_frames:
+        raise ValueError(f"{video} has {len(frames)} frames, {num_frames} were asked for; ask for fewer.")
     pictures = [Image.fromarray(frame) for frame in frames]
     if convert_method is not None:
         pictures = convert_method(pictures)
@@ -66,12 +75,17 @@ def load_video(
     return (pictures, fps) if return_fps else pictures
 
 
-def read_video(path: str | Path) -> tuple[NDArray[np.uint8], float | None]:
-    """All frames of a video, (frames, height, width, 3), and its frame rate (None where the file has none).
+def read_video(path: str | Path, num_frames: int | None = None) -> tuple[NDArray[np.uint8], float | None]:
+    """The frames of a video, (frames, height, width, 3), and its frame rate (None where the file has none).
 
     Files that `VideoWriter` padded come back in their true size.
+
+    Args:
+        num_frames: how many at the most, from the first one on; None reads all.
     """
     path = Path(path)
+    if num_frames is not None and num_frames < 1:
+        raise ValueError(f"num_frames must be at least 1, got {num_frames}.")
     if not path.exists():
         raise ValueError(f"there is no video {path}.")
     facts = (read_embedded(path) or {}).get(FILE_KEY, {})
@@ -85,13 +99,13 @@ def read_video(path: str | Path) -> tuple[NDArray[np.uint8], float | None]:
         elif sum(durations) > 0:
             fps = 1000 * len(durations) / sum(durations)
     else:
-        frames, found = _read_container(path)
+        frames, found = _read_container(path, num_frames)
         fps = fps or found
     height, width = facts.get("height"), facts.get("width")
-    return np.stack([frame[:height, :width] for frame in frames]), fps
+    return np.stack([frame[:height, :width] for frame in frames[:num_frames]]), fps
 
 
-def _read_container(path: Path) -> tuple[list[NDArray[np.uint8]], float | None]:
+def _read_container(path: Path, num_frames: int | None) -> tuple[list[NDArray[np.uint8]], float | None]:
     import av
 
     try:
@@ -101,7 +115,7 @@ def _read_container(path: Path) -> tuple[list[NDArray[np.uint8]], float | None]:
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
             frames = []
-            for frame in container.decode(stream):
+            for frame in itertools.islice(container.decode(stream), num_frames):
                 quarter_turns = round(getattr(frame, "rotation", 0) / 90)
                 frames.append(np.rot90(frame.to_ndarray(format="rgb24"), quarter_turns))
             fps = stream.average_rate or stream.guessed_rate
