@@ -1,5 +1,7 @@
 """Guidance, by hand."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given
@@ -88,9 +90,10 @@ def guided_by(prompts, scale=4.0, **settings):
     """Guidance, and a list of the batches that were prepared for it."""
     prepared = []
 
-    def prepare(embeds, mask):
-        prepared.append((len(embeds), mask is not None))
-        return embeds.flatten()
+    def prepare(half):
+        assert half.negative_prompt_embeds is None
+        prepared.append((len(half.prompt_embeds), half.prompt_attention_mask is not None))
+        return half.prompt_embeds.flatten()
 
     return PromptGuidance(prompts, prepare, scale, **settings), prepared
 
@@ -130,3 +133,30 @@ def test_guidance_can_not_begin_half_way():
     guidance, _ = guided_by(prompts(negative=None), scale=1.0)
     with pytest.raises(ValueError, match="began without guidance"):
         guidance.accept(Step(0, 2, 1.0, LATENTS, guidance_scale=3.0))
+
+
+@pytest.mark.parametrize("is_sequential", [False, True])
+def test_pooled_embeddings_go_with_their_prompts(is_sequential):
+    pooled = torch.tensor([[3.0], [3.5]]), torch.tensor([[1.0], [1.5]])
+    whole = replace(prompts(masks=True), pooled_prompt_embeds=pooled[0], negative_pooled_prompt_embeds=pooled[1])
+    prepared = []
+    guidance = PromptGuidance(
+        whole, lambda half: prepared.append(half.pooled_prompt_embeds.flatten()), 4.0, is_sequential=is_sequential
+    )
+    expected = [[1.0, 1.5], [3.0, 3.5]] if is_sequential else [[1.0, 1.5, 3.0, 3.5]]
+    assert [one.tolist() for one in prepared] == expected
+    step = Step(0, 2, 1.0, LATENTS)
+    guidance.offer(step)
+    assert step.tensors["negative_pooled_prompt_embeds"] is pooled[1]
+    step.tensors["pooled_prompt_embeds"] = pooled[0] * 2
+    guidance.accept(step)
+    assert prepared[-1].tolist()[-2:] == [6.0, 7.0]
+
+
+def test_negative_sizes_reach_the_negative_half_alone():
+    sizes = [torch.tensor([[float(one)]] * 2) for one in (16, 8)]
+    for negative, expected in ((None, [16, 16, 16, 16]), (sizes[1], [8, 8, 16, 16])):
+        prepared = []
+        whole = replace(prompts(), sizes=sizes[0], negative_sizes=negative)
+        PromptGuidance(whole, lambda half, prepared=prepared: prepared.append(half.sizes.flatten().tolist()), 4.0)
+        assert prepared == [expected]

@@ -207,3 +207,5 @@ def test_trimming_drops_what_is_padding_in_every_row():
     assert torch.equal(trimmed.negative_prompt_attention_mask, negative[:, :3])
     assert Prompts(embeds, torch.zeros(2, 4)).trimmed().prompt_embeds.shape == (2, 1, 5)
     assert Prompts(embeds).trimmed().prompt_embeds.shape == (2, 4, 5)  # a model without masks attends to padding
+    pooled = torch.zeros(2, 4)  # as wide as there are tokens
+    assert Prompts(embeds, mask, pooled_prompt_embeds=pooled).trimmed().pooled_prompt_embeds.shape == (2, 4)

@@ -333,25 +333,3 @@ def test_a_network_of_another_family_and_missing_encoders_are_named():
     ours.unet = UNet2DConditionModel(**tiny.STABLE_DIFFUSION_UNET)
     with pytest.raises(ValueError, match="not of SDXL"):
         video(ours, **embeds())
-
-
-def test_negative_sizes_reach_the_negative_half_alone():
-    """What AnimateDiff with SDXL uses."""
-    unet = components()[0]["unet"]
-    rows = {name: embeds()[name] for name in xl.EMBEDS}
-    sizes = {
-        "time_ids": xl.size_ids((16, 16), (0, 0), (16, 16)),
-        "negative_time_ids": xl.size_ids((8, 8), (1, 2), (4, 4)),
-    }
-    prompts = xl.XLPrompts(**rows, **sizes).repeated(2)
-    given = []
-
-    def predict(latents, timestep, condition):
-        given.append(condition.added["time_ids"])
-        return latents
-
-    latents = torch.zeros(2, 4, 8, 8)
-    for is_sequential in (False, True):
-        xl.XLGuidance(prompts, unet, 3.0, is_sequential=is_sequential)(predict, latents, 1.0)
-    assert given[0].tolist() == [[8, 8, 1, 2, 4, 4]] * 2 + [[16, 16, 0, 0, 16, 16]] * 2
-    assert torch.equal(torch.cat(given[1:]), given[0])

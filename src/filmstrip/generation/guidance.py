@@ -80,8 +80,10 @@ class TwoConditions(Generic[Condition]):
         return none + self.scale * (both - second) + self.second_scale * (second - none)
 
 
-Prepare = Callable[[Tensor, Tensor | None], Condition]
-"""(embeddings, mask) of a batch of prompts to the condition that `predict` takes; done once and not at every step."""
+Prepare = Callable[[Prompts], Condition]
+"""From prompts without negative ones, the condition that `predict` takes; done once and not at every step."""
+# What a callback may look at and replace.
+_OFFERED = ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds")
 
 
 class PromptGuidance(Generic[Condition]):
@@ -113,9 +115,7 @@ class PromptGuidance(Generic[Condition]):
 
     def offer(self, step: Step) -> None:
         """Put the prompts where a callback sees them."""
-        step.tensors["prompt_embeds"] = self._prompts.prompt_embeds
-        if self._prompts.negative_prompt_embeds is not None:
-            step.tensors["negative_prompt_embeds"] = self._prompts.negative_prompt_embeds
+        step.tensors.update({name: one for name, one in self._prompts.tensors.items() if name in _OFFERED})
 
     def accept(self, step: Step) -> None:
         """Take over the prompts and the scale that a callback has put in their place."""
@@ -124,10 +124,9 @@ class PromptGuidance(Generic[Condition]):
             raise ValueError(
                 f"this run began without guidance, so its scale can't rise to {scale}; begin with a scale above 1."
             )
-        names = ("prompt_embeds", "negative_prompt_embeds")
         changed: dict[str, Any] = {
             name: step.tensors[name]
-            for name in names
+            for name in _OFFERED
             if name in step.tensors and step.tensors[name] is not getattr(self._prompts, name)
         }
         if changed or scale != self._scale:
@@ -136,21 +135,14 @@ class PromptGuidance(Generic[Condition]):
 
     def _made(self) -> Unguided[Condition] | ClassifierFree[Condition]:
         prompts, scale = self._prompts.trimmed(), self._scale
-        positive = (prompts.prompt_embeds, prompts.prompt_attention_mask)
-        if scale <= 1 or prompts.negative_prompt_embeds is None:
-            return Unguided(self._prepare(*positive))
-        negative = (prompts.negative_prompt_embeds, prompts.negative_prompt_attention_mask)
+        positive, negative = prompts.positive, prompts.negative
+        if scale <= 1 or negative is None:
+            return Unguided(self._prepare(positive))
         vary = self._vary
         varied = scale if vary is None else (lambda timestep: vary(scale, timestep))
         if self._is_sequential:
-            return ClassifierFree(varied, self._prepare(*negative), self._prepare(*positive), rescale=self._rescale)
-        embeds = _joined(negative[0], positive[0])
-        mask = None if negative[1] is None or positive[1] is None else _joined(negative[1], positive[1])
-        return ClassifierFree(varied, joint=self._prepare(embeds, mask), rescale=self._rescale)
-
-
-def _joined(negative: Tensor, positive: Tensor) -> Tensor:
-    return torch.cat([negative.to(positive.device), positive])
+            return ClassifierFree(varied, self._prepare(negative), self._prepare(positive), rescale=self._rescale)
+        return ClassifierFree(varied, joint=self._prepare(negative.followed_by(positive)), rescale=self._rescale)
 
 
 def rescale_contrast(guided: Tensor, positive: Tensor, amount: float) -> Tensor:

@@ -13,32 +13,41 @@ from torch import Tensor
 logger = logging.getLogger(__name__)
 
 
+_PER_TOKEN = frozenset(
+    {"prompt_embeds", "prompt_attention_mask", "negative_prompt_embeds", "negative_prompt_attention_mask"}
+)
+
+
 @dataclass(frozen=True)
 class Prompts:
     """Encoded prompts, and the negative prompts of guided runs; one row for each video.
 
-    Embeddings are (batch, prompt_tokens, dim); masks are (batch, prompt_tokens), where True marks a real token. A model
-    that attends to padding has none.
+    Embeddings are (batch, prompt_tokens, dim), pooled ones, of each prompt as a whole, (batch, dim), and masks
+    (batch, prompt_tokens), where True marks a real token. A model that attends to padding has no masks.
     """
 
     prompt_embeds: Tensor
     prompt_attention_mask: Tensor | None = None
     negative_prompt_embeds: Tensor | None = None
     negative_prompt_attention_mask: Tensor | None = None
+    pooled_prompt_embeds: Tensor | None = None
+    negative_pooled_prompt_embeds: Tensor | None = None
+    sizes: Tensor | None = None
+    """Sizes that some models are told beside the prompt, (batch, numbers)."""
+    negative_sizes: Tensor | None = None
+    """None: those of the prompts."""
     cut_off: tuple[str, ...] = ()
     """What of each prompt did not fit into the text encoder's window; empty strings where all did."""
 
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """Those that there are, by name."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
+
     def repeated(self, times: int) -> Prompts:
         """Each row that many times in a row."""
-        names = (
-            "prompt_embeds",
-            "prompt_attention_mask",
-            "negative_prompt_embeds",
-            "negative_prompt_attention_mask",
-        )
-        rows: dict[str, Any] = {name: getattr(self, name) for name in names}
-        repeated = {name: row.repeat_interleave(times, 0) for name, row in rows.items() if row is not None}
-        return replace(self, **repeated)
+        rows: dict[str, Any] = {name: value.repeat_interleave(times, 0) for name, value in self.tensors.items()}
+        return replace(self, **rows)
 
     def trimmed(self) -> Prompts:
         """Without the columns that are padding in every row; masked attention never sees them."""
@@ -49,10 +58,33 @@ class Prompts:
         length = int(used.max()) + 1 if len(used) else 1
         cut: dict[str, Any] = {
             name: value[:, :length]
-            for name, value in vars(self).items()
-            if isinstance(value, Tensor) and value.shape[1] == masks[0].shape[1]
+            for name, value in self.tensors.items()
+            if name.endswith(("prompt_embeds", "mask")) and "pooled" not in name
         }
         return replace(self, **cut)
+
+    @property
+    def positive(self) -> Prompts:
+        """The prompts alone."""
+        pooled = self.pooled_prompt_embeds
+        return Prompts(self.prompt_embeds, self.prompt_attention_mask, pooled_prompt_embeds=pooled, sizes=self.sizes)
+
+    @property
+    def negative(self) -> Prompts | None:
+        """The negative prompts as prompts, if there are such."""
+        embeds, mask = self.negative_prompt_embeds, self.negative_prompt_attention_mask
+        if embeds is None:
+            return None
+        sizes = self.sizes if self.negative_sizes is None else self.negative_sizes
+        return Prompts(embeds, mask, pooled_prompt_embeds=self.negative_pooled_prompt_embeds, sizes=sizes)
+
+    def followed_by(self, others: Prompts) -> Prompts:
+        """A batch of these prompts and then of others, whose devices decide."""
+        mine = self.tensors
+        rows: dict[str, Any] = {
+            name: torch.cat([mine[name].to(value.device), value]) for name, value in others.tensors.items()
+        }
+        return Prompts(**rows)
 
 
 EncodeTexts = Callable[[Sequence[str], int], Prompts]

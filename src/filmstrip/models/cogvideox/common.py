@@ -271,7 +271,7 @@ class CogVideoXVideoPipeline(Pipeline):
 
         guidance = PromptGuidance(
             prompts,
-            lambda embeds, mask: embeds.to(transformer.device, transformer.dtype),
+            lambda half: half.prompt_embeds.to(transformer.device, transformer.dtype),
             request["guidance_scale"],
             is_sequential=request["sequential_guidance"],
             vary=dynamic_guidance(request["use_dynamic_cfg"], run.timesteps.tolist()[begin:]),

@@ -245,7 +245,8 @@ def per_video(name: str, value: float | Sequence[float] | None, count: int, per_
 def prompt_guidance(transformer: Any, prompts: Prompts, request: Request) -> PromptGuidance[Any]:
     """Guidance by a run's prompts, whose projection by the transformer is made once."""
 
-    def prepare(embeds: Tensor, mask: Tensor | None) -> Any:
+    def prepare(half: Prompts) -> Any:
+        embeds, mask = half.prompt_embeds, half.prompt_attention_mask
         # Without padding there is nothing to mask, and attention is faster without a mask.
         padding = None if mask is None or bool(mask.all()) else mask.to(transformer.device)
         return transformer.prepare_prompt(embeds.to(transformer.device, transformer.dtype), padding)

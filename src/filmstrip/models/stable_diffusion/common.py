@@ -115,7 +115,7 @@ class StableDiffusionBase(Pipeline):
         if "guidance_rescale" in values:
             check_share("guidance_rescale", values["guidance_rescale"])
         self._check_clip_skip(values.get("clip_skip"))
-        self._check_processors(values["cross_attention_kwargs"] or {})
+        self._check_processors(values.get("cross_attention_kwargs") or {})
         request = make_request(values, size, self._callback_tensor_inputs)
         if request.options.get("latents") is not None:
             self.check_latents(request["latents"], request)
@@ -224,31 +224,54 @@ class StableDiffusionBase(Pipeline):
         return latents.to(self.unet.device, torch.float32) * run.init_noise_sigma
 
     def sample(
-        self, request: Request, prompts: Prompts, latents: Tensor, run: Run, control: Control | None = None
+        self,
+        request: Request,
+        prompts: Prompts,
+        latents: Tensor,
+        run: Run,
+        control: Control | None = None,
+        *,
+        unet: Any = None,
+        span: tuple[int, int | None] = (0, None),
     ) -> Iterator[Step]:
-        """Yield the latents, (batch, channels, height, width), after every step."""
-        unet, scale = self.unet, request["guidance_scale"]
-        extra: dict[str, Any] = {"cross_attention_kwargs": request["cross_attention_kwargs"]}
+        """Yield the latents, (batch, channels, height, width), after every step.
+
+        Args:
+            unet: in place of the pipeline's own.
+            span: the first step to be made, and the first that is not.
+        """
+        unet, scale = self.unet if unet is None else unet, request["guidance_scale"]
         is_distilled = unet.config.time_cond_proj_dim is not None
 
-        def predict(latents: Tensor, timestep: float, prompt_embeds: Tensor) -> Tensor:
+        def predict(latents: Tensor, timestep: float, given: Mapping[str, Any]) -> Tensor:
             latents = latents.to(unet.dtype)
-            more = dict(extra)
+            more = dict(given)
             if is_distilled:
                 rows = latents.new_full((len(latents),), scale - 1)
                 more["timestep_cond"] = guidance_scale_embedding(rows, unet.config.time_cond_proj_dim).to(latents)
             if control is not None:
-                more.update(control(latents, timestep, prompt_embeds))
-            return unet(latents, timestep, prompt_embeds, **more, return_dict=False)[0].float()
+                more.update(control(latents, timestep, given["encoder_hidden_states"]))
+            return unet(latents, timestep, **more, return_dict=False)[0].float()
+
+        def prepare(half: Prompts) -> dict[str, Any]:
+            added = {"text_embeds": half.pooled_prompt_embeds, "time_ids": half.sizes}
+            return {
+                "encoder_hidden_states": half.prompt_embeds.to(unet.device, unet.dtype),
+                # Sizes stay in float32: half precision rounds them.
+                "added_cond_kwargs": {name: one.to(unet.device) for name, one in added.items() if one is not None},
+                "cross_attention_kwargs": request.options.get("cross_attention_kwargs"),
+            }
 
         guidance = PromptGuidance(
             prompts,
-            lambda embeds, mask: embeds.to(unet.device, unet.dtype),
+            prepare,
             1.0 if is_distilled else scale,  # the network itself was taught the guidance
             rescale=request.options.get("guidance_rescale", 0.0),
             is_sequential=request["sequential_guidance"],
         )
-        for step in denoise(predict, latents, run, guidance, generator=request.generator, network="unet"):
+        begin, end = span
+        options: dict[str, Any] = {"begin": begin, "end": end, "generator": request.generator, "network": "unet"}
+        for step in denoise(predict, latents, run, guidance, **options):
             guidance.offer(step)
             yield step
             guidance.accept(step)
@@ -264,7 +287,7 @@ class StableDiffusionBase(Pipeline):
         latents = (latents / self.vae.config.scaling_factor).to(self.vae.device, self.vae.dtype)
         yield torch.cat(list(self.vae.decode_stream(latents))).unsqueeze(2)  # (batch, 3, 1, height, width)
 
-    def output(self, frames: Any, report: Report) -> ImageOutput:
+    def output(self, frames: Any, report: Report) -> Any:
         """The pictures of a run."""
         if isinstance(frames, list):
             return ImageOutput([frame for video in frames for frame in video], report=report)

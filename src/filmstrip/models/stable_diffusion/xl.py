@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from filmstrip.generation.events import Step
 from filmstrip.generation.finite import check_finite
-from filmstrip.generation.guidance import ClassifierFree, Predict, Unguided
 from filmstrip.generation.prompts import Prompts, encode_clip_text, num_clip_parts
 from filmstrip.generation.request import check_prompts
 
@@ -32,42 +30,6 @@ class XLTexts:
     embeds: Mapping[str, Tensor]
     has_zeros: bool
     """Whether there is guidance away from zeros."""
-
-
-@dataclass(frozen=True)
-class XLPrompts(Prompts):
-    """Prompts of SDXL: both encoders' embeddings side by side, the second's of the whole text, and the sizes."""
-
-    pooled_prompt_embeds: Tensor | None = None  # (batch, projection_dim)
-    negative_pooled_prompt_embeds: Tensor | None = None
-    time_ids: Tensor | None = None  # (batch, 6), of `size_ids`
-    negative_time_ids: Tensor | None = None
-    """None: those of the prompts."""
-
-    def repeated(self, times: int) -> XLPrompts:
-        """Each row that many times in a row."""
-        names = (*EMBEDS, "time_ids", "negative_time_ids")
-        rows: dict[str, Any] = {name: getattr(self, name) for name in names}
-        return replace(self, **{name: row.repeat_interleave(times, 0) for name, row in rows.items() if row is not None})
-
-    def halves(self) -> tuple[tuple[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor] | None]:
-        """Embeddings, pooled embeddings and sizes of the prompts, and of the negative prompts if there are such."""
-        pooled, time_ids = self.pooled_prompt_embeds, self.time_ids
-        assert pooled is not None and time_ids is not None, "prompts of SDXL have both"
-        positive = self.prompt_embeds, pooled, time_ids
-        if self.negative_prompt_embeds is None:
-            return positive, None
-        negative_pooled = self.negative_pooled_prompt_embeds
-        assert negative_pooled is not None, "negative prompts of SDXL have them"
-        negative_ids = time_ids if self.negative_time_ids is None else self.negative_time_ids
-        return positive, (self.negative_prompt_embeds, negative_pooled, negative_ids)
-
-
-class XLCondition(NamedTuple):
-    """What the U-Net is given for a batch beside the latents."""
-
-    prompt_embeds: Tensor
-    added: dict[str, Tensor]
 
 
 # ---- what is asked for -----------------------------------------------------------------------------------------------
@@ -182,7 +144,7 @@ class _Penultimate(nn.Module):
 
 def encode_xl_prompts(
     pairs: Sequence[tuple[Any, Any]], texts: XLTexts, *, clip_skip: int | None = None, long_prompts: bool = False
-) -> XLPrompts:
+) -> Prompts:
     """Prompts and negative prompts through both text encoders, or the embeddings in their place.
 
     Args:
@@ -204,7 +166,7 @@ def encode_xl_prompts(
         num_parts = max(1, made["prompt_embeds"].shape[1] // window)
         embeds, pooled, _ = _encode(pairs, texts.negatives, 0, num_parts)
         made = {"negative_prompt_embeds": embeds, "negative_pooled_prompt_embeds": pooled, **made}
-    return XLPrompts(**made)
+    return Prompts(**made)
 
 
 def _num_parts(pairs: Sequence[tuple[Any, Any]], texts: Sequence[Sequence[str]]) -> int:
@@ -233,62 +195,6 @@ def _encode(
         )
     embeds = torch.cat([column.to(whole.device) for column in columns], dim=-1)
     return embeds, whole.unflatten(0, (-1, num_parts))[:, 0], cut_off
-
-
-# ---- guidance --------------------------------------------------------------------------------------------------------
-
-
-class XLGuidance:
-    """`PromptGuidance` for prompts that come with pooled embeddings and sizes.
-
-    Args:
-        unet: the network that takes them.
-        scale, rescale, is_sequential: as there.
-    """
-
-    def __init__(
-        self, prompts: XLPrompts, unet: Any, scale: float, *, rescale: float = 0.0, is_sequential: bool = False
-    ) -> None:
-        self._prompts, self._unet, self._scale = prompts, unet, scale
-        self._rescale, self._is_sequential = rescale, is_sequential
-        self._guidance = self._made()
-
-    def __call__(self, predict: Predict[XLCondition], latents: Tensor, timestep: float) -> Tensor:
-        return self._guidance(predict, latents, timestep)
-
-    def offer(self, step: Step) -> None:
-        """Put the prompts where a callback sees them."""
-        given = {name: getattr(self._prompts, name) for name in EMBEDS}
-        step.tensors.update({name: value for name, value in given.items() if value is not None})
-
-    def accept(self, step: Step) -> None:
-        """Take over the prompts and the scale that a callback has put in their place."""
-        scale = self._scale if step.guidance_scale is None else step.guidance_scale
-        if scale > 1 and self._prompts.negative_prompt_embeds is None:
-            raise ValueError(
-                f"this run began without guidance, so its scale can't rise to {scale}; begin with a scale above 1."
-            )
-        given: dict[str, Any] = {name: step.tensors[name] for name in EMBEDS if name in step.tensors}
-        if scale != self._scale or any(value is not getattr(self._prompts, name) for name, value in given.items()):
-            self._prompts, self._scale = replace(self._prompts, **given), scale
-            self._guidance = self._made()
-
-    def _made(self) -> Unguided[XLCondition] | ClassifierFree[XLCondition]:
-        positive, negative = self._prompts.halves()
-        if self._scale <= 1 or negative is None:
-            return Unguided(self._condition(positive))
-        if self._is_sequential:
-            both = self._condition(negative), self._condition(positive)
-            return ClassifierFree(self._scale, *both, rescale=self._rescale)
-        joint = [torch.cat([one.to(other.device), other]) for one, other in zip(negative, positive, strict=True)]
-        return ClassifierFree(self._scale, joint=self._condition(joint), rescale=self._rescale)
-
-    def _condition(self, half: Sequence[Tensor]) -> XLCondition:
-        embeds, pooled, time_ids = half
-        device = self._unet.device
-        # Sizes stay in float32: half precision rounds them.
-        added = {"text_embeds": pooled.to(device), "time_ids": time_ids.to(device)}
-        return XLCondition(embeds.to(device, self._unet.dtype), added)
 
 
 # ---- decoding --------------------------------------------------------------------------------------------------------

@@ -38,6 +38,25 @@ class CrossFrameAttnProcessor(AttnProcessor):
         return attn.join_heads(self.attend(attn.split_heads(attn.to_q(hidden_states)), key, value, attention_mask))
 
 
+class AcrossFrames:
+    """A network whose attention layers look across frames while it is called through this, and not otherwise.
+
+    Args:
+        num_frames: of each video in a batch.
+    """
+
+    def __init__(self, network: Any, num_frames: int) -> None:
+        self._network, self._num_frames = network, num_frames
+
+    def __call__(self, sample: Tensor, *arguments: Any, **settings: Any) -> Any:
+        processor = CrossFrameAttnProcessor(len(sample) // self._num_frames)
+        with attending_across(self._network, processor):
+            return self._network(sample, *arguments, **settings)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["_network"], name)
+
+
 @contextmanager
 def attending_across(network: Any, processor: CrossFrameAttnProcessor) -> Iterator[None]:
     """Give a network's attention layers another processor for a while; theirs come back, whatever happens."""

@@ -3,37 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any
 
 from torch import Tensor
 
-from filmstrip.generation.denoising import denoise
 from filmstrip.generation.events import Step
-from filmstrip.generation.guidance import PromptGuidance
 from filmstrip.generation.prompts import Prompts
 from filmstrip.generation.request import Request
-from filmstrip.generation.resolving import Rules
 from filmstrip.generation.running import Report, result
 from filmstrip.models.stable_diffusion.common import StableDiffusionBase
-from filmstrip.models.text2video_zero.attention import CrossFrameAttnProcessor, attending_across
 from filmstrip.models.text2video_zero.recipe import (
     TextToVideoPipelineOutput,
+    VideosOfPictures,
     check_arguments,
     check_recipe,
-    decode_frames,
-    generators_of_rows,
-    video_output,
     video_steps,
-    whole_video,
 )
-from filmstrip.schedulers import Run
 
 
-class TextToVideoZeroPipeline(StableDiffusionBase):
+class TextToVideoZeroPipeline(VideosOfPictures, StableDiffusionBase):
     """Makes a video from a text with an image model: its first frame, moved, and denoised again (arXiv:2303.13439)."""
-
-    family_defaults: ClassVar[dict[str, Any]] = {**StableDiffusionBase.family_defaults, "frame_rate": 4}
 
     def __call__(
         self,
@@ -85,11 +74,6 @@ class TextToVideoZeroPipeline(StableDiffusionBase):
         arguments = {name: value for name, value in locals().items() if name != "self"}
         return result(self, self.request(**arguments))
 
-    @property
-    def rules(self) -> Rules:
-        """The sizes and lengths that these components can make: any length."""
-        return replace(super().rules, title="Text2Video-Zero")
-
     def check(self, values: dict[str, Any]) -> Request:
         """The request that a call's completed arguments make."""
         values, frames = check_arguments(values)
@@ -104,39 +88,4 @@ class TextToVideoZeroPipeline(StableDiffusionBase):
 
     def steps(self, request: Request, conditions: Prompts) -> Iterator[Step]:
         """Yield the latents after every step: first those of the first frames, then those of all frames."""
-        unet, num_videos = self.unet, request.num_videos
-
-        def denoised(prompts: Prompts, scale: float, latents: Tensor, run: Run, begin: int, end: int) -> Iterator[Step]:
-            def predict(latents: Tensor, timestep: float, prompt_embeds: Tensor) -> Tensor:
-                copies = len(prompt_embeds) // len(prompts.prompt_embeds)  # 2 if the negative prompts are there too
-                with attending_across(unet, CrossFrameAttnProcessor(copies * num_videos)):
-                    return unet(latents.to(unet.dtype), timestep, prompt_embeds, return_dict=False)[0].float()
-
-            guidance = PromptGuidance(
-                prompts,
-                lambda embeds, mask: embeds.to(unet.device, unet.dtype),
-                scale,
-                is_sequential=request["sequential_guidance"],
-            )
-            generator = generators_of_rows(request, len(latents))
-            span = {"begin": begin, "end": end}
-            for step in denoise(predict, latents, run, guidance, **span, generator=generator, network="unet"):
-                guidance.offer(step)
-                yield step
-                guidance.accept(step)
-
-        run = self.start(request)
-        noise = self.initial_noise(request, run)
-        yield from video_steps(request, conditions, noise, run, self.scheduler.alphas, denoised)
-
-    def finished_latents(self, request: Request, latents: Tensor) -> Tensor:
-        """Latents of all frames, (batch, frames, channels, height, width)."""
-        return whole_video(request, latents)
-
-    def decode(self, request: Request, latents: Tensor) -> Iterator[Tensor]:
-        """Yield the videos frame by frame."""
-        return decode_frames(self.vae, request, latents)
-
-    def output(self, frames: Any, report: Report) -> Any:
-        """The videos of a run."""
-        return video_output(frames, report)
+        return video_steps(self, request, conditions)

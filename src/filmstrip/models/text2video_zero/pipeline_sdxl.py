@@ -10,39 +10,31 @@ import torch
 from torch import Tensor
 
 from filmstrip.generation import Pipeline
-from filmstrip.generation.denoising import denoise
 from filmstrip.generation.events import Step
 from filmstrip.generation.finite import check_finite
+from filmstrip.generation.prompts import Prompts
 from filmstrip.generation.request import Request
-from filmstrip.generation.resolving import Rules
 from filmstrip.generation.running import Report, result
 from filmstrip.models.stable_diffusion.common import StableDiffusionBase
 from filmstrip.models.stable_diffusion.xl import (
     EMBEDS,
-    XLCondition,
-    XLGuidance,
-    XLPrompts,
     check_xl_network,
     encode_xl_prompts,
     size_ids,
     xl_decoder,
     xl_texts,
 )
-from filmstrip.models.text2video_zero.attention import CrossFrameAttnProcessor, attending_across
 from filmstrip.models.text2video_zero.recipe import (
     TextToVideoPipelineOutput,
+    VideosOfPictures,
     check_arguments,
     check_recipe,
     decode_frames,
-    generators_of_rows,
-    video_output,
     video_steps,
-    whole_video,
 )
-from filmstrip.schedulers import Run
 
 
-class TextToVideoZeroSDXLPipeline(StableDiffusionBase):
+class TextToVideoZeroSDXLPipeline(VideosOfPictures, StableDiffusionBase):
     """Makes a video from a text with Stable Diffusion XL (arXiv:2303.13439, arXiv:2307.01952).
 
     Args:
@@ -51,7 +43,6 @@ class TextToVideoZeroSDXLPipeline(StableDiffusionBase):
         add_watermarker: without effect; pictures are given as they are made, without an invisible watermark.
     """
 
-    family_defaults: ClassVar[dict[str, Any]] = {**StableDiffusionBase.family_defaults, "frame_rate": 4}
     _callback_tensor_inputs: ClassVar[tuple[str, ...]] = ("latents", *EMBEDS)
     _optional_components: ClassVar[tuple[str, ...]] = (
         "text_encoder",
@@ -140,11 +131,6 @@ class TextToVideoZeroSDXLPipeline(StableDiffusionBase):
         arguments = {name: value for name, value in locals().items() if name != "self"}
         return result(self, self.request(**arguments))
 
-    @property
-    def rules(self) -> Rules:
-        """The sizes and lengths that these components can make: any length."""
-        return replace(super().rules, title="Text2Video-Zero")
-
     def check(self, values: dict[str, Any]) -> Request:
         """The request that a call's completed arguments make."""
         values, frames = check_arguments(values)
@@ -154,10 +140,10 @@ class TextToVideoZeroSDXLPipeline(StableDiffusionBase):
         texts = xl_texts(values, is_guided=is_guided, has_zeros=self.force_zeros_for_empty_prompt)
         check_xl_network(self.unet, self.text_encoder_2, values["pooled_prompt_embeds"])
         size = request.size.height, request.size.width
-        time_ids = size_ids(
+        sizes = size_ids(
             values["original_size"] or size, values["crops_coords_top_left"], values["target_size"] or size
         )
-        return request.with_options(texts=texts, time_ids=time_ids)
+        return request.with_options(texts=texts, sizes=sizes)
 
     def _check_clip_skip(self, skip: int | None) -> None:
         encoders = [one for one in (self.text_encoder, self.text_encoder_2) if one is not None]
@@ -197,51 +183,20 @@ class TextToVideoZeroSDXLPipeline(StableDiffusionBase):
         rows = [getattr(made.repeated(num_images_per_prompt), name) for name in EMBEDS]
         return tuple(None if row is None else row.to(device) for row in rows)
 
-    def encode(self, request: Request, report: Report) -> XLPrompts:
+    def encode(self, request: Request, report: Report) -> Prompts:
         """The prompts of a request, and the sizes that the network is told."""
         options = {name: request[name] for name in ("clip_skip", "long_prompts")}
         prompts = encode_xl_prompts(self._text_encoders, request["texts"], **options)
         report.cut_off = prompts.cut_off
-        for name in EMBEDS:
-            if (embeds := getattr(prompts, name)) is not None:
-                check_finite(embeds, "text_encoder")
-        time_ids = request["time_ids"].expand(request.num_prompts, -1)
-        return replace(prompts, time_ids=time_ids).repeated(request.num_videos_per_prompt)
+        for embeds in prompts.tensors.values():
+            check_finite(embeds, "text_encoder")
+        sizes = request["sizes"].expand(request.num_prompts, -1)
+        return replace(prompts, sizes=sizes).repeated(request.num_videos_per_prompt)
 
-    def steps(self, request: Request, conditions: XLPrompts) -> Iterator[Step]:
+    def steps(self, request: Request, conditions: Prompts) -> Iterator[Step]:
         """Yield the latents after every step: first those of the first frames, then those of all frames."""
-        unet, num_videos = self.unet, request.num_videos
-        settings = {"rescale": request["guidance_rescale"], "is_sequential": request["sequential_guidance"]}
-
-        def denoised(
-            prompts: XLPrompts, scale: float, latents: Tensor, run: Run, begin: int, end: int
-        ) -> Iterator[Step]:
-            def predict(latents: Tensor, timestep: float, given: XLCondition) -> Tensor:
-                copies = len(given.prompt_embeds) // len(prompts.prompt_embeds)  # 2 with the negative prompts
-                with attending_across(unet, CrossFrameAttnProcessor(copies * num_videos)):
-                    added = {"added_cond_kwargs": given.added, "return_dict": False}
-                    return unet(latents.to(unet.dtype), timestep, given.prompt_embeds, **added)[0].float()
-
-            guidance = XLGuidance(prompts, unet, scale, **settings)
-            generator = generators_of_rows(request, len(latents))
-            span = {"begin": begin, "end": end}
-            for step in denoise(predict, latents, run, guidance, **span, generator=generator, network="unet"):
-                guidance.offer(step)
-                yield step
-                guidance.accept(step)
-
-        run = self.start(request)
-        noise = self.initial_noise(request, run)
-        yield from video_steps(request, conditions, noise, run, self.scheduler.alphas, denoised)
-
-    def finished_latents(self, request: Request, latents: Tensor) -> Tensor:
-        """Latents of all frames, (batch, frames, channels, height, width)."""
-        return whole_video(request, latents)
+        return video_steps(self, request, conditions)
 
     def decode(self, request: Request, latents: Tensor) -> Iterator[Tensor]:
         """Yield the videos frame by frame."""
         return decode_frames(xl_decoder(self.vae), request, latents)
-
-    def output(self, frames: Any, report: Report) -> Any:
-        """The videos of a run."""
-        return video_output(frames, report)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -14,14 +14,14 @@ from torch import Tensor
 from filmstrip.generation.events import Step
 from filmstrip.generation.prompts import Prompts
 from filmstrip.generation.request import Request, check_whole_number
+from filmstrip.generation.resolving import Rules
 from filmstrip.generation.running import Report
+from filmstrip.models.stable_diffusion.common import StableDiffusionBase
+from filmstrip.models.text2video_zero.attention import AcrossFrames
 from filmstrip.models.text2video_zero.motion import moved_latents
-from filmstrip.nn.noise import Generators, draw_noise
+from filmstrip.nn.noise import draw_noise
 from filmstrip.nn.outputs import Output
 from filmstrip.schedulers import Run
-
-Denoised = Callable[[Any, float, Tensor, Run, int, int], Iterator[Step]]
-"""From `Prompts`, scale of guidance, latents, run, first step and the step before which to end: the steps."""
 
 
 @dataclass
@@ -85,35 +85,38 @@ def _milestones(request: Request, timesteps: Sequence[float], num_train_timestep
     return begin, end, sum(timestep >= cutoff for timestep in timesteps)
 
 
-def video_steps(
-    request: Request, prompts: Prompts, latents: Tensor, run: Run, alphas: Tensor, denoised: Denoised
-) -> Iterator[Step]:
+def video_steps(pipeline: Any, request: Request, prompts: Prompts) -> Iterator[Step]:
     """Yield the latents after every step: first those of the first frames, then those of all frames.
 
     Args:
+        pipeline: its U-Net, its scheduler and its `sample` are used.
         prompts: one row for each video.
-        latents: noise, (batch, channels, height, width).
-        alphas: the share of the signal that each timestep of the training keeps.
     """
-    num_frames, timesteps = request.size.num_frames, run.timesteps.tolist()
+    run, num_frames = pipeline.start(request), request.size.num_frames
+    timesteps, alphas = run.timesteps.tolist(), pipeline.scheduler.alphas
     begin, end, last = _milestones(request, timesteps, len(alphas))
     total, done, scale = end + last - begin, 0, request["guidance_scale"]
 
-    def told(steps: Iterator[Step]) -> Iterator[Step]:
+    def told(latents: Tensor, run: Run, span: tuple[int, int]) -> Iterator[Step]:
         nonlocal done, scale, prompts
-        for step in steps:
+        frames_each = len(latents) // request.num_videos
+        rows = request_of_rows(request, len(latents)).with_options(guidance_scale=scale)
+        unet = AcrossFrames(pipeline.unet, frames_each)
+        for step in pipeline.sample(rows, prompts.repeated(frames_each), latents, run, unet=unet, span=span):
             step.index, step.total = done, total
             done += 1
             yield step
             # What a callback has replaced holds for all steps to come.
             scale = scale if step.guidance_scale is None else step.guidance_scale
-            changed: dict[str, Any] = dict(step.tensors)
-            prompts = replace(prompts, **changed)
+            if frames_each == 1:
+                changed: dict[str, Any] = dict(step.tensors)
+                prompts = replace(prompts, **changed)
             if request["callback"] is not None and step.index % request["callback_steps"] == 0:
                 request["callback"](step.index, step.timestep, step.latents)
 
-    noisy, again = latents, copy.deepcopy(run)
-    for step in told(denoised(prompts, scale, latents, run, 0, end)):
+    latents = noisy = pipeline.initial_noise(request, run)
+    again = copy.deepcopy(run)
+    for step in told(latents, run, (0, end)):
         yield step
         latents = step.latents
         if done == begin:
@@ -121,7 +124,7 @@ def video_steps(
     signal = float(alphas[int(timesteps[end]) : int(timesteps[begin])].double().prod())
     frames = _all_frames(request, noisy, latents, signal)
     _remember_for_each(again, num_frames)
-    yield from told(denoised(prompts.repeated(num_frames), scale, frames, again, begin, last))
+    yield from told(frames, again, (begin, last))
 
 
 def _remember_for_each(run: Run, num_frames: int) -> None:
@@ -156,11 +159,41 @@ def _all_frames(
     return torch.cat([first[:, None], later], dim=1).flatten(0, 1)
 
 
-def generators_of_rows(request: Request, num_rows: int) -> Generators:
-    """The generators of a request, one for each row where there is one for each video."""
+def request_of_rows(request: Request, num_rows: int) -> Request:
+    """The request as a batch of frames is to be sampled by it: with a generator for each row if there are several."""
     if not isinstance(request.generator, Sequence):
-        return request.generator
-    return [one for one in request.generator for _ in range(num_rows // request.num_videos)]
+        return request
+    return replace(request, generator=[one for one in request.generator for _ in range(num_rows // request.num_videos)])
+
+
+class VideosOfPictures:
+    """What pipelines have that make the frames of videos as pictures: mixed in before the pipeline of pictures."""
+
+    vae: Any
+    family_defaults: ClassVar[dict[str, Any]] = {**StableDiffusionBase.family_defaults, "frame_rate": 4}
+
+    @property
+    def rules(self) -> Rules:
+        """The sizes and lengths that these components can make: any length."""
+        return replace(super().rules, title="Text2Video-Zero")  # type: ignore[misc]
+
+    def finished_latents(self, request: Request, latents: Tensor) -> Tensor:
+        """Latents of all frames, (batch, frames, channels, height, width)."""
+        return whole_video(request, latents)
+
+    def decode(self, request: Request, latents: Tensor) -> Iterator[Tensor]:
+        """Yield the videos frame by frame."""
+        return decode_frames(self.vae, request, latents)
+
+    def output(self, frames: Any, report: Report) -> Any:
+        """The videos of a run, and their frames one after the other."""
+        if isinstance(frames, list):
+            images: Any = [frame for video in frames for frame in video]
+        elif isinstance(frames, np.ndarray):
+            images = frames.reshape(-1, *frames.shape[2:])
+        else:
+            images = None if frames is None else frames.flatten(0, 1)
+        return TextToVideoPipelineOutput(images, None, frames, report)
 
 
 def whole_video(request: Request, latents: Tensor) -> Tensor:  # (batch, frames, channels, height, width)
@@ -173,14 +206,3 @@ def decode_frames(vae: Any, request: Request, latents: Tensor) -> Iterator[Tenso
     latents = (whole_video(request, latents) / vae.config.scaling_factor).to(vae.device, vae.dtype)
     for frames in latents.unbind(1):
         yield torch.cat(list(vae.decode_stream(frames))).unsqueeze(2)
-
-
-def video_output(frames: Any, report: Report) -> TextToVideoPipelineOutput:
-    """The videos of a run, and their frames one after the other."""
-    if isinstance(frames, list):
-        images: Any = [frame for video in frames for frame in video]
-    elif isinstance(frames, np.ndarray):
-        images = frames.reshape(-1, *frames.shape[2:])
-    else:
-        images = None if frames is None else frames.flatten(0, 1)
-    return TextToVideoPipelineOutput(images, None, frames, report)
