@@ -14,6 +14,7 @@ import filmstrip.models.stable_diffusion as ours_module
 from filmstrip import schedulers
 from tests import tiny
 from tests.parity.references import randomise, relative_error, transplant
+from tests.parity.sampling import quiet_reference
 
 TOLERANCE = 1e-4
 BETAS = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "steps_offset": 1}
@@ -101,6 +102,23 @@ def test_a_picture_agrees_for_every_kind_of_call(name, monkeypatch):
         assert relative_error(*pictures_of_both(ours, reference, **CALLS[name])) < TOLERANCE
     finally:
         del reference.text_encoder.__dict__["text_model"]
+
+
+@pytest.mark.parametrize("given", [{}, {"steps_offset": 0, "clip_sample": True}], ids=["unsaid", "said"])
+def test_schedulers_of_early_checkpoints_are_mended(given, caplog):
+    pipelines = list(pair("StableDiffusionPipeline"))
+    for side, library in enumerate((schedulers, diffusers)):
+        early = library.DDIMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, **given)
+        parts = {**pipelines[side].components, "scheduler": early}
+        with quiet_reference():
+            pipelines[side] = type(pipelines[side])(**parts, requires_safety_checker=False)
+        pipelines[side].set_progress_bar_config(disable=True)
+    assert "steps_offset=1 and clip_sample=False" in caplog.text
+    assert pipelines[0].scheduler.config.steps_offset == 1 and not pipelines[0].scheduler.config.clip_sample
+    assert relative_error(*pictures_of_both(*pipelines)) < TOLERANCE
+    for pipeline, library in zip(pipelines, (schedulers, diffusers), strict=True):
+        pipeline.scheduler = library.DDPMScheduler.from_config(pipeline.scheduler.config)
+    assert relative_error(*pictures_of_both(*pipelines)) < TOLERANCE
 
 
 def test_a_distilled_network_is_told_the_guidance():

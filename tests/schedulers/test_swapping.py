@@ -104,3 +104,14 @@ def test_schedulers_tell_with_which_others_they_can_be_swapped():
     assert {kind.__name__ for kind in ddim.compatibles} == set(NAMES)
     assert CLASSES["CogVideoXDPMScheduler"]().compatibles == ddim.compatibles
     assert filmstrip.schedulers.FlowMatchEulerDiscreteScheduler().compatibles == []
+
+
+def test_settings_are_read_off_the_scheduler_with_a_warning():
+    scheduler = filmstrip.schedulers.DDIMScheduler(beta_end=0.5)
+    scheduler.register_to_config(note=5)
+    with pytest.warns(FutureWarning, match="scheduler.config.beta_end"):
+        assert scheduler.beta_end == 0.5
+    with pytest.warns(FutureWarning):
+        assert scheduler.note == 5
+    with pytest.raises(AttributeError, match="'DDIMScheduler' object has no attribute 'beta'"):
+        _ = scheduler.beta

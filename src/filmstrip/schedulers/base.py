@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
@@ -77,6 +78,15 @@ class Scheduler(Configured):
     _sigmas: Tensor
     _step_index: int | None = None
     _begin_index: int | None = None
+    _deprecated_kwargs: ClassVar[tuple[str, ...]] = ()  # Diffusers' loaders and tests ask for them
+
+    def __getattr__(self, name: str) -> Any:
+        """Settings, as older code for Diffusers reads them: `scheduler.beta_start`."""
+        config = self.__dict__.get("config", {})
+        if name not in config:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        warnings.warn(f"scheduler.{name} is now scheduler.config.{name}; write that.", FutureWarning, stacklevel=2)
+        return config[name]
 
     @classmethod
     def from_pretrained(

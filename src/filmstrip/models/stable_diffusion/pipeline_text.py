@@ -2,20 +2,51 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
 
+from filmstrip.configuration import Config
 from filmstrip.generation.events import Step
 from filmstrip.generation.prompts import Prompts
 from filmstrip.generation.request import Request
 from filmstrip.generation.running import Report, result
 from filmstrip.models.stable_diffusion.common import ImageOutput, StableDiffusionBase
 
+logger = logging.getLogger(__name__)
+
 
 class StableDiffusionPipeline(StableDiffusionBase):
-    """Makes a picture from a text (arXiv:2112.10752)."""
+    """Makes a picture from a text (arXiv:2112.10752).
+
+    Schedulers with the settings of the first releases get those of today: `steps_offset=1`, `clip_sample=False`.
+    """
+
+    def __init__(
+        self,
+        vae: Any,
+        text_encoder: Any,
+        tokenizer: Any,
+        unet: Any,
+        scheduler: Any,
+        safety_checker: Any = None,
+        feature_extractor: Any = None,
+        image_encoder: Any = None,
+        requires_safety_checker: bool = False,
+    ) -> None:
+        super().__init__(
+            vae,
+            text_encoder,
+            tokenizer,
+            unet,
+            _mended(scheduler),
+            safety_checker,
+            feature_extractor,
+            image_encoder,
+            requires_safety_checker,
+        )
 
     def __call__(
         self,
@@ -87,3 +118,18 @@ class StableDiffusionPipeline(StableDiffusionBase):
         """Yield the latents after every step."""
         run = self.start(request)
         yield from self.sample(request, conditions, self.initial_noise(request, run), run)
+
+
+def _mended(scheduler: Any) -> Any:
+    """The scheduler, or one that differs in the settings which files of the first releases have wrong or not at all."""
+    config = getattr(scheduler, "config", Config({}))
+    wanted = {"steps_offset": 1, "clip_sample": False}
+    mended = {name: value for name, value in wanted.items() if config.get(name, value) != value}
+    if not mended:
+        return scheduler
+    settings = " and ".join(f"{name}={value}" for name, value in mended.items())
+    logger.warning("The scheduler's settings are those of an early release; used instead: %s.", settings)
+    other = type(scheduler).from_config(config, **mended)
+    # As in the reference, what the files did not say is for the next class to decide, if the scheduler is swapped.
+    other.config = Config(other.config, config.keys() - config.chosen().keys(), config.foreign())
+    return other
