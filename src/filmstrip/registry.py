@@ -56,6 +56,8 @@ PUBLIC: dict[str, str] = {
     "StableDiffusionControlNetPipeline": _STABLE_DIFFUSION,
     "StableDiffusionInstructPix2PixPipeline": _STABLE_DIFFUSION,
     "StableDiffusionPipeline": _STABLE_DIFFUSION,
+    "TextToVideoZeroControlNetPipeline": _TEXT2VIDEO_ZERO,
+    "TextToVideoZeroInstructPix2PixPipeline": _TEXT2VIDEO_ZERO,
     "TextToVideoZeroPipeline": _TEXT2VIDEO_ZERO,
     "TextToVideoZeroSDXLPipeline": _TEXT2VIDEO_ZERO,
     "UNet2DConditionModel": _STABLE_DIFFUSION,

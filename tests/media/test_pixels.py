@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from filmstrip.media import contact_sheet, preprocess_image, preprocess_video, to_uint8_frames, video_to_output
+from filmstrip.media.pixels import picture_size
 from tests.media.clips import moving_square
 
 FRAMES = moving_square(4, 10, 12)
@@ -165,3 +166,10 @@ def test_pictures_are_written_without_torch(tmp_path):
         "sys.exit('torch' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_the_size_of_a_picture_is_that_of_its_pixels():
+    for picture in (PICTURES[0], PICTURES, FRAMES[0], FRAMES, FRAMES[0, ..., 0], TENSOR[0].movedim(-1, 0), [TENSOR[0]]):
+        assert picture_size(picture) == (10, 12)
+    with pytest.raises(ValueError, match="got str"):
+        picture_size("cat.png")

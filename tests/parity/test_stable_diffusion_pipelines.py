@@ -162,6 +162,14 @@ def test_control_agrees(controls, call):
     assert relative_error(*pictures_of_both(*both, **call)) < TOLERANCE
 
 
+@pytest.mark.parametrize("call", [{}, {"height": 24}], ids=["its own size", "its width"])
+def test_without_a_size_the_control_picture_has_it(call):
+    ours, reference = pair("StableDiffusionControlNetPipeline", controls=1)
+    pictures, expected = pictures_of_both(ours, reference, image=picture(0, 26, 32), num_inference_steps=2, **call)
+    assert pictures.shape == expected.shape
+    assert relative_error(pictures, expected) < TOLERANCE
+
+
 @pytest.mark.parametrize(
     "call",
     [

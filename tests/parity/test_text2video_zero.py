@@ -51,6 +51,15 @@ def test_videos_agree(solver, call):
     assert relative_error(*frames_of_both(*zero_pair(solver), **call)) < TOLERANCE
 
 
+def test_the_times_of_50_steps_are_the_papers_and_others_in_proportion():
+    ours, _ = zero_pair()
+    for steps, times in {50: (44, 47), 20: (18, 19), 10: (8, 9), 4: (2, 3), 2: (0, 1)}.items():
+        request = ours.request(prompt="a cat", num_inference_steps=steps)
+        assert (request["t0"], request["t1"]) == times
+    with pytest.raises(ValueError, match="0 <= t0 < t1 < 1"):
+        ours.request(prompt="a cat", num_inference_steps=1)
+
+
 def test_fresh_noise_agrees():
     assert relative_error(*frames_of_both(*zero_pair(), eta=0.5)) < TOLERANCE
 
@@ -85,17 +94,56 @@ def test_all_frames_attend_to_the_first():
     torch.testing.assert_close(changed[[0, 3]], plain[[0, 3]], rtol=1e-4, atol=1e-5)
 
 
-def test_control_by_a_clip_keeps_one_face():
-    # The guide's recipe: the frames of a clip as a batch, the same latents for all, attention across them.
-    ours, reference = pair("StableDiffusionControlNetPipeline", controls=1)
-    for pipeline, processor in ((ours, filmstrip), (reference, reference_module)):
-        for part in (pipeline.unet, pipeline.controlnet):
-            part.set_attn_processor(processor.CrossFrameAttnProcessor(batch_size=2))
-    frames = [picture(seed) for seed in range(3)]
-    latents = torch.randn(1, 4, 8, 8).repeat(3, 1, 1, 1)
-    call = {"prompt": ["a dance"] * 3, "image": frames, "latents": latents, "num_inference_steps": 3}
-    call |= {"height": 16, "width": 16, "output_type": "pt"}
-    assert relative_error(ours(**call).images, reference(**call).images) < TOLERANCE
+def across_frames(pipelines: Any, *parts: str, copies: int) -> None:
+    """Set cross-frame attention on parts of ours and of the reference's, as the guide does."""
+    for pipeline, library in zip(pipelines, (filmstrip, reference_module), strict=True):
+        for part in parts:
+            getattr(pipeline, part).set_attn_processor(library.CrossFrameAttnProcessor(batch_size=copies))
+
+
+CLIP = [picture(seed) for seed in range(3)]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [{}, {"guidance_scale": 1.0}, {"control_guidance_end": 0.5, "controlnet_conditioning_scale": 0.4}],
+    ids=["plain", "unguided", "weak"],
+)
+def test_control_by_a_clip_agrees_with_the_guides_recipe(call):
+    # The recipe: the frames of a clip as a batch, the same latents for all, attention across them.
+    both = pair("StableDiffusionControlNetPipeline", controls=1)
+    ours = filmstrip.TextToVideoZeroControlNetPipeline.from_pipe(both[0])
+    latents = torch.randn(1, 4, 8, 8)
+    usual = {"num_inference_steps": 3, "height": 16, "width": 16, "output_type": "pt", **call}
+    video = ours("a dance", control_video=CLIP, latents=latents, **usual).images
+    across_frames(both, "unet", "controlnet", copies=1 if call.get("guidance_scale") == 1 else 2)
+    recipe = {"prompt": ["a dance"] * 3, "image": CLIP, "latents": latents.repeat(3, 1, 1, 1), **usual}
+    pictures, expected = both[0](**recipe).images, both[1](**recipe).images
+    assert relative_error(pictures, expected) < TOLERANCE
+    assert relative_error(video, expected) < TOLERANCE
+
+
+def test_guessed_control_attends_across_frames_too():
+    # The guide's recipe can not: there the network of control is given half of the batch that the U-Net is given.
+    ours, _ = pair("StableDiffusionControlNetPipeline", controls=1)
+    ours = filmstrip.TextToVideoZeroControlNetPipeline.from_pipe(ours)
+    call = {"prompt": "a dance", "control_video": CLIP, "num_inference_steps": 2, "guess_mode": True}
+    call |= {"latents": torch.randn(1, 4, 8, 8), "output_type": "pt"}
+    together, in_turn = (ours(**call, sequential_guidance=way).images for way in (False, True))
+    assert together.shape == (3, 3, 16, 16)
+    assert not torch.equal(together, in_turn)  # in turn, the control counts for the negative prompt, too
+
+
+def test_a_changed_clip_agrees_with_the_guides_recipe():
+    both = pair("StableDiffusionInstructPix2PixPipeline", in_channels=8)
+    ours = filmstrip.TextToVideoZeroInstructPix2PixPipeline.from_pipe(both[0])
+    usual = {"num_inference_steps": 3, "image_guidance_scale": 2.0, "output_type": "pt"}
+    video = ours("oil", video=CLIP, height=16, width=16, **usual, generator=torch.manual_seed(1)).images
+    across_frames(both, "unet", copies=3)
+    recipe = {"prompt": ["oil"] * 3, "image": CLIP, **usual}
+    pictures, expected = (one(**recipe, generator=torch.manual_seed(1)).images for one in both)
+    assert relative_error(pictures, expected) < TOLERANCE
+    assert relative_error(video, expected) < TOLERANCE
 
 
 def test_attention_layers_are_put_back_even_if_a_step_fails():

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from filmstrip.generation.resolving import Resolved
+from filmstrip.generation.resolving import Resolved, Rules, resolve
+from filmstrip.media.pixels import preprocess_video
 from filmstrip.nn.noise import Generators
 
 logger = logging.getLogger(__name__)
@@ -177,6 +178,13 @@ def _check_same_shapes(embeds: Mapping[str, Tensor | None], count: int) -> None:
         raise ValueError(f"prompt_embeds and negative_prompt_embeds must have the same shape, got {shapes}.")
     if positive is None and negative is not None and len(negative) != count:
         raise ValueError(f"negative_prompt_embeds has {len(negative)} rows for {count} prompts; give one for each.")
+
+
+def read_clips(rules: Rules, clips: Any, values: Mapping[str, Any]) -> Tensor:
+    """The pixels of one clip or several in the size of the video to make, (clips, 3, frames, height, width)."""
+    height, width = values["height"], values["width"]
+    resolve(rules, height=height, width=width, num_frames=1, frame_rate=1)  # says what is wrong with a size
+    return preprocess_video(clips, height, width)
 
 
 def check_steps(num_inference_steps: Any, timesteps: Sized | None, usual_steps: int) -> None:

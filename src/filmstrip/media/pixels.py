@@ -219,6 +219,15 @@ def preprocess_image(image: Any, height: int, width: int) -> Tensor:
     return pixels.expand(-1, 3, -1, -1).contiguous()
 
 
+def picture_size(image: Any) -> tuple[int, int]:
+    """Height and width of a picture, or of the first of several, in any of the forms that `preprocess_image` takes."""
+    first = image[0] if isinstance(image, (list, tuple)) and image else image
+    if isinstance(first, Image.Image):
+        return first.height, first.width
+    height, width = _image_tensor(first).shape[-2:]
+    return height, width
+
+
 def _resize_picture(picture: Image.Image, height: int, width: int) -> Image.Image:
     return picture.convert("RGB").resize((width, height), Image.Resampling.LANCZOS)
 

@@ -128,7 +128,7 @@ CONTROLLED = Case(
         **OF_TEXT,
         "image": [
             changes(picture(1)),
-            raises(None, "needs a control picture"),
+            raises(None, "nothing was given; pass it as image"),
             raises([picture(0), picture(1)], "2 control pictures were given for 1 prompts"),
         ],
         "controlnet_conditioning_scale": [changes(0.5), raises([0.5, 0.5], "has 2 values for 1 ControlNets")],
@@ -188,6 +188,54 @@ ZERO = Case(
     extra_steps=1,
     **PROMPTS,
 )
+CLIPS = [[picture(seed), picture(seed + 10)] for seed in (0, 1)]
+OF_CLIPS: dict[str, Any] = {
+    **{name: said for name, said in COMMON.items() if name != "cross_attention_kwargs"},
+    **{name: PICTURES[name] for name in ("prompt_embeds", "negative_prompt_embeds", "negative_prompt")},
+    "num_videos_per_prompt": [changes(2), raises(0, "num_videos_per_prompt")],
+}
+VIDEO_BY_CONTROL = Case(
+    name="Text2Video-Zero with ControlNet",
+    pipeline="TextToVideoZeroControlNetPipeline",
+    make=lambda: filmstrip.TextToVideoZeroControlNetPipeline(**parts(), controlnet=controlnet(0)),
+    call={**CALL, "control_video": CLIPS[0]},
+    variations={
+        **OF_CLIPS,
+        **{
+            name: said
+            for name, said in CONTROLLED.variations.items()
+            if name in ("timesteps", "sigmas", "clip_skip", "guess_mode") or "control" in name
+        },
+        "control_video": [
+            changes(CLIPS[1]),
+            changes([*CLIPS[0], picture(20)]),
+            raises(None, "nothing was given; pass it as control_video"),
+            raises(CLIPS, "2 control videos were given for 1 prompts"),
+        ],
+    },
+    batch={**PROMPTS["batch"], "control_video": CLIPS},
+    singles=[{"prompt": prompt, "control_video": CLIPS[i]} for i, prompt in enumerate(PROMPTS["batch"]["prompt"])],
+    embeddings=embeddings,
+    field="images",
+    bfloat16_error=0.12,
+)
+VIDEO_CHANGED = Case(
+    name="Text2Video-Zero with InstructPix2Pix",
+    pipeline="TextToVideoZeroInstructPix2PixPipeline",
+    make=lambda: filmstrip.TextToVideoZeroInstructPix2PixPipeline(**parts(in_channels=8)),
+    call={**CALL, "video": CLIPS[0]},
+    variations={
+        **OF_CLIPS,
+        "latents": [changes(normal(1, 2, 4, 8, 8)), raises(normal(1, 4, 8, 8), "latents must have the shape")],
+        "video": [changes(CLIPS[1]), raises(None, "none was given"), raises(CLIPS, "2 clips were given for 1 prompts")],
+        "image_guidance_scale": CHANGED.variations["image_guidance_scale"],
+    },
+    batch={**PROMPTS["batch"], "video": CLIPS},
+    singles=[{"prompt": prompt, "video": CLIPS[index]} for index, prompt in enumerate(PROMPTS["batch"]["prompt"])],
+    embeddings=embeddings,
+    field="images",
+    bfloat16_error=0.12,
+)
 XL_EMBEDS = ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds")
 
 
@@ -243,4 +291,4 @@ XL = Case(
     bfloat16_error=0.12,
     **PROMPTS,
 )
-CASES = [TEXT, CONTROLLED, CHANGED, ZERO, XL]
+CASES = [TEXT, CONTROLLED, CHANGED, ZERO, XL, VIDEO_BY_CONTROL, VIDEO_CHANGED]

@@ -20,7 +20,6 @@ from filmstrip.generation.prompts import Prompts, encode_prompts, encode_text
 from filmstrip.generation.request import Request, check_prompts, check_steps, make_request
 from filmstrip.generation.resolving import Resolved, Rules, resolve
 from filmstrip.generation.running import Report
-from filmstrip.media.pixels import preprocess_video
 from filmstrip.nn.noise import draw_noise
 from filmstrip.nn.outputs import DiagonalGaussian
 from filmstrip.schedulers import Run
@@ -126,12 +125,6 @@ class CogVideoXVideoPipeline(Pipeline):
         request = make_request(values, size, self._callback_tensor_inputs)
         self.start(request)  # says what is wrong with a schedule
         return request
-
-    def read_clips(self, clips: Any, values: dict[str, Any]) -> Tensor:
-        """The pixels of one clip or several in the size of the video to make, (clips, 3, frames, height, width)."""
-        height, width = values["height"], values["width"]
-        resolve(self.rules, height=height, width=width, num_frames=1, frame_rate=1)  # says what is wrong with a size
-        return preprocess_video(clips, height, width)
 
     def check_latents(self, name: str, latents: Tensor, request: Request, *, channels_first: bool = False) -> None:
         """See that latents have the shape that a request asks for.

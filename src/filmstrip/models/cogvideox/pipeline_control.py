@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from filmstrip.generation.request import Request, check_count
+from filmstrip.generation.request import Request, check_count, read_clips
 from filmstrip.generation.running import Report, VideoOutput, result
 from filmstrip.models.cogvideox.common import CogVideoXVideoPipeline, Conditions
 
@@ -72,7 +72,7 @@ class CogVideoXFunControlPipeline(CogVideoXVideoPipeline):
             self.check_latents("control_video_latents", latents, request, channels_first=True)
             control = latents.movedim(1, 2)  # (clips, frames, channels, height, width)
         else:
-            control = self.read_clips(video, values)
+            control = read_clips(self.rules, video, values)
             request = self.check_call(values, control.shape[2])
             check_count("control videos", control, request.num_prompts)
         if request["latents"] is not None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from filmstrip.generation.events import Step
-from filmstrip.generation.request import Request, check_count, check_share
+from filmstrip.generation.request import Request, check_count, check_share, read_clips
 from filmstrip.generation.running import Report, VideoOutput, result
 from filmstrip.models.cogvideox.common import CogVideoXVideoPipeline, Conditions
 from filmstrip.nn.noise import draw_noise
@@ -71,7 +71,7 @@ class CogVideoXVideoToVideoPipeline(CogVideoXVideoPipeline):
             request = self.check_call(values, self.num_frames_of(latents.shape[1]))
             self.check_latents("latents", latents, request)
         else:
-            pixels = self.read_clips(video, values)
+            pixels = read_clips(self.rules, video, values)
             request = self.check_call(values, pixels.shape[2]).with_options(pixels=pixels)
             check_count("videos", pixels, request.num_prompts)
         run = self.start(request)

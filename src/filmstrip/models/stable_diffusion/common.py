@@ -21,6 +21,7 @@ from filmstrip.generation.prompts import Prompts, encode_clip_text, encode_promp
 from filmstrip.generation.request import Request, check_prompts, check_share, check_steps, make_request
 from filmstrip.generation.resolving import Rules, resolve
 from filmstrip.generation.running import Report
+from filmstrip.media.pixels import picture_size
 from filmstrip.nn.embeddings import sinusoidal_embedding
 from filmstrip.nn.noise import draw_noise
 from filmstrip.nn.outputs import Output
@@ -299,3 +300,9 @@ def guidance_scale_embedding(scale: Tensor, dim: int) -> Tensor:  # (batch,) to 
     """Waves of a guidance scale, for networks that were taught it (arXiv:2310.04378, section 4.3)."""
     waves = sinusoidal_embedding(1000 * scale, dim, flip_sin_to_cos=False, freq_shift=1)
     return torch.nn.functional.pad(waves, (0, dim % 2))
+
+
+def own_size(image: Any, multiple: int) -> tuple[int, int]:
+    """Height and width of a picture, or of the first of several, rounded down to what the model can make."""
+    height, width = (max(side // multiple, 1) * multiple for side in picture_size(image))
+    return height, width

@@ -13,7 +13,7 @@ from filmstrip.generation.prompts import Prompts
 from filmstrip.generation.request import Request, check_count, check_share
 from filmstrip.generation.running import Report, result
 from filmstrip.media.pixels import preprocess_image
-from filmstrip.models.stable_diffusion.common import ImageOutput, StableDiffusionBase
+from filmstrip.models.stable_diffusion.common import ImageOutput, StableDiffusionBase, own_size
 from filmstrip.models.stable_diffusion.controlling import Controlling, MultiControlNetModel, per_net
 
 
@@ -25,8 +25,8 @@ class ControlledPrompts:
     pictures: list[Tensor]  # for each net, (batch, channels, height, width) in [0, 1]
 
 
-class StableDiffusionControlNetPipeline(StableDiffusionBase):
-    """Makes a picture from a text that follows the edges, poses or depths of another one (arXiv:2302.05543)."""
+class ControlledBase(StableDiffusionBase):
+    """Components of Stable Diffusion with one ControlNet or several (arXiv:2302.05543), and checks of control."""
 
     def __init__(
         self,
@@ -55,6 +55,40 @@ class StableDiffusionControlNetPipeline(StableDiffusionBase):
             requires_safety_checker,
             controlnet=controlnet,
         )
+
+    @property
+    def nets(self) -> list[Any]:
+        """The ControlNets."""
+        many = isinstance(self.controlnet, MultiControlNetModel)
+        return list(self.controlnet.nets) if many else [self.controlnet]
+
+    def checked_control(self, values: dict[str, Any]) -> dict[str, Any]:
+        """The arguments of a call, those of control as one value for each ControlNet."""
+        names = ("control_guidance_start", "control_guidance_end", "controlnet_conditioning_scale")
+        control = {name: per_net(name, values[name], len(self.nets)) for name in names}
+        for start, end in zip(control[names[0]], control[names[1]], strict=True):
+            if check_share(names[0], start) >= check_share(names[1], end):
+                raise ValueError(f"control_guidance_start must be below control_guidance_end, got {start} and {end}.")
+        return {**values, **control}
+
+    def given_to_nets(self, name: str, given: Any) -> list[Any]:
+        """What each ControlNet is given.
+
+        Args:
+            name: of the argument, whose value is for the only net, or has one entry for each of several.
+        """
+        if given is None:
+            raise ValueError(f"ControlNet follows what it is shown, and nothing was given; pass it as {name}.")
+        if len(self.nets) == 1:
+            return [given]
+        if not isinstance(given, (list, tuple)) or len(given) != len(self.nets):
+            count = len(given) if isinstance(given, (list, tuple)) else 1
+            raise ValueError(f"{name} has {count} entries for {len(self.nets)} ControlNets; give one for each.")
+        return list(given)
+
+
+class StableDiffusionControlNetPipeline(ControlledBase):
+    """Makes a picture from a text that follows the edges, poses or depths of another one (arXiv:2302.05543)."""
 
     def __call__(
         self,
@@ -102,29 +136,22 @@ class StableDiffusionControlNetPipeline(StableDiffusionBase):
         arguments = {name: value for name, value in locals().items() if name != "self"}
         return result(self, self.request(**arguments))
 
-    @property
-    def nets(self) -> list[Any]:
-        """The ControlNets."""
-        many = isinstance(self.controlnet, MultiControlNetModel)
-        return list(self.controlnet.nets) if many else [self.controlnet]
+    def usual_defaults(self) -> dict[str, Any]:
+        """The family's defaults, without a size: that is the control picture's."""
+        usual = super().usual_defaults()
+        return {name: value for name, value in usual.items() if name not in ("height", "width")}
 
     def check(self, values: dict[str, Any]) -> Request:
         """The request that a call's completed arguments make."""
-        if values["image"] is None:
-            raise ValueError("ControlNet needs a control picture, and none was given; pass it as image.")
-        num_nets = len(self.nets)
-        for name in ("control_guidance_start", "control_guidance_end", "controlnet_conditioning_scale"):
-            values[name] = per_net(name, values[name], num_nets)
-        for start, end in zip(values["control_guidance_start"], values["control_guidance_end"], strict=True):
-            if check_share("control_guidance_start", start) >= check_share("control_guidance_end", end):
-                raise ValueError(f"control_guidance_start must be below control_guidance_end, got {start} and {end}.")
-        request = self.check_call(values)
-        size = request.size.height, request.size.width
-        given = [values["image"]] if num_nets == 1 else list(values["image"])
-        if len(given) != num_nets:
-            raise ValueError(f"{len(given)} control pictures were given for {num_nets} ControlNets; give one for each.")
+        given = self.given_to_nets("image", values["image"])
+        height, width = own_size(given[0], self.vae.spatial_compression_ratio)
+        size = {
+            name: values[name] if values[name] is not None else own
+            for name, own in (("height", height), ("width", width))
+        }
+        request = self.check_call(self.checked_control({**values, **size}))
         # Control pictures are in [0, 1].
-        pictures = [preprocess_image(one, *size) * 0.5 + 0.5 for one in given]
+        pictures = [preprocess_image(one, **size) * 0.5 + 0.5 for one in given]
         for picture in pictures:
             check_count("control pictures", picture, request.num_prompts)
         return request.with_options(pictures=pictures)

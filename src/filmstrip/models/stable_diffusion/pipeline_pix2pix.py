@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from filmstrip.generation.denoising import denoise
@@ -18,7 +17,10 @@ from filmstrip.generation.prompts import Prompts
 from filmstrip.generation.request import Request, check_count
 from filmstrip.generation.running import Report, result
 from filmstrip.media.pixels import preprocess_image
-from filmstrip.models.stable_diffusion.common import ImageOutput, StableDiffusionBase
+from filmstrip.models.stable_diffusion.common import ImageOutput, StableDiffusionBase, own_size
+from filmstrip.schedulers import Run
+
+CALLBACK_TENSORS = ("latents", "prompt_embeds", "negative_prompt_embeds", "image_latents")
 
 
 @dataclass(frozen=True)
@@ -32,12 +34,7 @@ class Instructions:
 class StableDiffusionInstructPix2PixPipeline(StableDiffusionBase):
     """Changes a picture as an instruction says (arXiv:2211.09800)."""
 
-    _callback_tensor_inputs: ClassVar[tuple[str, ...]] = (
-        "latents",
-        "prompt_embeds",
-        "negative_prompt_embeds",
-        "image_latents",
-    )
+    _callback_tensor_inputs: ClassVar[tuple[str, ...]] = CALLBACK_TENSORS
 
     def __call__(
         self,
@@ -79,9 +76,8 @@ class StableDiffusionInstructPix2PixPipeline(StableDiffusionBase):
         """The request that a call's completed arguments make."""
         if values["image"] is None:
             raise ValueError("InstructPix2Pix changes a picture, and none was given; pass it as image.")
-        if values["image_guidance_scale"] < 1:
-            raise ValueError(f"image_guidance_scale must be at least 1, got {values['image_guidance_scale']}.")
-        height, width = _own_size(values["image"], self.vae.spatial_compression_ratio)
+        check_image_scale(values["image_guidance_scale"])
+        height, width = own_size(values["image"], self.vae.spatial_compression_ratio)
         request = self.check_call({**values, "height": height, "width": width})
         pixels = preprocess_image(values["image"], height, width)
         check_count("pictures", pixels, request.num_prompts)
@@ -89,36 +85,49 @@ class StableDiffusionInstructPix2PixPipeline(StableDiffusionBase):
 
     def encode(self, request: Request, report: Report) -> Instructions:
         """The instructions, and the latents of the pictures."""
-        pixels = request["pixels"].to(self.vae.device, self.vae.dtype)
-        latents = self.vae.encode(pixels).latent_dist.mode().float()
-        check_finite(latents, "vae", "encoding")
-        return Instructions(self.encode_prompts(request, report), request.per_video(latents).to(self.unet.device))
+        pictures = request.per_video(encode_pictures(self.vae, request["pixels"])).to(self.unet.device)
+        return Instructions(self.encode_prompts(request, report), pictures)
 
     def steps(self, request: Request, conditions: Instructions) -> Iterator[Step]:
         """Yield the latents after every step."""
-        run, unet = self.start(request), self.unet
+        run = self.start(request)
+        yield from change(self.unet, request, conditions, self.initial_noise(request, run), run)
 
-        def predict(latents: Tensor, timestep: float, given: tuple[Tensor, Tensor]) -> Tensor:
-            prompt_embeds, pictures = given
-            stacked = torch.cat([latents, pictures], dim=1).to(unet.dtype)
-            kwargs = {"cross_attention_kwargs": request["cross_attention_kwargs"], "return_dict": False}
-            return unet(stacked, timestep, prompt_embeds.to(unet.device, unet.dtype), **kwargs)[0].float()
 
-        guidance = _guidance(request, conditions)
+def check_image_scale(scale: float) -> None:
+    """See that a scale of the guidance by pictures makes sense."""
+    if scale < 1:
+        raise ValueError(f"image_guidance_scale must be at least 1, got {scale}.")
 
-        def guided(predict: Any, latents: Tensor, timestep: float) -> Tensor:
-            return guidance(predict, latents, timestep)
 
-        latents = self.initial_noise(request, run)
-        for step in denoise(predict, latents, run, guided, generator=request.generator, network="unet"):
-            offered = {**vars(conditions.prompts), "image_latents": conditions.latents}
-            step.tensors.update({name: offered[name] for name in self._callback_tensor_inputs if name in offered})
-            step.tensors = {name: tensor for name, tensor in step.tensors.items() if tensor is not None}
-            yield step
-            if any(tensor is not offered[name] for name, tensor in step.tensors.items()):
-                embeds: dict[str, Any] = {name: one for name, one in step.tensors.items() if name != "image_latents"}
-                conditions = Instructions(replace(conditions.prompts, **embeds), step.tensors["image_latents"])
-                guidance = _guidance(request, conditions)
+def encode_pictures(vae: Any, pixels: Tensor) -> Tensor:
+    """The latents of pictures that are to be changed, which are not scaled."""
+    latents: Tensor = vae.encode(pixels.to(vae.device, vae.dtype)).latent_dist.mode().float()
+    return check_finite(latents, "vae", "encoding")
+
+
+def change(unet: Any, request: Request, conditions: Instructions, latents: Tensor, run: Run) -> Iterator[Step]:
+    """Yield the latents, (batch, channels, height, width), after every step."""
+
+    def predict(latents: Tensor, timestep: float, given: tuple[Tensor, Tensor]) -> Tensor:
+        prompt_embeds, pictures = given
+        stacked = torch.cat([latents, pictures], dim=1).to(unet.dtype)
+        kwargs = {"cross_attention_kwargs": request.options.get("cross_attention_kwargs"), "return_dict": False}
+        return unet(stacked, timestep, prompt_embeds.to(unet.device, unet.dtype), **kwargs)[0].float()
+
+    guidance = _guidance(request, conditions)
+
+    def guided(predict: Any, latents: Tensor, timestep: float) -> Tensor:
+        return guidance(predict, latents, timestep)
+
+    for step in denoise(predict, latents, run, guided, generator=request.generator, network="unet"):
+        offered = {**conditions.prompts.tensors, "image_latents": conditions.latents}
+        step.tensors.update(offered)
+        yield step
+        if any(tensor is not offered[name] for name, tensor in step.tensors.items()):
+            embeds: dict[str, Any] = {name: one for name, one in step.tensors.items() if name != "image_latents"}
+            conditions = Instructions(replace(conditions.prompts, **embeds), step.tensors["image_latents"])
+            guidance = _guidance(request, conditions)
 
 
 def _guidance(request: Request, conditions: Instructions) -> Unguided[Any] | TwoConditions[Any]:
@@ -131,14 +140,3 @@ def _guidance(request: Request, conditions: Instructions) -> Unguided[Any] | Two
         return TwoConditions(*scales, (positive, picture), (negative, picture), (negative, nothing))
     joint = torch.cat([positive, negative.to(positive.device), negative.to(positive.device)])
     return TwoConditions(*scales, joint=(joint, torch.cat([picture, picture, nothing])))
-
-
-def _own_size(image: Any, multiple: int) -> tuple[int, int]:
-    """Height and width of a picture, or of the first of several, rounded down to what the model can make."""
-    first = image[0] if isinstance(image, (list, tuple)) else image
-    if isinstance(first, Image.Image):
-        width, height = first.size
-    else:
-        channels_first = isinstance(first, Tensor)
-        height, width = first.shape[-2:] if channels_first else first.shape[-3:-1]
-    return max(height // multiple, 1) * multiple, max(width // multiple, 1) * multiple

@@ -43,8 +43,8 @@ class TextToVideoZeroPipeline(VideosOfPictures, StableDiffusionBase):
         return_dict: bool = True,
         callback: Callable[[int, int, Tensor], None] | None = None,
         callback_steps: int = 1,
-        t0: int = 44,
-        t1: int = 47,
+        t0: int | None = None,
+        t1: int | None = None,
         frame_ids: Sequence[int] | None = None,
         callback_on_step_end: Callable[..., Any] | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
@@ -63,7 +63,7 @@ class TextToVideoZeroPipeline(VideosOfPictures, StableDiffusionBase):
             output_type: "np", for which "tensor" is another name, "pil", "pt", "uint8" or "latent".
             callback, callback_steps: called as (step, timestep, latents) at every so many steps.
             t0, t1: steps before the end, t0 < t1: at t1 later frames begin; they are the first frame as it is at t0,
-                moved and made noisy again.
+                moved and made noisy again. By default 44 and 47 of 50 steps, and in proportion for others.
             frame_ids: the places of the frames in a longer video that is made in parts, each of which begins with the
                 first frame: [0, 8, 9, 10], for example. A seed must then be given.
 

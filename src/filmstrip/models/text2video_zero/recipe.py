@@ -43,6 +43,7 @@ class TextToVideoPipelineOutput(Output):
 def check_arguments(values: dict[str, Any]) -> tuple[dict[str, Any], int]:
     """The arguments as the image model's checks take them, and the frames of a video."""
     frames = check_whole_number("video_length", values["video_length"])
+    check_whole_number("num_inference_steps", values["num_inference_steps"])
     check_whole_number("callback_steps", values["callback_steps"])
     if values["callback"] is not None and not callable(values["callback"]):
         raise ValueError(f"callback must be callable, got {values['callback']!r}.")
@@ -52,7 +53,11 @@ def check_arguments(values: dict[str, Any]) -> tuple[dict[str, Any], int]:
     if values["cross_attention_kwargs"]:
         raise ValueError("cross_attention_kwargs has no effect on attention across frames; drop it.")
     output_type = "np" if values["output_type"] == "tensor" else values["output_type"]
-    return {**values, "output_type": output_type}, frames
+    # The paper's 44 and 47 of 50 steps, or as near to them as so many steps can be.
+    steps = values["num_inference_steps"]
+    t1 = min(round(0.94 * steps), steps - 1) if values["t1"] is None else values["t1"]
+    t0 = min(round(0.88 * steps), t1 - 1) if values["t0"] is None else values["t0"]
+    return {**values, "output_type": output_type, "t0": t0, "t1": t1}, frames
 
 
 def check_recipe(request: Request, run: Run, scheduler: Any) -> None:
@@ -164,6 +169,11 @@ def request_of_rows(request: Request, num_rows: int) -> Request:
     if not isinstance(request.generator, Sequence):
         return request
     return replace(request, generator=[one for one in request.generator for _ in range(num_rows // request.num_videos)])
+
+
+def rows_of_frames(request: Request, clips: Tensor) -> Tensor:  # (batch * frames, channels, height, width)
+    """Clips, (clips, channels, frames, height, width), one for all or one for each prompt, frame by frame."""
+    return request.per_video(clips).movedim(2, 1).flatten(0, 1)
 
 
 class VideosOfPictures:
