@@ -171,8 +171,23 @@ FAMILIES: tuple[Family, ...] = (
     Family(
         "text2video-zero",
         "Text2Video-Zero",
-        {"text-to-video": "TextToVideoZeroPipeline"},
-        ("stable-diffusion-v1-5/stable-diffusion-v1-5",),
+        {
+            "text-to-video": "TextToVideoZeroPipeline",
+            "control-to-video": "TextToVideoZeroControlNetPipeline",
+            "video-to-video": "TextToVideoZeroInstructPix2PixPipeline",
+        },
+        (
+            "stable-diffusion-v1-5/stable-diffusion-v1-5",
+            "lllyasviel/sd-controlnet-canny",
+            "lllyasviel/sd-controlnet-openpose",
+            "timbrooks/instruct-pix2pix",
+        ),
+    ),
+    Family(
+        "text2video-zero-xl",
+        "Text2Video-Zero with Stable Diffusion XL",
+        {"text-to-video": "TextToVideoZeroSDXLPipeline"},
+        ("stabilityai/stable-diffusion-xl-base-1.0",),
     ),
     Family(
         "stable-diffusion",
@@ -192,6 +207,15 @@ FAMILIES: tuple[Family, ...] = (
 
 PIPELINES: tuple[str, ...] = tuple(sorted({name for family in FAMILIES for name in family.pipelines.values()}))
 """Public names of all pipeline classes."""
+
+
+MADE_INTO_VIDEOS: dict[str, str] = {
+    "StableDiffusionControlNetPipeline": "TextToVideoZeroControlNetPipeline",
+    "StableDiffusionInstructPix2PixPipeline": "TextToVideoZeroInstructPix2PixPipeline",
+    "StableDiffusionPipeline": "TextToVideoZeroPipeline",
+    "StableDiffusionXLPipeline": "TextToVideoZeroSDXLPipeline",
+}
+"""Pipeline of pictures that a checkpoint names to the one that makes videos with its components."""
 
 
 def find_family(pipeline_class: str | None, checkpoint: str = "") -> Family | None:

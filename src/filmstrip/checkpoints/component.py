@@ -8,7 +8,9 @@ from typing import Any
 import torch
 
 from filmstrip.checkpoints.errors import CheckpointError
+from filmstrip.checkpoints.index import INDEX_NAME, read_json
 from filmstrip.checkpoints.loading import build_empty
+from filmstrip.checkpoints.locate import find_checkpoint
 from filmstrip.checkpoints.model import Model
 from filmstrip.configuration import Configured
 from filmstrip.registry import TRANSFORMERS_NETWORKS, canonical_library, reference_library, resolve_class
@@ -62,6 +64,20 @@ def outline_component(library: str, class_name: str, folder: str | Path) -> Any:
     component_class = _component_class(library, class_name, folder)
     config = component_class.load_config(folder)
     return build_empty(lambda: component_class.from_config(config))
+
+
+def outline_network(name: str | Path) -> Any:
+    """The network that is a checkpoint of its own, as its JSON file describes it, without memory for its weights.
+
+    Raises:
+        CheckpointError: there is none, or it is not one network.
+        ValueError: its class is not one that may be loaded.
+    """
+    folder = find_checkpoint(name, subfolder="", patterns=("config.json", INDEX_NAME))
+    if not (folder / Model.config_name).is_file():
+        raise CheckpointError(f"{name} is not the checkpoint of one network: it has no {Model.config_name}.")
+    class_name = str(read_json(folder / Model.config_name).get("_class_name"))
+    return outline_component("filmstrip", class_name, folder)
 
 
 def _check_there(folder: Path, class_name: str) -> None:

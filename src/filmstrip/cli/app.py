@@ -75,6 +75,14 @@ def generate(
     video: Annotated[
         str | None, typer.Option("--video", help="A clip to change, or to go on from if it is shorter.")
     ] = None,
+    control_video: Annotated[
+        str | None, typer.Option("--control-video", help="A clip of poses or edges to follow frame by frame.")
+    ] = None,
+    edges: Annotated[bool, typer.Option("--edges", help="Follow the edges of --control-video, found here.")] = False,
+    component: Annotated[
+        list[str] | None,
+        typer.Option("--component", metavar="NAME=MODEL", help="A part from another checkpoint: controlnet=org/name."),
+    ] = None,
     negative_prompt: Annotated[str | None, typer.Option("--negative-prompt", help="What it does not show.")] = None,
     num_frames: Annotated[int | None, typer.Option("--num-frames", help="Exactly so many frames.")] = None,
     seconds: Annotated[float | None, typer.Option("--seconds", help="The length, instead of --num-frames.")] = None,
@@ -96,7 +104,7 @@ def generate(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Make a video from a PROMPT, with --image or --video if you like."""
+    """Make a video from a PROMPT, with --image, --video or --control-video if you like."""
     options: dict[str, Any] = {name.rstrip("_"): value for name, value in locals().items()}
     from filmstrip.cli import generating
 

@@ -11,6 +11,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 # Arguments that the command sets itself, with the option that the user has for them.
 OWNED = {
+    "control_video": "--control-video",
     "generator": "--seed",
     "height": "--size",
     "image": "--image",
@@ -32,6 +33,11 @@ class Call:
         self.name = pipeline_class.__name__
         hints = get_type_hints(pipeline_class.__call__)
         self.hints: dict[str, Any] = {name: hint for name, hint in hints.items() if name != "return"}
+
+    @property
+    def length(self) -> str | None:
+        """The argument that says how many frames to make, if there is one."""
+        return next((name for name in ("num_frames", "video_length") if name in self), None)
 
     def __contains__(self, name: str) -> bool:
         return name in self.hints

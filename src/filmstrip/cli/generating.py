@@ -53,6 +53,7 @@ def generate(options: Mapping[str, Any], output: Output) -> None:
         arguments=_arguments(options),
         assignments=tuple(options["set"] or ()),
         inputs=_inputs(options),
+        components=_components(options["component"] or ()),
         **{name: options[name] for name in ("seconds", "fps", "scheduler", "device", "dtype")},
     )
     with library_notes(is_quiet=output.is_quiet):
@@ -94,7 +95,23 @@ def _arguments(options: Mapping[str, Any]) -> dict[str, tuple[str, Any]]:
 
 
 def _inputs(options: Mapping[str, Any]) -> dict[str, Input]:
-    return {name: read_input(name, options[name]) for name in ("image", "video") if options[name] is not None}
+    if options["edges"] and options["control_video"] is None:
+        raise ValueError("--edges are those of a --control-video, and none was given.")
+    names = [name for name in ("image", "video", "control_video") if options[name] is not None]
+    is_edges = {"control_video": options["edges"]}
+    return {name: read_input(name, options[name], is_edges=is_edges.get(name, False)) for name in names}
+
+
+def _components(given: Sequence[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for one in given:
+        name, sign, model = one.partition("=")
+        if not (name and sign and model):
+            raise ValueError(f"--component takes NAME=MODEL, such as controlnet=org/name, got {one!r}.")
+        if name in found:
+            raise ValueError(f"--component {name} was given twice; give it once.")
+        found[name] = model
+    return found
 
 
 def _carry_out(plan: Plan, targets: list[Path], output: Output) -> None:

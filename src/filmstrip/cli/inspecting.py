@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from filmstrip.cli.printing import bytes_of, number_of, print_facts, print_json, print_table
 from filmstrip.registry import (
     BUILTIN_MODELS,
+    MADE_INTO_VIDEOS,
     TRANSFORMERS_PROCESSORS,
     Family,
     canonical_library,
@@ -36,7 +37,8 @@ def describe(name: str) -> dict[str, Any]:
 
     summary = inspect_checkpoint(name)
     components = [_component(summary, one) for one in summary.components]
-    family = find_family(summary.pipeline_class, name)
+    pipeline = summary.pipeline_class or ""
+    family = find_family(MADE_INTO_VIDEOS.get(pipeline, pipeline), name)
     licence = summary.licence or (_OUR_LICENCE if name in BUILTIN_MODELS else None)
     return {
         "name": summary.name,

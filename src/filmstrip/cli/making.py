@@ -59,8 +59,14 @@ def make_videos(plan: Plan, targets: list[Path], progress: Progress, *, has_shee
 
 def load(plan: Plan) -> Pipeline:
     """The pipeline of a plan, with its weights."""
-    replaced = {"scheduler": plan.outline.scheduler} if plan.job.scheduler is not None else {}
-    return type(plan.outline).from_pretrained(plan.job.model, dtype=plan.dtype, device=plan.device, **replaced)
+    placement: dict[str, Any] = {"dtype": plan.dtype, "device": plan.device}
+    parts = {
+        name: type(plan.outline.components[name]).from_pretrained(model, **placement)
+        for name, model in plan.job.components.items()
+    }
+    if plan.job.scheduler is not None:
+        parts["scheduler"] = plan.outline.scheduler
+    return type(plan.outline).from_pretrained(plan.job.model, **placement, **parts)
 
 
 def make_video(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from filmstrip.cli.calls import Call
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _OTHER_FPS = 8.0
 _CHANGE = 0.7  # how much of a clip is made anew where nothing is said about it
 _ASPECT_TOLERANCE = 0.02
+# What the pictures or clips that are given make of a task.
+_TASKS = {"control_video": "control-to-video", "video": "video-to-video", "image": "image-to-video"}
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ class Job:
     assignments: tuple[str, ...] = ()
     """NAME=VALUE, which go over all others."""
     inputs: Mapping[str, Input] = field(default_factory=dict)
+    components: Mapping[str, str] = field(default_factory=dict)
+    """Component of the pipeline to the checkpoint that it comes from, where that is not the model's."""
     seconds: float | None = None
     fps: float | None = None
     pipeline: str | None = None
@@ -82,8 +86,9 @@ def make_plan(job: Job) -> Plan:
     if job.scheduler is not None:
         outline.scheduler = find_scheduler(job.scheduler).from_config(outline.scheduler.config)
     call = Call(type(outline))
+    job = _with_cut_clips(job, call)
     arguments = _arguments(job, call, outline.defaults)
-    pictures = _pictures(job.inputs)
+    pictures = _pictures(job.inputs, {**outline.defaults, **arguments})
     request = outline.request(**arguments, **pictures, generator=generator_of(job.seed))
     notes: tuple[str, ...] = ()
     if _only_repeats(call, arguments, pictures, request):
@@ -121,26 +126,33 @@ def check_placement(device: str | None, dtype: str | None) -> tuple[torch.device
 
 def choose_pipeline(job: Job) -> Pipeline:
     """The outline of the pipeline that takes what is given: the checkpoint's own, or another one of its family."""
+    from filmstrip.checkpoints.component import outline_network
     from filmstrip.generation import Pipeline
-    from filmstrip.registry import PIPELINES, find_family, resolve_class
+    from filmstrip.registry import MADE_INTO_VIDEOS, PIPELINES, find_family, resolve_class
 
     own = Pipeline.outline(job.model)
-    name = type(own).__name__
+    name = MADE_INTO_VIDEOS.get(type(own).__name__, type(own).__name__)
     if job.pipeline is not None:
         if job.pipeline not in PIPELINES:
             raise ValueError(f"there is no pipeline {job.pipeline!r} in this version of Filmstrip.")
         name = job.pipeline
-    elif not all(given in Call(type(own)) for given in job.inputs):
-        task = "video-to-video" if "video" in job.inputs else "image-to-video"
+    elif not all(given in Call(resolve_class("filmstrip", name)) for given in job.inputs):
+        task = next(_TASKS[given] for given in _TASKS if given in job.inputs)
         family = find_family(name, job.model)
         if family is None or task not in family.pipelines:
-            raise ValueError(f"{job.model} does no {task}: {name} takes no {' or '.join(job.inputs)}.")
+            raise ValueError(f"{job.model} does no {task}: {name} takes no {_said(job.inputs)}.")
         name = family.pipelines[task]
-    if name == type(own).__name__:
+    if name == type(own).__name__ and not job.components:
         return own
-    chosen: Pipeline = resolve_class("filmstrip", name).from_pipe(own)
+    chosen_class = resolve_class("filmstrip", name)
+    takes = chosen_class.component_names()
+    if unknown := [given for given in job.components if given not in takes]:
+        raise ValueError(f"--component {unknown[0]} has no effect: {name} has {', '.join(takes)}; drop it.")
+    if missing := [one for one in takes if one not in own.components and one not in job.components]:
+        raise ValueError(f"{name} needs a {missing[0]} beside {job.model}; give --component {missing[0]}=MODEL.")
+    chosen: Pipeline = chosen_class.from_pipe(own, **{one: outline_network(m) for one, m in job.components.items()})
     if missing := [given for given in job.inputs if given not in Call(type(chosen))]:
-        raise ValueError(f"{name} takes no {missing[0]} as well; drop --{missing[0]}.")
+        raise ValueError(f"{name} takes no {_said(missing)} as well; drop it.")
     return chosen
 
 
@@ -168,8 +180,29 @@ def parse_size(text: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
+def _said(inputs: Iterable[str]) -> str:
+    return " or ".join(f"--{name.replace('_', '-')}" for name in inputs)
+
+
+def _with_cut_clips(job: Job, call: Call) -> Job:
+    """The job with clips as long as the video is to be, where nothing but a clip says how long that is."""
+    clips = {name: one for name, one in job.inputs.items() if name != "image"}
+    asked = job.arguments.get("num_frames")
+    if call.length is not None or not clips or (asked is None and job.seconds is None):
+        return job
+    if asked is not None and job.seconds is not None:
+        raise ValueError("--num-frames and --seconds say the same thing; give one of them.")
+    cut = {}
+    for name, clip in clips.items():
+        fps = job.fps or clip.fps or _OTHER_FPS
+        cut[name] = clip.first(max(1, round(job.seconds * fps)) if asked is None else asked[1])  # type: ignore[operator]
+    arguments = {name: value for name, value in job.arguments.items() if name != "num_frames"}
+    return replace(job, arguments=arguments, inputs={**job.inputs, **cut}, seconds=None)
+
+
 def _arguments(job: Job, call: Call, defaults: Mapping[str, Any]) -> dict[str, Any]:
-    given = {**job.arguments}
+    length = call.length or "num_frames"
+    given = {length if name == "num_frames" else name: said for name, said in job.arguments.items()}
     if job.fps is not None and "frame_rate" in call:
         given.setdefault("frame_rate", ("--fps", job.fps))
     values = {name: call.checked(name, value, said) for name, (said, value) in given.items()}
@@ -179,20 +212,20 @@ def _arguments(job: Job, call: Call, defaults: Mapping[str, Any]) -> dict[str, A
             raise ValueError(f"{said} and --set {name} say the same thing; give one of them.")
         values[name] = value
     if job.seconds is not None:
-        values["num_frames"] = _num_frames(job, call, values, defaults)
+        values[length] = _num_frames(job, call, length, values, defaults)
     if "prompt" in call and values.get("prompt") is None:
         raise ValueError('a prompt is needed: say what the video shows, such as "a boat turning in the wind".')
     return values
 
 
-def _num_frames(job: Job, call: Call, values: Mapping[str, Any], defaults: Mapping[str, Any]) -> int:
+def _num_frames(job: Job, call: Call, length: str, values: Mapping[str, Any], defaults: Mapping[str, Any]) -> int:
     seconds = job.seconds
     if seconds is None or not (math.isfinite(seconds) and seconds > 0):
         raise ValueError(f"--seconds must be more than 0, got {seconds}.")
-    if "num_frames" in values:
+    if length in values:
         raise ValueError("--num-frames and --seconds say the same thing; give one of them.")
     fps = values.get("frame_rate") or defaults.get("frame_rate") or job.fps or _OTHER_FPS
-    return int(call.checked("num_frames", max(1, round(seconds * fps)), "--seconds"))
+    return int(call.checked(length, max(1, round(seconds * fps)), "--seconds"))
 
 
 def _only_repeats(call: Call, arguments: Mapping[str, Any], pictures: Mapping[str, Any], request: Request) -> bool:
@@ -203,8 +236,17 @@ def _only_repeats(call: Call, arguments: Mapping[str, Any], pictures: Mapping[st
     return len(clip) >= request.size.num_frames
 
 
-def _pictures(inputs: Mapping[str, Input]) -> dict[str, Any]:
-    return {name: one.pictures[0] if name == "image" else one.pictures for name, one in inputs.items()}
+def _pictures(inputs: Mapping[str, Input], values: Mapping[str, Any]) -> dict[str, Any]:
+    """What the call is given; edges are found in pictures of the video's size, since lines fade when they shrink."""
+    from filmstrip.media import canny_edges
+
+    found: dict[str, Any] = {}
+    for name, one in inputs.items():
+        found[name] = one.pictures[0] if name == "image" else one.pictures
+        if one.is_edges:
+            size = values["width"], values["height"]
+            found[name] = canny_edges([picture.resize(size) for picture in one.pictures])
+    return found
 
 
 def _file_fps(job: Job, call: Call, request: Request) -> float:
@@ -223,5 +265,7 @@ def _distortions(inputs: Mapping[str, Input], request: Request) -> list[str]:
         width, height = one.size
         if abs(width / height / wanted - 1) > _ASPECT_TOLERANCE:
             made = f"{request.size.width}x{request.size.height}"
-            sentences.append(f"The {name} is {width}x{height} and is stretched to {made}; --size sets another.")
+            sentences.append(
+                f"The {name.replace('_', ' ')} is {width}x{height} and is stretched to {made}; --size sets another."
+            )
     return sentences

@@ -27,9 +27,12 @@ def record_of(plan: Plan, pipeline: Pipeline, seed: int) -> dict[str, Any]:
         "pipeline": type(pipeline).__name__,
         "settings": settings,
         "fps": plan.fps,
-        "inputs": {
-            name: {"source": one.source, "pixels_sha256": one.pixels_sha256} for name, one in plan.job.inputs.items()
-        },
+        "inputs": {name: one.record for name, one in plan.job.inputs.items()},
+        **(
+            {"components": components}
+            if (components := {name: model_name(one) for name, one in plan.job.components.items()})
+            else {}
+        ),
         "scheduler": None if scheduler is None else type(scheduler).__name__,
         "device": str(plan.device),
         "dtype": plan.job.dtype or "auto",
@@ -70,6 +73,7 @@ def job_of(record: Mapping[str, Any], made: Path) -> Job:
             seed=int(record["seed"]),
             arguments={name: ("", value) for name, value in arguments.items() if value is not None},
             fps=float(record["fps"]),
+            components={str(name): str(model) for name, model in record.get("components", {}).items()},
             pipeline=str(record["pipeline"]),
             scheduler=record["scheduler"],
             device=str(record["device"]),

@@ -193,6 +193,8 @@ class Pipeline:
     def _class_for(cls: type[PipelineType], class_name: str, folder: Path) -> type[PipelineType]:
         if cls is not Pipeline:
             return cls
+        if class_name not in registry.PUBLIC:  # a pipeline of pictures that is not built here
+            class_name = registry.MADE_INTO_VIDEOS.get(class_name, class_name)
         found = registry.resolve_class("filmstrip", class_name)
         if not (isinstance(found, type) and issubclass(found, Pipeline)):
             raise CheckpointError(f"{folder} names {class_name} as its pipeline, which is not one.")

@@ -54,6 +54,8 @@ class StableDiffusionBase(Pipeline):
     family_defaults: ClassVar[dict[str, Any]] = {"num_inference_steps": 50, "guidance_scale": 7.5}
     _callback_tensor_inputs: ClassVar[tuple[str, ...]] = ("latents", "prompt_embeds", "negative_prompt_embeds")
     _optional_components: ClassVar[tuple[str, ...]] = ("safety_checker", "feature_extractor", "image_encoder")
+    _latents_per_call: ClassVar[int] = 1
+    """Latents that the U-Net is given side by side: the noisy ones, and those of a picture if it changes one."""
 
     def __init__(
         self,
@@ -98,8 +100,19 @@ class StableDiffusionBase(Pipeline):
 
     # ---- what is asked for ---------------------------------------------------------------------------------------
 
+    def check_components(self) -> None:
+        """See that the U-Net takes what this pipeline gives it."""
+        takes, gives = self.unet.config.in_channels, self._latents_per_call * self.vae.config.latent_channels
+        if takes != gives:
+            model = self.name_or_path or "The checkpoint"
+            raise ValueError(
+                f"{model} is made for another task: its U-Net takes {takes} channels, and {type(self).__name__} gives"
+                f" it {gives}."
+            )
+
     def check_call(self, values: dict[str, Any], num_frames: int = 1) -> Request:
         """The request that a call's completed arguments make."""
+        self.check_components()
         rate = self.defaults.get("frame_rate", 1)
         size = resolve(
             self.rules, height=values["height"], width=values["width"], num_frames=num_frames, frame_rate=rate

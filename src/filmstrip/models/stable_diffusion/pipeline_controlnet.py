@@ -15,6 +15,7 @@ from filmstrip.generation.running import Report, result
 from filmstrip.media.pixels import preprocess_image
 from filmstrip.models.stable_diffusion.common import ImageOutput, StableDiffusionBase, own_size
 from filmstrip.models.stable_diffusion.controlling import Controlling, MultiControlNetModel, per_net
+from filmstrip.models.stable_diffusion.controlnet import ControlNetModel
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,17 @@ class ControlledBase(StableDiffusionBase):
         many = isinstance(self.controlnet, MultiControlNetModel)
         return list(self.controlnet.nets) if many else [self.controlnet]
 
+    def check_components(self) -> None:
+        """See that the networks were made for one another."""
+        super().check_components()
+        for net in self.nets:
+            if not isinstance(net, ControlNetModel):
+                raise ValueError(f"controlnet must be a ControlNetModel, got a {type(net).__name__}.")
+            for name in ("in_channels", "cross_attention_dim", "block_out_channels"):
+                theirs, ours = net.config[name], self.unet.config[name]
+                if list(_items(theirs)) != list(_items(ours)):
+                    raise ValueError(f"the ControlNet was made for another U-Net: its {name} is {theirs}, not {ours}.")
+
     def checked_control(self, values: dict[str, Any]) -> dict[str, Any]:
         """The arguments of a call, those of control as one value for each ControlNet."""
         names = ("control_guidance_start", "control_guidance_end", "controlnet_conditioning_scale")
@@ -85,6 +97,10 @@ class ControlledBase(StableDiffusionBase):
             count = len(given) if isinstance(given, (list, tuple)) else 1
             raise ValueError(f"{name} has {count} entries for {len(self.nets)} ControlNets; give one for each.")
         return list(given)
+
+
+def _items(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, (list, tuple)) else [value]
 
 
 class StableDiffusionControlNetPipeline(ControlledBase):

@@ -35,6 +35,7 @@ class StableDiffusionInstructPix2PixPipeline(StableDiffusionBase):
     """Changes a picture as an instruction says (arXiv:2211.09800)."""
 
     _callback_tensor_inputs: ClassVar[tuple[str, ...]] = CALLBACK_TENSORS
+    _latents_per_call: ClassVar[int] = 2
 
     def __call__(
         self,

@@ -31,6 +31,7 @@ class TextToVideoZeroInstructPix2PixPipeline(VideosOfPictures, StableDiffusionBa
     """Changes a video as an instruction says, frame by frame (arXiv:2303.13439, 3.3; arXiv:2211.09800)."""
 
     _callback_tensor_inputs: ClassVar[tuple[str, ...]] = CALLBACK_TENSORS
+    _latents_per_call: ClassVar[int] = 2
 
     def __call__(
         self,
