@@ -3,9 +3,17 @@
 import pytest
 import torch
 
+from filmstrip.generation.pipeline import tell_once
 from tests.contract.registered import CASES
-from tests.contract.runs import close, fresh, over, seeded, shared, video
+from tests.contract.runs import close, differs, fresh, over, over_all, seeded, shared, video
 
+WITH_FREE_U = [case for case in CASES if hasattr(case.pipeline_class, "enable_freeu")]
+WITH_CHUNKS = [
+    (case, name)
+    for case in CASES
+    for name, network in shared(case.name).networks.items()
+    if hasattr(network, "enable_forward_chunking")
+]
 WITH_VAE = [case for case in CASES if "vae" in case.pipeline_class.component_names()]
 
 
@@ -46,3 +54,54 @@ def test_the_switches_of_the_autoencoder_itself_work_too(case):
         getattr(vae, f"disable_{switch}")()
         assert not getattr(vae, f"use_{switch}")
     assert shared(case.name).vae is not vae
+
+
+@over(WITH_FREE_U)
+def test_free_u_changes_the_video_until_it_is_switched_off(case):
+    pipeline = fresh(case)
+    pipeline.enable_freeu(s1=0.9, s2=0.2, b1=1.5, b2=1.6)
+    assert differs(video(case, pipeline), video(case))
+    pipeline.disable_freeu()
+    assert torch.equal(video(case, pipeline), video(case))
+
+
+@pytest.mark.parametrize(("case", "name"), WITH_CHUNKS, ids=[f"{case.name}: {name}" for case, name in WITH_CHUNKS])
+def test_feed_forward_in_chunks_changes_nothing(case, name):
+    pipeline = fresh(case)
+    network = getattr(pipeline, name)
+    layer = next(module for module in network.modules() if type(module).__name__ == "FeedForward")
+    sizes = []
+    layer.net[0].register_forward_pre_hook(lambda _, given: sizes.append(tuple(given[0].shape[:2])))
+    together = video(case, pipeline)
+    batch, tokens = sizes[0]
+    assert batch > 1 and tokens > 5
+    for given, expected in (({}, (1, tokens)), ({"chunk_size": 5, "dim": 1}, (batch, 5))):
+        sizes.clear()
+        network.enable_forward_chunking(**given)
+        close(video(case, pipeline), together)
+        assert sizes[0] == expected
+    network.disable_forward_chunking()
+    assert torch.equal(video(case, pipeline), together)
+    for given in ({"dim": 2}, {"chunk_size": -1}):
+        with pytest.raises(ValueError, match=f"{next(iter(given))} must be"):
+            network.enable_forward_chunking(**given)
+
+
+@over_all
+@pytest.mark.parametrize("switch", ["attention_slicing", "xformers_memory_efficient_attention"])
+def test_attention_is_memory_efficient_already_which_is_said_once(case, switch, caplog):
+    pipeline = fresh(case)
+    tell_once.cache_clear()
+    for _ in range(2):
+        getattr(pipeline, f"enable_{switch}")()
+    assert caplog.text.count("Attention is memory-efficient already") == 1
+    getattr(pipeline, f"disable_{switch}")()
+
+
+@over([case for case in CASES if hasattr(case.pipeline_class, "fuse_qkv_projections")])
+def test_fused_projections_change_nothing(case):
+    pipeline = fresh(case)
+    pipeline.fuse_qkv_projections()
+    close(video(case, pipeline), video(case))
+    pipeline.unfuse_qkv_projections()
+    close(video(case, pipeline), video(case))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import logging
 from collections.abc import Callable, Iterator
@@ -25,6 +26,13 @@ from filmstrip.generation.request import Request, complete_arguments
 from filmstrip.generation.running import Report, VideoOutput, run
 
 logger = logging.getLogger(__name__)
+
+
+@functools.cache
+def tell_once(sentence: str) -> None:
+    """Say something that is worth saying once in the life of a program."""
+    logger.warning(sentence)
+
 
 PipelineType = TypeVar("PipelineType", bound="Pipeline")
 
@@ -323,8 +331,16 @@ class Pipeline:
 
     def enable_attention_slicing(self, slice_size: int | str | None = "auto") -> None:
         """Nothing, for code written for Diffusers: attention never holds its whole table of scores here."""
+        tell_once("Attention is memory-efficient already, sliced or not: enable_attention_slicing changes nothing.")
 
     def disable_attention_slicing(self) -> None:
+        """Nothing, as `enable_attention_slicing`."""
+
+    def enable_xformers_memory_efficient_attention(self, attention_op: Any = None) -> None:
+        """Nothing, as `enable_attention_slicing`."""
+        tell_once("Attention is memory-efficient already, without xformers: enabling that changes nothing.")
+
+    def disable_xformers_memory_efficient_attention(self) -> None:
         """Nothing, as `enable_attention_slicing`."""
 
     def enable_vae_slicing(self) -> None:

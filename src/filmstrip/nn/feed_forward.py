@@ -57,8 +57,15 @@ class FeedForward(nn.Module):
         inner_dim = expansion * dim
         # The middle entry holds the place of the dropout that published names count.
         self.net = nn.ModuleList([_Activated(dim, inner_dim, activation_fn), nn.Identity(), nn.Linear(inner_dim, dim)])
+        self.chunking: tuple[int, int] | None = None  # size and dimension, set by `ForwardChunking`
 
     def forward(self, hidden_states: Tensor) -> Tensor:
+        if self.chunking is None:
+            return self._whole(hidden_states)
+        size, dim = self.chunking
+        return torch.cat([self._whole(chunk) for chunk in hidden_states.split(size, dim)], dim)
+
+    def _whole(self, hidden_states: Tensor) -> Tensor:
         if not fuses(self.net[2], hidden_states):
             return self._at_once(hidden_states)
         # The widened tokens of a block stay in the caches, and in memory that need not be asked for each time.
@@ -68,3 +75,30 @@ class FeedForward(nn.Module):
     def _at_once(self, hidden_states: Tensor) -> Tensor:
         activated, placeholder, narrowed = self.net
         return linear(narrowed, placeholder(activated(hidden_states)))
+
+
+class ForwardChunking:
+    """Mixed into a network: a switch by which its feed-forward layers take their tokens in chunks, for less memory."""
+
+    def enable_forward_chunking(self, chunk_size: int | None = None, dim: int = 0) -> None:
+        """Take so many rows of a batch at once, or so many tokens; the result is the same.
+
+        Args:
+            chunk_size: None takes one.
+            dim: 0 divides the batch, which holds the frames of a video, and 1 the tokens.
+        """
+        if dim not in (0, 1):
+            raise ValueError(f"dim must be 0 (the batch) or 1 (the tokens), got {dim!r}.")
+        if chunk_size is not None and chunk_size < 1:
+            raise ValueError(f"chunk_size must be at least 1, got {chunk_size}.")
+        self._set_chunking((chunk_size or 1, dim))
+
+    def disable_forward_chunking(self) -> None:
+        """Take all tokens at once again."""
+        self._set_chunking(None)
+
+    def _set_chunking(self, chunking: tuple[int, int] | None) -> None:
+        assert isinstance(self, nn.Module)
+        for module in self.modules():
+            if isinstance(module, FeedForward):
+                module.chunking = chunking

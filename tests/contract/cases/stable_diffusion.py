@@ -58,6 +58,8 @@ PICTURES: dict[str, Any] = {
         raises(["blurry", "dull"], "2 negative prompts"),
     ],
     "num_images_per_prompt": [changes(2), raises(0, "num_images_per_prompt")],
+    "ip_adapter_image": raises(picture(0), "ip_adapter_image has no effect"),
+    "ip_adapter_image_embeds": raises([embeds(0)], "ip_adapter_image_embeds has no effect"),
     "prompt_embeds": [changes(embeds(2), **GIVEN), raises(embeds(0), "Both prompt and prompt_embeds")],
     "negative_prompt_embeds": [
         changes(embeds(2), **GIVEN, **GIVEN_NEGATIVE),

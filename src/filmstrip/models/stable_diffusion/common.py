@@ -17,6 +17,7 @@ from filmstrip.generation.denoising import denoise
 from filmstrip.generation.events import Step
 from filmstrip.generation.finite import check_finite
 from filmstrip.generation.guidance import PromptGuidance
+from filmstrip.generation.pipeline import tell_once
 from filmstrip.generation.prompts import Prompts, encode_clip_text, encode_prompts, num_clip_parts
 from filmstrip.generation.request import Request, check_prompts, check_share, check_steps, make_request
 from filmstrip.generation.resolving import Rules, resolve
@@ -98,6 +99,23 @@ class StableDiffusionBase(Pipeline):
         ratio = self.vae.spatial_compression_ratio
         return Rules("Stable Diffusion", ratio, f"VAE {ratio}", ratio, 1, frame_stride=1, frame_offsets=(0,))
 
+    # ---- switches ------------------------------------------------------------------------------------------------
+
+    def enable_freeu(self, s1: float, s2: float, b1: float, b2: float) -> None:
+        """Strengthen the U-Net's stream and weaken its skips (arXiv:2309.11497); see its `enable_freeu`."""
+        self.unet.enable_freeu(s1=s1, s2=s2, b1=b1, b2=b2)
+
+    def disable_freeu(self) -> None:
+        """Join the U-Net's stream and skips as they are again."""
+        self.unet.disable_freeu()
+
+    def fuse_qkv_projections(self, unet: bool = True, vae: bool = True) -> None:
+        """Nothing, for code written for Diffusers: the numbers are the same, fused or not."""
+        tell_once("Queries, keys and values are projected one by one here: fuse_qkv_projections changes nothing.")
+
+    def unfuse_qkv_projections(self, unet: bool = True, vae: bool = True) -> None:
+        """Nothing, as `fuse_qkv_projections`."""
+
     # ---- what is asked for ---------------------------------------------------------------------------------------
 
     def check_components(self) -> None:
@@ -113,6 +131,9 @@ class StableDiffusionBase(Pipeline):
     def check_call(self, values: dict[str, Any], num_frames: int = 1) -> Request:
         """The request that a call's completed arguments make."""
         self.check_components()
+        for name in ("ip_adapter_image", "ip_adapter_image_embeds"):
+            if values.get(name) is not None:
+                raise ValueError(f"{name} has no effect: there are no IP-Adapters here; drop it.")
         rate = self.defaults.get("frame_rate", 1)
         size = resolve(
             self.rules, height=values["height"], width=values["width"], num_frames=num_frames, frame_rate=rate

@@ -64,6 +64,8 @@ class StableDiffusionPipeline(StableDiffusionBase):
         latents: Tensor | None = None,
         prompt_embeds: Tensor | None = None,
         negative_prompt_embeds: Tensor | None = None,
+        ip_adapter_image: Any = None,
+        ip_adapter_image_embeds: Any = None,
         output_type: str = "pil",
         return_dict: bool = True,
         cross_attention_kwargs: Mapping[str, Any] | None = None,
@@ -88,6 +90,7 @@ class StableDiffusionPipeline(StableDiffusionBase):
             generator: source of all randomness; a list has one for each picture.
             latents: the initial noise, (batch, channels, height / 8, width / 8).
             prompt_embeds, negative_prompt_embeds: from `encode_prompt`, in place of texts.
+            ip_adapter_image, ip_adapter_image_embeds: refused; there are no IP-Adapters here.
             output_type: "pil", "np", "pt", "uint8" or "latent"; see `ImageOutput`.
             return_dict: whether to return an `ImageOutput` and not a tuple.
             cross_attention_kwargs: handed to the processors of the U-Net's attention layers.

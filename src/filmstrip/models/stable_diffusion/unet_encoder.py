@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from filmstrip.checkpoints import Model
 from filmstrip.nn.attention_layers import AttentionModel
 from filmstrip.nn.embeddings import EMBEDDING_ACTIVATIONS, TwoLayers, sinusoidal_embedding
+from filmstrip.nn.feed_forward import ForwardChunking
 from filmstrip.nn.modules import module_list
 from filmstrip.nn.resnet import Downsample2D, ResnetBlock2D
 from filmstrip.nn.spatial_transformer import SpatialTransformer
@@ -113,7 +114,7 @@ def check_block_types(name: str, types: Sequence[str], known: Sequence[str], num
         raise ValueError(f"{name} must be {kinds}, {num_levels} of them in all, got {list(types)}.")
 
 
-class UNetEncoder(AttentionModel, Model):
+class UNetEncoder(AttentionModel, ForwardChunking, Model):
     """Embeddings, the way down and the middle, from the arguments of a U-Net's `config.json`."""
 
     _supports_gradient_checkpointing = True
