@@ -36,3 +36,14 @@ def parts(scheduler: str = "DDIMScheduler", **unet: Any) -> dict[str, Any]:
 
 def controlnet(seed: int) -> Any:
     return randomise(filmstrip.ControlNetModel(**CONTROL), seed, spread=0.1)
+
+
+def xl_parts() -> dict[str, Any]:
+    """Components of the large model, which has two text encoders."""
+    torch.manual_seed(0)
+    second = tiny.clip_tokenizer(WINDOW)
+    return {
+        **parts(**tiny.STABLE_DIFFUSION_XL_UNET),
+        "tokenizer_2": second,
+        "text_encoder_2": randomise(tiny.clip_text_encoder_with_projection(length=WINDOW)),
+    }

@@ -1,10 +1,13 @@
 """Saving, loading, placing and sharing the components of a pipeline."""
 
+import json
+
 import pytest
 import torch
 
 import filmstrip
-from tests.contract.runs import close, fresh, over_all, shared, video
+from tests.contract.registered import CASES
+from tests.contract.runs import close, fresh, over, over_all, shared, video
 
 
 @pytest.fixture
@@ -101,3 +104,22 @@ def test_a_pipeline_moves_whole(case):
             torch.bfloat16
         }
     assert pipeline.to(dtype=torch.float32, device="cpu").dtype == torch.float32
+
+
+@over([case for case in CASES if case.pipeline_class.flag_names()])
+def test_flags_of_the_constructor_survive_saving_and_sharing(case, tmp_path):
+    usual = fresh(case)
+    turned = {name: not value for name, value in usual.flags.items()}
+    assert set(turned) == set(case.pipeline_class.flag_names())
+    pipeline = case.pipeline_class(**usual.components, **turned)
+    pipeline.save_pretrained(tmp_path)
+    index = json.loads((tmp_path / "model_index.json").read_text())
+    assert {name: index[name] for name in turned} == turned
+    assert filmstrip.Pipeline.from_pretrained(tmp_path).flags == turned
+    assert case.pipeline_class.from_pretrained(tmp_path, **usual.flags).flags == usual.flags
+    assert case.pipeline_class.from_pipe(pipeline).flags == turned
+    assert case.pipeline_class.from_pipe(pipeline, **usual.flags).flags == usual.flags
+    for name, value in turned.items():
+        assert getattr(pipeline, name) is value
+        setattr(pipeline, name, not value)
+    assert pipeline.flags == usual.flags

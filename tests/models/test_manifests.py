@@ -9,14 +9,17 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
 from filmstrip import registry
-from filmstrip.checkpoints.loading import build_empty
+from filmstrip.checkpoints import Model
+from filmstrip.checkpoints.loading import NameRules, build_empty, known_name
+from filmstrip.checkpoints.transformers_components import name_rules
 
 ROOT = Path(__file__).resolve().parents[1] / "manifests"
 CHECKPOINTS = sorted(str(path.parent.relative_to(ROOT)) for path in ROOT.glob("*/*/model_index.json"))
 NETWORKS = sorted(str(path.parent.relative_to(ROOT)) for path in ROOT.glob("*/*/*/tensors.json.gz"))
-COUNTS = {"ltx": (6, 17), "cogvideox": (5, 15), "stable_diffusion": (0, 9)}  # checkpoints with an index, networks
+COUNTS = {"ltx": (6, 17), "cogvideox": (5, 15), "stable_diffusion": (2, 14)}  # checkpoints with an index, networks
 # Stored once, under the name of the table that it is tied to.
 TIED = {"encoder.embed_tokens.weight"}
 
@@ -33,17 +36,21 @@ def class_of(network):
     return registry.resolve_class("transformers", config["architectures"][0])
 
 
-def published(network):
-    """Shapes of the tensors in the files of a network, under the names that they have in it."""
+def stored(network):
+    """Shapes of the tensors in the files of a network."""
     with gzip.open(ROOT / network / "tensors.json.gz", "rt", encoding="utf-8") as file:
-        tensors = json.load(file)
-    return {renamed(network, name): tuple(shape) for name, shape in tensors.items()}
+        return {name: tuple(shape) for name, shape in json.load(file).items()}
 
 
-def renamed(network, name):
-    for pattern, replacement in getattr(class_of(network), "renamed_keys", ()):
-        name = re.sub(pattern, replacement, name)
-    return name
+def published(network, built):
+    """Shapes of the tensors in the files of a network, under the names that they have in it."""
+    rules = name_rules(built, torch.float32)
+    if isinstance(built, Model):
+        rules = NameRules(built.renamed_keys, built.ignored_keys)
+    known = built.state_dict()
+    names = {name: known_name(name, known, rules.renamed) for name in stored(network)}
+    ignored = {name for name in names if any(re.search(pattern, name) for pattern in rules.ignored)}
+    return {names[name] or name: shape for name, shape in stored(network).items() if names[name] or name not in ignored}
 
 
 def build(network):
@@ -71,18 +78,24 @@ def test_a_network_has_exactly_the_published_tensors(network):
     state = built.state_dict()
     assert sum(tensor.nbytes for tensor in state.values() if not tensor.is_meta) < 2**20, "weights were made in memory"
     tied = TIED & set(state)
-    assert {name: tuple(tensor.shape) for name, tensor in state.items() if name not in tied} == published(network)
+    assert {name: tuple(tensor.shape) for name, tensor in state.items() if name not in tied} == published(
+        network, built
+    )
     parameters = dict(built.named_parameters(remove_duplicate=False))
     assert all(parameters[name] is parameters["shared.weight"] for name in tied)
 
 
 def test_three_autoencoders_have_the_old_names_of_attention():
-    old = []
-    for network in NETWORKS:
-        with gzip.open(ROOT / network / "tensors.json.gz", "rt", encoding="utf-8") as file:
-            if any(".query." in name for name in json.load(file)):
-                old.append(network.split("/")[1])
+    old = [network.split("/")[1] for network in NETWORKS if any(".query." in name for name in stored(network))]
     assert old == ["instruct-pix2pix", "stable-diffusion-v1-5", "text-to-video-ms-1.7b"]
+
+
+def test_text_encoders_of_clip_have_a_level_and_some_a_buffer_that_the_classes_lack():
+    encoders = [network for network in NETWORKS if class_of(network).__name__ == "CLIPTextModel"]
+    assert len(encoders) == 5
+    assert all(name.startswith("text_model.") for network in encoders for name in stored(network))
+    with_buffer = [one.split("/")[1] for one in encoders if "text_model.embeddings.position_ids" in stored(one)]
+    assert with_buffer == ["instruct-pix2pix", "stable-diffusion-v1-5", "text-to-video-ms-1.7b"]
 
 
 @pytest.mark.parametrize("checkpoint", CHECKPOINTS)
@@ -90,8 +103,15 @@ def test_an_index_names_components_that_its_pipeline_takes(checkpoint):
     index = read(checkpoint, "model_index.json")
     pipeline_class = registry.resolve_class("diffusers", index["_class_name"])
     rows = {name: row for name, row in index.items() if not name.startswith("_")}
-    assert set(rows) == set(pipeline_class.component_names())
-    for library, class_name in rows.values():
+    flags = {name for name, row in rows.items() if isinstance(row, bool)}
+    assert flags <= set(pipeline_class.flag_names())
+    unsaid = set(pipeline_class.component_names()) - set(rows)
+    assert set(rows) - flags | unsaid == set(pipeline_class.component_names())
+    assert unsaid <= set(pipeline_class._optional_components)
+    for name, row in rows.items():
+        if name in flags or name in pipeline_class._left_out:
+            continue
+        library, class_name = row
         assert registry.resolve_class(library, class_name).__name__.startswith(class_name.removesuffix("Fast"))
 
 
@@ -100,9 +120,11 @@ def test_a_scheduler_takes_its_published_settings(checkpoint):
     settings = read(checkpoint, "scheduler", "scheduler_config.json")
     scheduler_class = registry.resolve_class(*read(checkpoint, "model_index.json")["scheduler"])
     scheduler = scheduler_class.from_config(settings)
-    for name, value in settings.items():
+    foreign = {name for name in scheduler.config.foreign() if not name.startswith("_")}
+    assert not foreign or checkpoint.endswith("/instruct-pix2pix")  # which was saved with those of another scheduler
+    for name in set(settings) - foreign:
         if not name.startswith("_"):
-            assert scheduler.config[name] == value, name
+            assert scheduler.config[name] == settings[name], name
 
 
 # What a request can count on: pixels to a latent, and frames to a latent for those of videos.

@@ -27,6 +27,8 @@ class ModelIndex:
     """Components that the checkpoint leaves out (null)."""
     settings: dict[str, Any]
     """Entries that are no components, such as a flag of the pipeline's constructor."""
+    left_out: tuple[str, ...]
+    """Components that the checkpoint has, and that are never loaded; they are among the absent ones."""
     defaults: dict[str, Any]
     """Values that the checkpoint proposes for arguments of the pipeline's call ("_defaults")."""
 
@@ -57,7 +59,12 @@ def read_model_index(folder: str | Path) -> ModelIndex:
         else:
             components[name] = _checked(path, name, value)
     return ModelIndex(
-        str(content.get("_class_name", "")), components, tuple(absent), settings, dict(content.get("_defaults", {}))
+        str(content.get("_class_name", "")),
+        components,
+        tuple(absent),
+        settings,
+        tuple(name for name in absent if content[name] != [None, None]),
+        dict(content.get("_defaults", {})),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -148,7 +148,7 @@ def _match(model: nn.Module, slots: list[_Slot], weights: Weights, rules: NameRu
     sources: dict[int, str] = {}
     unexpected: list[str] = []
     for stored in weights:
-        name = _known_name(stored, slot_of, rules.renamed)
+        name = known_name(stored, slot_of, rules.renamed)
         if name is None:
             if not any(re.search(pattern, stored) for pattern in rules.ignored):
                 unexpected.append(stored)
@@ -162,7 +162,8 @@ def _match(model: nn.Module, slots: list[_Slot], weights: Weights, rules: NameRu
     return matched
 
 
-def _known_name(stored: str, known: dict[str, _Slot], renamed: Sequence[tuple[str, str]]) -> str | None:
+def known_name(stored: str, known: Container[str], renamed: Sequence[tuple[str, str]]) -> str | None:
+    """The name among those known that a tensor of a file has in the module, or None."""
     name = stored
     for pattern, replacement in renamed:
         if name in known:

@@ -47,14 +47,15 @@ def load_transformers_component(
     weights = Weights(find_weights(folder, variant, variant_required=variant_required))
     resolved = resolve_dtype(dtype, weights.sizes(), place)
     network = build_empty(lambda: network_class(config))
-    rules = NameRules(
-        _RENAMED,
-        (*_IGNORED, *(getattr(network_class, "_keys_to_ignore_on_load_unexpected", None) or ())),
-        _kept_in_fp32(network, resolved),
-    )
-    fill(network, weights, dtype=resolved, device=place or torch.device("cpu"), rules=rules)
+    fill(network, weights, dtype=resolved, device=place or torch.device("cpu"), rules=name_rules(network, resolved))
     network.config.torch_dtype = resolved
     return network.eval()
+
+
+def name_rules(network: Any, dtype: torch.dtype) -> NameRules:
+    """How published names of an encoder's tensors may differ from those of its class."""
+    ignored = getattr(network, "_keys_to_ignore_on_load_unexpected", None) or ()
+    return NameRules(_RENAMED, (*_IGNORED, *ignored), _kept_in_fp32(network, dtype))
 
 
 def _load_processor(class_name: str, folder: Path) -> Any:

@@ -48,24 +48,29 @@ class Pipeline:
     family_defaults: ClassVar[dict[str, Any]] = {}
     _optional_components: ClassVar[tuple[str, ...]] = ()
     """Components that a checkpoint may leave unmentioned."""
+    _left_out: ClassVar[tuple[str, ...]] = ()
+    """Components that are not loaded from a checkpoint, since nothing here uses them."""
 
-    def __init__(self, **components: Any) -> None:
-        self.components: dict[str, Any] = components
+    def __init__(self, **given: Any) -> None:
+        flags = self.flag_names()
+        self.components: dict[str, Any] = {name: value for name, value in given.items() if name not in flags}
+        self.flags: dict[str, bool] = {name: bool(value) for name, value in given.items() if name in flags}
         self.defaults = self.usual_defaults()
         self.name_or_path = ""
         self.bar = BarSettings()
 
     def __getattr__(self, name: str) -> Any:
-        components = self.__dict__.get("components", {})
-        if name in components:
-            return components[name]
+        for table in ("components", "flags"):
+            if name in self.__dict__.get(table, {}):
+                return self.__dict__[table][name]
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}.")
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name in self.__dict__.get("components", {}):
-            self.components[name] = value
-        else:
-            super().__setattr__(name, value)
+        for table in ("components", "flags"):
+            if name in self.__dict__.get(table, {}):
+                self.__dict__[table][name] = value
+                return
+        super().__setattr__(name, value)
 
     @classmethod
     def from_pretrained(
@@ -96,7 +101,7 @@ class Pipeline:
             device: where the weights are put; without it, on the CPU.
             use_safetensors, low_cpu_mem_usage: taken from code written for Diffusers, and without effect: safetensors
                 come before `.bin` files, and no load needs more memory than the weights.
-            components: ready-made components that replace those of the checkpoint.
+            components: ready-made components that replace those of the checkpoint, and flags of the constructor.
 
         Raises:
             CheckpointError: there is no such checkpoint, it is damaged, or it does not fit this pipeline.
@@ -114,6 +119,7 @@ class Pipeline:
             cache_dir=cache_dir,
             token=token,
             local_files_only=local_files_only,
+            without=(*components, *cls._left_out),
         )
 
         def load(component: str, library: str, class_name: str) -> Any:
@@ -127,7 +133,11 @@ class Pipeline:
             known = ", ".join(sorted(index.components))
             raise ValueError(f"torch_dtype names {', '.join(unknown)}; the checkpoint has {known}, and 'default'.")
         check_variant(folder, index.components.keys() - components.keys(), variant)
-        return cls._assemble(name, folder, load, components)
+        made = cls._assemble(name, folder, load, components)
+        listed = {*index.components, *index.left_out}
+        if left_out := [one for one in made._left_out if one in listed and one not in components]:
+            logger.warning("%s: %s left out; nothing here uses such a part.", name, " and ".join(left_out))
+        return made
 
     @classmethod
     def outline(
@@ -177,15 +187,16 @@ class Pipeline:
         """
         index = read_model_index(folder)
         pipeline_class = cls._class_for(index.pipeline_class, folder)
-        names = pipeline_class.component_names()
-        if unknown := sorted(set(components) - set(names)):
+        names, flags = pipeline_class.component_names(), pipeline_class.flag_names()
+        if unknown := sorted(set(components) - {*names, *flags}):
             known = f"{pipeline_class.__name__} has {', '.join(names)}"
             raise ValueError(f"{known}; got {', '.join(unknown)} as well.")
-        loaded: dict[str, Any] = {}
+        recorded = {**index.settings, **components}
+        loaded: dict[str, Any] = {flag: recorded[flag] for flag in flags if flag in recorded}
         for component in names:
             if component in components:
                 loaded[component] = components[component]
-            elif component in index.components:
+            elif component in index.components and component not in pipeline_class._left_out:
                 loaded[component] = load(component, *index.components[component])
             elif component in index.absent or component in pipeline_class._optional_components:
                 loaded[component] = None
@@ -211,23 +222,32 @@ class Pipeline:
     @classmethod
     def component_names(cls) -> tuple[str, ...]:
         """Names of the components that the constructor takes; its flags are none."""
+        return tuple(one.name for one in cls._arguments() if not isinstance(one.default, bool))
+
+    @classmethod
+    def flag_names(cls) -> tuple[str, ...]:
+        """Names of the switches that the constructor takes, which a checkpoint keeps beside its components."""
+        return tuple(one.name for one in cls._arguments() if isinstance(one.default, bool))
+
+    @classmethod
+    def _arguments(cls) -> list[inspect.Parameter]:
         parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]
-        named = [one for one in parameters if one.kind is not inspect.Parameter.VAR_KEYWORD]
-        return tuple(one.name for one in named if not isinstance(one.default, bool))
+        return [one for one in parameters if one.kind is not inspect.Parameter.VAR_KEYWORD]
 
     @classmethod
     def from_pipe(cls: type[PipelineType], pipeline: Pipeline, **components: Any) -> PipelineType:
         """A pipeline of this class that shares another one's components, without loading or copying any.
 
         Args:
-            components: replacements, or components that the other one lacks.
+            components: replacements, components that the other one lacks, or flags of the constructor.
         """
-        available = {**pipeline.components, **components}
+        available = {**pipeline.components, **pipeline.flags, **components}
         if missing := [name for name in cls.component_names() if name not in available]:
             raise ValueError(
                 f"{cls.__name__} needs {', '.join(missing)}, which {type(pipeline).__name__} lacks; pass it."
             )
-        made = cls(**{name: available[name] for name in cls.component_names()})
+        names = (*cls.component_names(), *cls.flag_names())
+        made = cls(**{name: available[name] for name in names if name in available})
         made.defaults |= pipeline._checkpoint_defaults
         made.name_or_path = pipeline.name_or_path
         return made
@@ -249,7 +269,7 @@ class Pipeline:
             if component is not None:
                 rows[name] = save_component(component, folder / name, max_shard_size=max_shard_size, variant=variant)
         settings = {"_defaults": changed} if (changed := self._checkpoint_defaults) else {}
-        write_model_index(folder, type(self).__name__, rows, **settings)
+        write_model_index(folder, type(self).__name__, rows, **self.flags, **settings)
 
     def usual_defaults(self) -> dict[str, Any]:
         """The family's defaults; a family whose components say more puts that beside them."""

@@ -8,11 +8,9 @@ from typing import Any
 import torch
 
 import filmstrip
-from tests import tiny
 from tests.contract.cases.ltx import normal, picture
 from tests.contract.registered import Case, changes, raises, shown_by
-from tests.parity.references import randomise
-from tests.tiny_stable_diffusion import WINDOW, controlnet, parts
+from tests.tiny_stable_diffusion import WINDOW, controlnet, parts, xl_parts
 
 EMBEDS = ("prompt_embeds", "negative_prompt_embeds")
 
@@ -214,17 +212,6 @@ VIDEO_CHANGED = Case(
     bfloat16_error=0.12,
 )
 XL_EMBEDS = ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds")
-
-
-def xl_parts() -> dict[str, Any]:
-    """Components of the large model, which has two text encoders."""
-    torch.manual_seed(0)
-    second = tiny.clip_tokenizer(WINDOW)
-    return {
-        **parts(**tiny.STABLE_DIFFUSION_XL_UNET),
-        "tokenizer_2": second,
-        "text_encoder_2": randomise(tiny.clip_text_encoder_with_projection(length=WINDOW)),
-    }
 
 
 def xl_embeds(seed: int) -> dict[str, torch.Tensor]:

@@ -55,6 +55,7 @@ class StableDiffusionBase(Pipeline):
     family_defaults: ClassVar[dict[str, Any]] = {"num_inference_steps": 50, "guidance_scale": 7.5}
     _callback_tensor_inputs: ClassVar[tuple[str, ...]] = ("latents", "prompt_embeds", "negative_prompt_embeds")
     _optional_components: ClassVar[tuple[str, ...]] = ("safety_checker", "feature_extractor", "image_encoder")
+    _left_out: ClassVar[tuple[str, ...]] = ("safety_checker", "feature_extractor", "image_encoder")
     _latents_per_call: ClassVar[int] = 1
     """Latents that the U-Net is given side by side: the noisy ones, and those of a picture if it changes one."""
 
@@ -71,7 +72,7 @@ class StableDiffusionBase(Pipeline):
         requires_safety_checker: bool = False,
         **more: Any,
     ) -> None:
-        if safety_checker is not None or requires_safety_checker:
+        if safety_checker is not None:
             logger.warning("Pictures are not judged here: the safety checker is left out.")
         super().__init__(
             vae=vae,
@@ -82,6 +83,7 @@ class StableDiffusionBase(Pipeline):
             safety_checker=None,
             feature_extractor=feature_extractor,
             image_encoder=image_encoder,
+            requires_safety_checker=requires_safety_checker,
             **more,
         )
 

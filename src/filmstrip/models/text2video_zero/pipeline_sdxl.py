@@ -44,6 +44,7 @@ class TextToVideoZeroSDXLPipeline(VideosOfPictures, StableDiffusionBase):
     """
 
     _callback_tensor_inputs: ClassVar[tuple[str, ...]] = ("latents", *EMBEDS)
+    _left_out: ClassVar[tuple[str, ...]] = ("feature_extractor", "image_encoder")
     _optional_components: ClassVar[tuple[str, ...]] = (
         "text_encoder",
         "text_encoder_2",
@@ -67,9 +68,8 @@ class TextToVideoZeroSDXLPipeline(VideosOfPictures, StableDiffusionBase):
         force_zeros_for_empty_prompt: bool = True,
         add_watermarker: bool = False,
     ) -> None:
-        components = {name: value for name, value in locals().items() if name in self.component_names()}
-        Pipeline.__init__(self, **components)
-        self.force_zeros_for_empty_prompt = force_zeros_for_empty_prompt
+        given = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
+        Pipeline.__init__(self, **given)
 
     def __call__(
         self,
