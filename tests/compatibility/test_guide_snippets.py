@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +11,7 @@ from PIL import Image
 
 import filmstrip
 from tests import tiny
+from tests.compatibility.snippets import run
 
 LTX_MINDSPORE = """
 import mindspore as ms
@@ -78,51 +77,6 @@ generator=np.random.Generator(np.random.PCG64(seed=42)),
 )[0][0]
 export_to_video(video, "output.mp4", fps=8)
 """
-CONTROLLED = """
-from huggingface_hub import hf_hub_download
-from PIL import Image
-import imageio
-
-filename = "__assets__/poses_skeleton_gifs/dance1_corr.mp4"
-repo_id = "PAIR/Text2Video-Zero"
-video_path = hf_hub_download(repo_type="space", repo_id=repo_id, filename=filename)
-
-reader = imageio.get_reader(video_path, "ffmpeg")
-frame_count = 8
-pose_images = [Image.fromarray(reader.get_data(i)) for i in range(frame_count)]
-
-import torch
-from filmstrip import StableDiffusionControlNetPipeline, ControlNetModel
-from filmstrip.pipelines.text_to_video_synthesis.pipeline_text_to_video_zero import CrossFrameAttnProcessor
-
-model_id = "stable-diffusion-v1-5/stable-diffusion-v1-5"
-controlnet = ControlNetModel.from_pretrained("lllyasviel/sd-controlnet-openpose", torch_dtype=torch.float16)
-pipeline = StableDiffusionControlNetPipeline.from_pretrained(
-    model_id, controlnet=controlnet, torch_dtype=torch.float16
-).to("cuda")
-
-pipeline.unet.set_attn_processor(CrossFrameAttnProcessor(batch_size=2))
-pipeline.controlnet.set_attn_processor(CrossFrameAttnProcessor(batch_size=2))
-
-latents = torch.randn((1, 4, 64, 64), device="cuda", dtype=torch.float16).repeat(len(pose_images), 1, 1, 1)
-
-prompt = "Darth Vader dancing in a desert"
-result = pipeline(prompt=[prompt] * len(pose_images), image=pose_images, latents=latents).images
-imageio.mimsave("video.mp4", result, fps=4)
-"""
-# The numbers of the snippets would take minutes even here; the tiny models are asked for less of the same.
-SMALLER = {
-    "width=704": "width=96",
-    "height=480": "height=64",
-    "num_frames=161": "num_frames=17",
-    "num_frames=49": "num_frames=17",
-    "num_inference_steps=50": "num_inference_steps=2",
-    'Generator(device="cuda")': "Generator()",  # torch itself refuses it where there is no GPU
-    '.to("cuda")': "",
-    'device="cuda", ': "",
-    "torch.float16": "torch.bfloat16",
-    "(1, 4, 64, 64)": "(1, 4, 8, 8)",
-}
 
 
 def tiny_ltx() -> Any:
@@ -144,45 +98,6 @@ def tiny_cogvideox() -> Any:
         text_encoder=tiny.text_encoder(),
         tokenizer=tiny.tokenizer(),
     )
-
-
-@pytest.fixture
-def hub(tmp_path, monkeypatch):
-    """Save a pipeline in a cache folder, as a download of that repository would have left it."""
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setitem(sys.modules, "mindspore", SimpleNamespace(bfloat16="BFloat16"))
-    monkeypatch.chdir(tmp_path)
-    revision = "0" * 40
-
-    def save(name: str, pipeline: Any) -> None:
-        repository = tmp_path / "hub" / f"models--{name.replace('/', '--')}"
-        (repository / "refs").mkdir(parents=True)
-        (repository / "refs" / "main").write_text(revision)
-        pipeline.save_pretrained(repository / "snapshots" / revision)
-
-    return save
-
-
-def tiny_stable_diffusion() -> Any:
-    return filmstrip.StableDiffusionPipeline(
-        vae=filmstrip.AutoencoderKL(**tiny.STABLE_DIFFUSION_AUTOENCODER),
-        text_encoder=tiny.clip_text_encoder(length=64),
-        tokenizer=tiny.clip_tokenizer(64),
-        unet=filmstrip.UNet2DConditionModel(**tiny.STABLE_DIFFUSION_UNET),
-        scheduler=filmstrip.PNDMScheduler(skip_prk_steps=True, steps_offset=1),
-    )
-
-
-def tiny_controlnet() -> Any:
-    left_out = ("sample_size", "up_block_types")
-    settings = {name: value for name, value in tiny.STABLE_DIFFUSION_UNET.items() if name not in left_out}
-    return filmstrip.ControlNetModel(**settings, conditioning_embedding_out_channels=(4, 8))
-
-
-def run(snippet: str) -> None:
-    for long, short in SMALLER.items():
-        snippet = snippet.replace(long, short)
-    exec(compile(snippet, "snippet", "exec"), {})
 
 
 def check_video(num_frames: int, size: tuple[int, int]) -> None:
@@ -208,18 +123,3 @@ def test_cogvideox_from_a_picture(hub, monkeypatch, snippet):
     monkeypatch.setattr("filmstrip.media.reader._download", lambda address, path, what: rocket.save(path))
     run(snippet)
     check_video(17, (48, 32))
-
-
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the guide leaves its reader open
-@pytest.mark.filterwarnings("ignore::ResourceWarning")
-def test_control_of_a_video_by_the_poses_of_another(hub, monkeypatch):
-    torch.manual_seed(0)
-    hub("stable-diffusion-v1-5/stable-diffusion-v1-5", tiny_stable_diffusion())
-    hub("lllyasviel/sd-controlnet-openpose", tiny_controlnet())
-    poses = [Image.new("RGB", (16, 16), (10 * index, 0, 0)) for index in range(8)]
-    filmstrip.export_to_video(poses, "poses.mp4", fps=8)
-    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda **_: "poses.mp4")
-    run(CONTROLLED)
-    frames = filmstrip.load_video("video.mp4")
-    assert len(frames) == 8
-    assert frames[0].size == (16, 16)

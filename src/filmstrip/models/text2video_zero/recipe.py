@@ -47,8 +47,9 @@ def check_arguments(values: dict[str, Any]) -> tuple[dict[str, Any], int]:
     check_whole_number("callback_steps", values["callback_steps"])
     if values["callback"] is not None and not callable(values["callback"]):
         raise ValueError(f"callback must be callable, got {values['callback']!r}.")
-    if values["frame_ids"] is not None and len(values["frame_ids"]) != frames:
-        given = len(values["frame_ids"])
+    frame_ids = None if values["frame_ids"] is None else [int(place) for place in values["frame_ids"]]
+    if frame_ids is not None and len(frame_ids) != frames:
+        given = len(frame_ids)
         raise ValueError(f"frame_ids has {given} places for a video_length of {frames}; give one for each frame.")
     if values["cross_attention_kwargs"]:
         raise ValueError("cross_attention_kwargs has no effect on attention across frames; drop it.")
@@ -57,7 +58,7 @@ def check_arguments(values: dict[str, Any]) -> tuple[dict[str, Any], int]:
     steps = values["num_inference_steps"]
     t1 = min(round(0.94 * steps), steps - 1) if values["t1"] is None else values["t1"]
     t0 = min(round(0.88 * steps), t1 - 1) if values["t0"] is None else values["t0"]
-    return {**values, "output_type": output_type, "t0": t0, "t1": t1}, frames
+    return {**values, "output_type": output_type, "t0": t0, "t1": t1, "frame_ids": frame_ids}, frames
 
 
 def check_recipe(request: Request, run: Run, scheduler: Any) -> None:
