@@ -44,6 +44,20 @@ def test_a_callback_sees_every_step_and_its_latents_are_used(case):
 
 
 @with_callback
+def test_what_a_callback_puts_into_the_dictionary_it_is_given_is_used(case):
+    def halve(_pipeline, _step, _timestep, tensors):
+        tensors["latents"] = tensors["latents"] * 0.5
+        return tensors
+
+    def halved(_pipeline, _step, _timestep, tensors):
+        return {"latents": tensors["latents"] * 0.5}
+
+    changed = video(case, callback_on_step_end=halve)
+    assert differs(changed, video(case))
+    assert torch.equal(changed, video(case, callback_on_step_end=halved))
+
+
+@with_callback
 def test_the_last_latents_a_callback_sees_are_those_of_the_output(case):
     seen = []
     arguments = {"callback_on_step_end": lambda _, __, ___, tensors: seen.append(tensors["latents"])}

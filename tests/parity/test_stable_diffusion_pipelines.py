@@ -162,6 +162,13 @@ def test_control_agrees(controls, call):
     assert relative_error(*pictures_of_both(*both, **call)) < TOLERANCE
 
 
+def test_control_pictures_may_be_given_prompt_by_prompt():
+    both = pair("StableDiffusionControlNetPipeline", controls=2)
+    images = [[picture(2 * prompt + net) for net in range(2)] for prompt in range(2)]
+    call = {"prompt": ["a cat", "a dog"], "image": images, "height": 16, "width": 16}
+    assert relative_error(*pictures_of_both(*both, **call)) < TOLERANCE
+
+
 @pytest.mark.parametrize("call", [{}, {"height": 24}], ids=["its own size", "its width"])
 def test_without_a_size_the_control_picture_has_it(call):
     ours, reference = pair("StableDiffusionControlNetPipeline", controls=1)
@@ -185,6 +192,11 @@ def test_without_a_size_the_control_picture_has_it(call):
 def test_instructions_agree(call):
     both = pair("StableDiffusionInstructPix2PixPipeline", in_channels=8)
     assert relative_error(*pictures_of_both(*both, **{"image": picture(0, 24, 16), **call})) < TOLERANCE
+
+
+def test_latents_in_place_of_the_picture_to_change_agree():
+    both = pair("StableDiffusionInstructPix2PixPipeline", in_channels=8)
+    assert relative_error(*pictures_of_both(*both, image=torch.randn(1, 4, 8, 10))) < TOLERANCE
 
 
 def test_sequential_guidance_gives_the_same_instructions():

@@ -66,11 +66,14 @@ class Pipeline:
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}.")
 
     def __setattr__(self, name: str, value: Any) -> None:
-        for table in ("components", "flags"):
-            if name in self.__dict__.get(table, {}):
-                self.__dict__[table][name] = value
-                return
-        super().__setattr__(name, value)
+        if name in self.__dict__.get("components", {}):
+            said = self._checkpoint_defaults
+            self.components[name] = value
+            self.defaults = {**self.usual_defaults(), **said}  # another network may have been made for another size
+        elif name in self.__dict__.get("flags", {}):
+            self.flags[name] = value
+        else:
+            super().__setattr__(name, value)
 
     @classmethod
     def from_pretrained(

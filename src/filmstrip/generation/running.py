@@ -166,7 +166,7 @@ def _show_to_callback(view: RunView, request: Request, step: Step) -> None:
     names: Sequence[str] = request.options.get("callback_on_step_end_tensor_inputs") or ()
     given = {name: tensors.get(name) for name in names}  # None for what this run does without
     for name, value in (callback(view, step.index, torch.tensor(step.timestep), given) or {}).items():
-        if value is given.get(name):
+        if value is tensors.get(name):  # and not what `given` has, in which the callback may have put others
             continue
         if name not in tensors:
             known = ", ".join(tensors)

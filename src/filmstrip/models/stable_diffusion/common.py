@@ -227,6 +227,10 @@ class StableDiffusionBase(Pipeline):
         clip_skip: int | None,
         long_prompts: bool,
     ) -> Prompts:
+        if texts is None and negatives is None:  # then there may be no tokenizer either
+            return encode_prompts(lambda *_: Prompts(torch.empty(0)), None, None, embeds, 0)
+        if self.tokenizer is None or self.text_encoder is None:
+            raise ValueError("texts need a tokenizer and a text_encoder; pass them, or embeddings.")
         window = self.tokenizer.model_max_length
         parts = num_clip_parts(self.tokenizer, [*(texts or ()), *(negatives or ())]) if long_prompts else 1
         is_first = True

@@ -9,30 +9,50 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from filmstrip.checkpoints import Model
+from filmstrip.configuration import Config
 from filmstrip.generation.finite import check_finite
 from filmstrip.generation.request import Request
 from filmstrip.models.stable_diffusion.controlnet import ControlNetModel
 
 
-class MultiControlNetModel(nn.Module):
-    """Several ControlNets whose residuals are added up."""
+class MultiControlNetModel(Model):
+    """Several ControlNets whose residuals are added up.
+
+    Its checkpoint is a folder for the first, and beside it others with _1, _2 ... behind its name.
+    """
 
     def __init__(self, controlnets: Iterable[ControlNetModel]) -> None:
         super().__init__()
         self.nets = nn.ModuleList(controlnets)
+        self.__dict__["config"] = Config({"controlnets": [net.config for net in self.nets]})
 
     def save_pretrained(self, folder: str | Path, **settings: Any) -> None:
-        """Write each ControlNet to a folder: the given one, and beside it others with _1, _2 ... behind its name."""
+        """Write each ControlNet."""
         for index, net in enumerate(self.nets):
             net.save_pretrained(f"{folder}_{index}" if index else folder, **settings)  # type: ignore[operator]
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, **settings: Any) -> MultiControlNetModel:
+    def load(cls, folder: Path, **settings: Any) -> MultiControlNetModel:
         """Read the ControlNets that `save_pretrained` wrote."""
-        folders = [Path(folder)]
-        while (following := Path(f"{folder}_{len(folders)}")).is_dir():
-            folders.append(following)
-        return cls([ControlNetModel.from_pretrained(one, **settings) for one in folders])
+        return cls([ControlNetModel.load(one, **settings) for one in _folders(folder)])
+
+    @classmethod
+    def load_config(cls, folder: str | Path) -> dict[str, Any]:
+        """The configurations of all ControlNets."""
+        return {"controlnets": [ControlNetModel.load_config(one) for one in _folders(Path(folder))]}
+
+    @classmethod
+    def from_config(cls, config: Any, **overrides: Any) -> MultiControlNetModel:
+        """ControlNets without weights of their own, from such configurations."""
+        return cls([ControlNetModel.from_config(one) for one in config["controlnets"]])
+
+
+def _folders(first: Path) -> list[Path]:
+    folders = [first]
+    while (following := first.with_name(f"{first.name}_{len(folders)}")).is_dir():
+        folders.append(following)
+    return folders
 
 
 def per_net(name: str, value: float | Sequence[float], num_nets: int) -> list[float]:

@@ -141,8 +141,8 @@ class StableDiffusionControlNetPipeline(ControlledBase):
         """Generate pictures. The arguments are those of `StableDiffusionPipeline`, and:
 
         Args:
-            image: the control picture; a list has one for each prompt. With several ControlNets, a list with what each
-                of them is given. Without `height` and `width`, its size is the picture's.
+            image: the control picture; a list has one for each prompt. With several ControlNets, a list with one for
+                each of them, or for each prompt a list of those. Without `height` and `width`, the size is its own.
             controlnet_conditioning_scale: how strongly the control counts; a list has one for each ControlNet.
             guess_mode: control the prediction for the prompt only, and less where the resolution is high.
             control_guidance_start, control_guidance_end: the share of the steps from and up to which it counts.
@@ -161,7 +161,10 @@ class StableDiffusionControlNetPipeline(ControlledBase):
 
     def check(self, values: dict[str, Any]) -> Request:
         """The request that a call's completed arguments make."""
-        given = self.given_to_nets("image", values["image"])
+        image = values["image"]
+        if len(self.nets) > 1 and isinstance(image, (list, tuple)) and all(isinstance(one, list) for one in image):
+            image = [list(pictures) for pictures in zip(*image, strict=True)]  # given prompt by prompt
+        given = self.given_to_nets("image", image)
         height, width = own_size(given[0], self.vae.spatial_compression_ratio)
         size = {
             name: values[name] if values[name] is not None else own

@@ -66,6 +66,7 @@ class StableDiffusionInstructPix2PixPipeline(StableDiffusionBase):
         Args:
             prompt: the instruction, such as "make it snowy".
             image: the picture to change; a list has one for each prompt. Its sides are rounded down to multiples of 8.
+                Latents that the autoencoder has made of pictures, not scaled, are taken as well.
             image_guidance_scale: how closely to keep to it, from 1 up; used when `guidance_scale` is above 1.
 
         Raises:
@@ -80,15 +81,23 @@ class StableDiffusionInstructPix2PixPipeline(StableDiffusionBase):
         if values["image"] is None:
             raise ValueError("InstructPix2Pix changes a picture, and none was given; pass it as image.")
         check_image_scale(values["image_guidance_scale"])
-        height, width = own_size(values["image"], self.vae.spatial_compression_ratio)
+        image, ratio = values["image"], self.vae.spatial_compression_ratio
+        if isinstance(image, Tensor) and image.dim() == 4 and image.shape[1] == self.vae.config.latent_channels:
+            height, width = (side * ratio for side in image.shape[2:])
+            name, pictures = "image_latents", image
+        else:
+            height, width = own_size(image, ratio)
+            name, pictures = "pixels", preprocess_image(image, height, width)
         request = self.check_call({**values, "height": height, "width": width})
-        pixels = preprocess_image(values["image"], height, width)
-        check_count("pictures", pixels, request.num_prompts)
-        return request.with_options(pixels=pixels)
+        check_count("pictures", pictures, request.num_prompts)
+        return request.with_options(**{name: pictures})
 
     def encode(self, request: Request, report: Report) -> Instructions:
         """The instructions, and the latents of the pictures."""
-        pictures = request.per_video(encode_pictures(self.vae, request["pixels"])).to(self.unet.device)
+        latents = request.options.get("image_latents")
+        if latents is None:
+            latents = encode_pictures(self.vae, request["pixels"])
+        pictures = request.per_video(latents).to(self.unet.device, torch.float32)
         return Instructions(self.encode_prompts(request, report), pictures)
 
     def steps(self, request: Request, conditions: Instructions) -> Iterator[Step]:
