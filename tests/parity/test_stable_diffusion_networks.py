@@ -8,6 +8,7 @@ import diffusers
 import pytest
 import torch
 from diffusers.models.attention_processor import AttnProcessor as ReferenceProcessor
+from diffusers.utils.torch_utils import fourier_filter
 
 from filmstrip.models.stable_diffusion.controlnet import ControlNetModel
 from filmstrip.models.stable_diffusion.free_u import low_frequencies
@@ -118,16 +119,17 @@ def test_free_u_agrees_and_can_be_taken_back():
     assert torch.equal(both(networks, given)[0], plain)
 
 
-@pytest.mark.parametrize("size", [(8, 8), (5, 7), (2, 3), (1, 4)])
+@pytest.mark.parametrize("size", [(8, 8), (5, 7), (2, 3), (1, 4), (3, 1), (1, 1)])
 def test_low_frequencies_are_those_of_the_fourier_transform(size):
     picture = torch.randn(2, 3, *size)
     spectrum = torch.fft.fft2(picture)
     kept = torch.zeros_like(spectrum)
-    if min(size) > 1:
-        for row in (0, -1):
-            for column in (0, -1):
-                kept[..., row, column] = spectrum[..., row, column]
+    for row in (0, -1):
+        for column in (0, -1):
+            kept[..., row, column] = spectrum[..., row, column]
     torch.testing.assert_close(low_frequencies(picture), torch.fft.ifft2(kept).real, rtol=1e-4, atol=1e-5)
+    weaker = picture - 0.5 * low_frequencies(picture)
+    assert relative_error(weaker, fourier_filter(picture, threshold=1, scale=0.5)) < TOLERANCE
 
 
 def test_processors_written_for_diffusers_work():

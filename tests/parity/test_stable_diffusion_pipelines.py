@@ -123,7 +123,16 @@ def test_schedulers_of_early_checkpoints_are_mended(given, caplog):
 
 def test_a_distilled_network_is_told_the_guidance():
     both = pair("StableDiffusionPipeline", time_cond_proj_dim=10)
-    assert relative_error(*pictures_of_both(*both)) < TOLERANCE
+    plain, expected = pictures_of_both(*both)
+    assert relative_error(plain, expected) < TOLERANCE
+    watched, _ = pictures_of_both(*both, callback_on_step_end=lambda pipeline, step, timestep, tensors: tensors)
+    assert torch.equal(watched, plain)
+
+    def stronger(pipeline: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+        pipeline._guidance_scale += 1
+        return tensors
+
+    assert relative_error(pictures_of_both(*both, callback_on_step_end=stronger)[0], plain) > 1e-3
 
 
 def test_long_prompts_are_encoded_in_parts_on_request(caplog):
@@ -160,6 +169,14 @@ def test_control_agrees(controls, call):
     size = {"height": 16, "width": 16}
     call = {**size, "image": images if controls > 1 else images[0], **call}
     assert relative_error(*pictures_of_both(*both, **call)) < TOLERANCE
+
+
+@pytest.mark.parametrize("solver", ["PNDMScheduler", "HeunDiscreteScheduler"])
+def test_control_of_some_steps_counts_those_that_come_back_to_a_timestep(solver):
+    both = pair("StableDiffusionControlNetPipeline", solver, controls=1)
+    for bounds in ((0.0, 0.4), (0.2, 0.7), (0.5, 1.0)):
+        part = dict(zip(("control_guidance_start", "control_guidance_end"), bounds, strict=True))
+        assert relative_error(*pictures_of_both(*both, image=picture(), num_inference_steps=3, **part)) < TOLERANCE
 
 
 def test_control_pictures_may_be_given_prompt_by_prompt():

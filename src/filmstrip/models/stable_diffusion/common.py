@@ -31,8 +31,8 @@ from filmstrip.schedulers import Run
 logger = logging.getLogger(__name__)
 
 EMBEDS = ("prompt_embeds", "negative_prompt_embeds")
-Control = Callable[[Tensor, float, Tensor], Mapping[str, Any]]
-"""From latents, timestep and prompts, further arguments of the U-Net."""
+Control = Callable[[Tensor, int, Tensor], Mapping[str, Any]]
+"""From latents, the index of the step and prompts, further arguments of the U-Net."""
 
 
 @dataclass
@@ -291,7 +291,7 @@ class StableDiffusionBase(Pipeline):
                 rows = latents.new_full((len(latents),), scale - 1)
                 more["timestep_cond"] = guidance_scale_embedding(rows, unet.config.time_cond_proj_dim).to(latents)
             if control is not None:
-                more.update(control(latents, timestep, given["encoder_hidden_states"]))
+                more.update(control(latents, index, given["encoder_hidden_states"]))
             return unet(latents, timestep, **more, return_dict=False)[0].float()
 
         def prepare(half: Prompts) -> dict[str, Any]:
@@ -310,12 +310,15 @@ class StableDiffusionBase(Pipeline):
             rescale=request.options.get("guidance_rescale", 0.0),
             is_sequential=request["sequential_guidance"],
         )
-        begin, end = span
-        options: dict[str, Any] = {"begin": begin, "end": end, "generator": request.generator, "network": "unet"}
+        index, end = span  # counted here, since some solvers come back to a timestep
+        options: dict[str, Any] = {"begin": index, "end": end, "generator": request.generator, "network": "unet"}
         for step in denoise(predict, latents, run, guidance, **options):
             guidance.offer(step)
             yield step
+            if is_distilled:
+                scale, step.guidance_scale = step.guidance_scale or scale, None
             guidance.accept(step)
+            index += 1
 
     # ---- decoding ------------------------------------------------------------------------------------------------
 

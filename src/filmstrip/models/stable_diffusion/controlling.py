@@ -76,14 +76,13 @@ class Controlling:
         self, nets: Sequence[Any], pictures: Sequence[Tensor], request: Request, timesteps: Sequence[float]
     ) -> None:
         self._nets, self._pictures, self._request = nets, pictures, request
-        self._steps = {timestep: index for index, timestep in reversed(list(enumerate(timesteps)))}
-        self._num_steps = len(timesteps)
+        self._timesteps = timesteps
         # A network that gives one number for each channel is always used in this way.
         self._guesses = request["guess_mode"] or nets[0].config.global_pool_conditions
 
-    def __call__(self, latents: Tensor, timestep: float, prompt_embeds: Tensor) -> dict[str, Any]:
+    def __call__(self, latents: Tensor, step: int, prompt_embeds: Tensor) -> dict[str, Any]:
         """Residuals for latents that may hold the negative prompts' half before the prompts' own."""
-        scales = self._scales(timestep)
+        scales, timestep = self._scales(step), self._timesteps[step]
         copies = len(latents) // len(self._pictures[0])
         controls_half = self._guesses and copies > 1
         if controls_half:
@@ -97,7 +96,7 @@ class Controlling:
             mid = last if mid is None else mid + last
         assert mid is not None
         for residual in (*down, mid):
-            check_finite(residual, "controlnet", f"step {self._steps[timestep] + 1} of {self._num_steps}")
+            check_finite(residual, "controlnet", f"step {step + 1} of {len(self._timesteps)}")
         if controls_half:
             down, mid = (
                 [torch.cat([torch.zeros_like(one), one]) for one in down],
@@ -105,9 +104,9 @@ class Controlling:
             )
         return {"down_block_additional_residuals": down, "mid_block_additional_residual": mid}
 
-    def _scales(self, timestep: float) -> list[float]:
-        step, request = self._steps[timestep], self._request
-        begin, end = step / self._num_steps, (step + 1) / self._num_steps
+    def _scales(self, step: int) -> list[float]:
+        request = self._request
+        begin, end = step / len(self._timesteps), (step + 1) / len(self._timesteps)
         bounds = zip(request["control_guidance_start"], request["control_guidance_end"], strict=True)
         counts = [start <= begin and end <= stop for start, stop in bounds]
         scales = zip(request["controlnet_conditioning_scale"], counts, strict=True)

@@ -35,8 +35,6 @@ def low_frequencies(picture: Tensor) -> Tensor:  # (batch, channels, height, wid
     Both axes' projections are complex, `A + iB` as matrices; of their product the real part is left.
     """
     height, width = picture.shape[-2:]
-    if min(height, width) < 2:
-        return torch.zeros_like(picture)
     (rows, rows_shifted), (columns, columns_shifted) = (_projection(size, picture.device) for size in (height, width))
     # In float32, as the transforms of the reference are.
     pixels = picture.float()
@@ -45,6 +43,8 @@ def low_frequencies(picture: Tensor) -> Tensor:  # (batch, channels, height, wid
 
 
 def _projection(size: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    if size == 1:  # which has the frequency 0 only
+        return torch.ones(1, 1, device=device), torch.zeros(1, 1, device=device)
     places = torch.arange(size, dtype=torch.float32, device=device)
     angles = (2 * math.pi / size) * (places[:, None] - places)
     return (1 + angles.cos()) / size, angles.sin() / size
