@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from filmstrip.nn.heads import BLOCK_TOKENS, normed_heads
-from filmstrip.nn.linear import linear
+from filmstrip.nn.linear import linear, product
 from filmstrip.nn.rotary import rotation_table
 
 
@@ -54,6 +54,17 @@ def test_a_linear_layer_computes_the_same_however_it_is_called(dtype, bias):
     with torch.no_grad():
         torch.testing.assert_close(linear(layer, hidden_states), expected, rtol=1.6e-2, atol=1e-2)
     assert linear(layer, hidden_states).requires_grad
+
+
+def test_products_of_matrices_with_gaps_are_right_and_not_slow():
+    wide = torch.randn(300, 2, 64)
+    hidden_states, weight = wide[:, 0], wide[:, 1]  # (300, 64) each, their rows 128 numbers apart
+    with torch.no_grad():
+        torch.testing.assert_close(product(hidden_states, weight), hidden_states @ weight.T)
+        with torch.profiler.profile() as profile:
+            product(hidden_states, weight)
+    # The product itself is given rows without gaps; with gaps it would take another, very slow way.
+    assert sum(event.count for event in profile.key_averages() if event.key == "aten::copy_") == 2
 
 
 def test_a_linear_layer_that_is_wrapped_is_called():

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from filmstrip.nn.attention import attention
+from filmstrip.nn.linear import linear
 
 Processor = Callable[..., Tensor]
 """Called as `processor(attn, hidden_states, encoder_hidden_states=..., attention_mask=..., **kwargs)`."""
@@ -24,7 +25,7 @@ class AttnProcessor:
         attention_mask: Tensor | None = None,  # added to the scores; broadcasts to (batch, heads, tokens, key_tokens)
     ) -> Tensor:  # (batch, tokens, dim)
         key, value = attn.keys_and_values(hidden_states if encoder_hidden_states is None else encoder_hidden_states)
-        return attn.join_heads(self.attend(attn.split_heads(attn.to_q(hidden_states)), key, value, attention_mask))
+        return attn.join_heads(self.attend(attn.queries(hidden_states), key, value, attention_mask))
 
     @staticmethod
     def attend(query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None) -> Tensor:
@@ -69,7 +70,13 @@ class Attention(nn.Module):
 
     def keys_and_values(self, encoder_hidden_states: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values of tokens, each (batch, heads, key_tokens, dim_head)."""
-        return self.split_heads(self.to_k(encoder_hidden_states)), self.split_heads(self.to_v(encoder_hidden_states))
+        return self.split_heads(linear(self.to_k, encoder_hidden_states)), self.split_heads(
+            linear(self.to_v, encoder_hidden_states)
+        )
+
+    def queries(self, hidden_states: Tensor) -> Tensor:
+        """Queries of tokens, (batch, heads, tokens, dim_head)."""
+        return self.split_heads(linear(self.to_q, hidden_states))
 
     def split_heads(self, projected: Tensor) -> Tensor:
         """(batch, tokens, heads * dim_head) to (batch, heads, tokens, dim_head)."""
@@ -77,7 +84,7 @@ class Attention(nn.Module):
 
     def join_heads(self, attended: Tensor) -> Tensor:
         """(batch, heads, tokens, dim_head) through the last projection, to (batch, tokens, dim)."""
-        joined: Tensor = self.to_out[0](attended.transpose(1, 2).flatten(2))
+        joined: Tensor = linear(self.to_out[0], attended.transpose(1, 2).flatten(2))
         return joined
 
     def set_processor(self, processor: Processor) -> None:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from filmstrip.nn.attention_layers import Attention
 from filmstrip.nn.feed_forward import FeedForward
+from filmstrip.nn.linear import linear, product
 from filmstrip.nn.modules import module_list
 from filmstrip.nn.unet import Conditions
 
@@ -115,6 +116,5 @@ class SpatialTransformer(nn.Module):
     def _projected(layer: nn.Module, tokens: Tensor) -> Tensor:
         """Tokens, (batch, positions, channels), projected; a convolution of one position is a linear layer."""
         if isinstance(layer, nn.Conv2d):
-            return nn.functional.linear(tokens, layer.weight.flatten(1), layer.bias)
-        projected: Tensor = layer(tokens)
-        return projected
+            return product(tokens, layer.weight.flatten(1), layer.bias)
+        return linear(layer, tokens)

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from filmstrip.nn.attention import attention
 from filmstrip.nn.heads import normed_heads
-from filmstrip.nn.linear import linear
+from filmstrip.nn.linear import linear, product
 
 
 class CogVideoXProjections:
@@ -39,7 +38,7 @@ class FusedCogVideoXProjections(CogVideoXProjections):
     def __call__(self, attn: CogVideoXAttention, hidden_states: Tensor) -> tuple[Tensor, ...]:
         if torch.is_grad_enabled() or torch.compiler.is_compiling() or not self._is_current(attn):
             return super().__call__(attn, hidden_states)
-        return F.linear(hidden_states, self.weight, self.bias).chunk(3, dim=-1)
+        return product(hidden_states, self.weight, self.bias).chunk(3, dim=-1)
 
     def _is_current(self, attn: CogVideoXAttention) -> bool:
         pairs = [(self.weight, "weight")] if self.bias is None else [(self.weight, "weight"), (self.bias, "bias")]

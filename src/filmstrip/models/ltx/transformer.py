@@ -13,6 +13,7 @@ from filmstrip.checkpoints import Model
 from filmstrip.nn.attention import attention
 from filmstrip.nn.embeddings import AdaLayerNormSingle, TwoLayers
 from filmstrip.nn.feed_forward import ACTIVATIONS, FeedForward
+from filmstrip.nn.linear import linear
 from filmstrip.nn.modules import module_list
 from filmstrip.nn.normalization import modulate
 from filmstrip.nn.outputs import SampleOutput
@@ -52,9 +53,9 @@ class LTXAttention(nn.Module):
         rotary: Tensor,  # (batch or 1, tokens, inner_dim / 2, 2)
     ) -> Tensor:  # (batch, tokens, dim)
         """Let each token attend to all tokens."""
-        query = rotate_pairs(self.norm_q(self.to_q(hidden_states)), rotary)
-        key = rotate_pairs(self.norm_k(self.to_k(hidden_states)), rotary)
-        return self._attend(query, self._heads(key), self._heads(self.to_v(hidden_states)), None)
+        query = rotate_pairs(self.norm_q(linear(self.to_q, hidden_states)), rotary)
+        key = rotate_pairs(self.norm_k(linear(self.to_k, hidden_states)), rotary)
+        return self._attend(query, self._heads(key), self._heads(linear(self.to_v, hidden_states)), None)
 
     def read(
         self,
@@ -64,18 +65,18 @@ class LTXAttention(nn.Module):
         bias: Tensor | None,
     ) -> Tensor:  # (batch, tokens, dim)
         """Let each token attend to a prompt that `keys_and_values` has prepared."""
-        return self._attend(self.norm_q(self.to_q(hidden_states)), key, value, bias)
+        return self._attend(self.norm_q(linear(self.to_q, hidden_states)), key, value, bias)
 
     def keys_and_values(self, context: Tensor) -> tuple[Tensor, Tensor]:
         """What tokens attend to, each (batch, heads, prompt_tokens, head_dim)."""
-        return self._heads(self.norm_k(self.to_k(context))), self._heads(self.to_v(context))
+        return self._heads(self.norm_k(linear(self.to_k, context))), self._heads(linear(self.to_v, context))
 
     def _heads(self, hidden_states: Tensor) -> Tensor:
         return hidden_states.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (batch, heads, tokens, head_dim)
 
     def _attend(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> Tensor:
         attended = attention(self._heads(query), key, value, bias)
-        return self.to_out[0](attended.transpose(1, 2).flatten(2))
+        return linear(self.to_out[0], attended.transpose(1, 2).flatten(2))
 
 
 class LTXVideoTransformerBlock(nn.Module):

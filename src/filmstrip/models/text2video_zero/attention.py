@@ -35,7 +35,7 @@ class CrossFrameAttnProcessor(AttnProcessor):
         # Keys and values of other frames are never looked at, so they are not computed.
         first_frames = hidden_states[::num_frames]  # (batch_size, tokens, dim)
         key, value = (one.repeat_interleave(num_frames, 0) for one in attn.keys_and_values(first_frames))
-        return attn.join_heads(self.attend(attn.split_heads(attn.to_q(hidden_states)), key, value, attention_mask))
+        return attn.join_heads(self.attend(attn.queries(hidden_states), key, value, attention_mask))
 
 
 class AcrossFrames:
