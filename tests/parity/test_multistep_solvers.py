@@ -93,6 +93,11 @@ def test_a_flow_stretched_to_a_terminal_agrees_from_two_steps_on(shift):
     expect_the_same_runs("UniPCMultistepScheduler", options, num_steps=(2, 3, 8))
 
 
+def test_timesteps_are_cut_to_the_same_whole_numbers():
+    given = np.array([0.798265097362086, 0.48621515836048806])  # the second is stretched to just below 0.02
+    expect_the_same_runs("UniPCMultistepScheduler", {**FLOW, "shift_terminal": 0.02}, num_steps=(None,), sigmas=given)
+
+
 SOLVERS = [
     ("DPMSolverMultistepScheduler", {"solver_order": 3}),
     ("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++"}),

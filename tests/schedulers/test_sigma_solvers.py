@@ -231,3 +231,11 @@ def test_steps_that_make_no_sense_are_refused():
         ddim.step(latents, 5, latents, eta=1.0, generator=seeded(0), variance_noise=latents)
     with pytest.raises(ValueError, match="says nothing about the noise where there is none"):
         finish(DDIMInverseScheduler(prediction_type="sample").start(4), latents)
+
+
+def test_an_ancestral_step_is_finite_where_the_sigmas_rise():
+    # Without signal at the end, steep betas put the noise of the timestep before it above that of the last one.
+    scheduler = EulerAncestralDiscreteScheduler(beta_end=0.05, rescale_betas_zero_snr=True)
+    run = scheduler.start(25)
+    assert run.sigmas[1] > run.sigmas[0]
+    assert run.step(torch.ones(1, 4), 0, torch.ones(1, 4), generator=torch.Generator().manual_seed(0)).isfinite().all()

@@ -218,3 +218,8 @@ def test_calls_that_can_not_work_are_refused(name, options, call, message):
 def test_a_step_before_any_timesteps_is_refused(name):
     with pytest.raises(ValueError, match="set_timesteps"):
         solver(name).step(torch.zeros(1, 4, 8), 999, torch.zeros(1, 4, 8))
+
+
+def test_a_strength_that_leaves_no_timesteps_is_refused():
+    with pytest.raises(ValueError, match="strength 0.8 leaves none of 1 timesteps"):
+        LCMScheduler().set_timesteps(timesteps=[747], strength=0.8)

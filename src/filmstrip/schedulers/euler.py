@@ -75,7 +75,7 @@ class EulerAncestralRun(ExplodingRun):
 def ancestral_split(sigma: float, next_sigma: float) -> tuple[float, float]:
     """The sigma to step down to, and the standard deviation of fresh noise that leads up to the next one."""
     down = next_sigma**2 / sigma
-    return down, (next_sigma**2 - down**2) ** 0.5
+    return down, max(next_sigma**2 - down**2, 0) ** 0.5  # not below zero where a schedule rises
 
 
 def euler_step(

@@ -57,7 +57,7 @@ class ExplodingRun:
 
     def add_noise(self, clean: Tensor, noise: Tensor, step_index: int) -> Tensor:
         """Clean latents as noisy as they are before this step."""
-        noisy = combine((1.0, clean), (self.levels[step_index], noise))
+        noisy = combine((1.0, clean), (float(self.sigmas[step_index]), noise))
         return noisy.to(torch.promote_types(clean.dtype, noise.dtype))
 
 
@@ -112,7 +112,7 @@ class ExplodingScheduler(Scheduler):
 
         Once a first step was set or made, that step's level is used instead of the timesteps'.
         """
-        sigma = torch.tensor(self._held.levels)[self._indices(timesteps)]
+        sigma = self._held.sigmas[self._indices(timesteps)]
         sigma = sigma.to(original_samples.device, noise.dtype).view(-1, *[1] * (original_samples.ndim - 1))
         return torch.addcmul(original_samples, noise, sigma)
 

@@ -127,6 +127,8 @@ class LCMScheduler(DiscreteScheduler):
             visited = self._distilled(num_steps, original, strength)
         else:
             visited = given[num_steps - min(int(num_steps * strength), num_steps) :]
+        if not len(visited):
+            raise ValueError(f"strength {strength:g} leaves none of {num_steps} timesteps; raise it.")
         transitions = self._linked(visited.tolist())
         return LCMRun(
             torch.from_numpy(visited.copy()), transitions, self._estimator, self.config.timestep_scaling, generator

@@ -44,8 +44,7 @@ def stretch_to_terminal(levels: Levels, terminal: float) -> Levels:
     clean_share = 1 - levels
     if clean_share[-1] == 0:
         return levels
-    scale = (1 - terminal) / float(clean_share[-1])
-    return 1 - clean_share * scale
+    return 1 - clean_share / (clean_share[-1] / (1 - terminal))  # rounds as the reference, which cuts timesteps
 
 
 def karras_levels(first: float, last: float, num_steps: int, rho: float = 7.0) -> Levels:
