@@ -148,10 +148,13 @@ def test_euler_with_churn_agrees(kind):
         scheduler.set_timesteps(8)
         generator = torch.Generator().manual_seed(0)
         latents = torch.randn(2, 3, 4, 4, generator=generator) * scheduler.init_noise_sigma
+        results.append([])
         for timestep in scheduler.timesteps:
             prediction = network(scheduler.scale_model_input(latents, timestep), timestep)
-            latents = scheduler.step(prediction, timestep, latents, 3.0, 0.1, 9.0, 1.1, generator=generator)[0]
-        results.append(latents)
+            output = scheduler.step(prediction, timestep, latents, 3.0, 0.1, 9.0, 1.1, generator=generator)
+            latents = output.prev_sample
+            results[-1].append(output.pred_original_sample)
+        results[-1] = torch.stack([*results[-1], latents])
     assert relative_error(*results) <= 1e-5
 
 

@@ -221,5 +221,5 @@ def test_a_step_before_any_timesteps_is_refused(name):
 
 
 def test_a_strength_that_leaves_no_timesteps_is_refused():
-    with pytest.raises(ValueError, match="strength 0.8 leaves none of 1 timesteps"):
+    with pytest.raises(ValueError, match="leaves none of 1 timesteps"):
         LCMScheduler().set_timesteps(timesteps=[747], strength=0.8)

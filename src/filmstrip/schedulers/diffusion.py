@@ -172,7 +172,8 @@ class SigmaTable:
         # In the types that the reference computes with: some schedulers cut these timesteps to whole numbers.
         table = np.log(self.sigmas)
         wanted = np.log(np.maximum(sigmas, 1e-10))
-        below = (np.searchsorted(table, wanted, side="right") - 1).clip(0, len(table) - 2)
+        # The last entry that is not above: steep betas without signal at the end make a table that rises and falls.
+        below = np.cumsum(wanted[:, None] >= table, axis=1).argmax(axis=1).clip(max=len(table) - 2)
         low, high = table[below], table[below + 1]
         share = np.clip((low - wanted) / (low - high), 0, 1)
         timesteps: Levels = (1 - share) * below + share * (below + 1)

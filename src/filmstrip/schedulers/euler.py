@@ -13,7 +13,7 @@ from torch import Tensor
 from filmstrip.nn.noise import Generators, draw_noise
 from filmstrip.schedulers.discrete import DenoisedOutput
 from filmstrip.schedulers.exploding import ExplodingRun, ExplodingScheduler
-from filmstrip.schedulers.prediction import Level, clean_weights, combine
+from filmstrip.schedulers.prediction import Level, Weights, apply, clean_weights, combine
 from filmstrip.schedulers.schedule import Levels, Numbers, check_choice, exponential_levels
 
 
@@ -22,35 +22,43 @@ class EulerRun(ExplodingRun):
     """Straight steps, towards which noise can be added before each (churn)."""
 
     def step(
-        self,
-        prediction: Tensor,
-        step_index: int,
-        latents: Tensor,
-        *,
-        generator: Generators = None,
-        s_churn: float = 0.0,
-        s_tmin: float = 0.0,
-        s_tmax: float = math.inf,
-        s_noise: float = 1.0,
+        self, prediction: Tensor, step_index: int, latents: Tensor, *, generator: Generators = None, **churn: float
     ) -> Tensor:
         """The latents after one step, computed in float32 or wider and given in the prediction's type.
 
         Args:
             generator: of the noise of churning; the run's own if None.
+            churn: see `churned`.
+        """
+        latents, sigma, weights = self.churned(prediction, step_index, latents, generator, **churn)
+        return euler_step(weights, prediction, latents, sigma, self.levels[step_index + 1]).to(prediction.dtype)
+
+    def churned(
+        self,
+        prediction: Tensor,
+        step_index: int,
+        latents: Tensor,
+        generator: Generators = None,
+        s_churn: float = 0.0,
+        s_tmin: float = 0.0,
+        s_tmax: float = math.inf,
+        s_noise: float = 1.0,
+    ) -> tuple[Tensor, float, Weights]:
+        """Latents to step from, their sigma, and the weights of the clean ones.
+
+        Args:
             s_churn: how much noise is added over the run, at sigmas from `s_tmin` to `s_tmax`.
             s_noise: standard deviation of that noise.
         """
-        sigma, next_sigma = self.levels[step_index], self.levels[step_index + 1]
+        kind, sigma = self.estimator.prediction_type, self.levels[step_index]
         churned = sigma
         if s_churn > 0 and s_tmin <= sigma <= s_tmax:
             churned = sigma * (1 + min(s_churn / (len(self.sigmas) - 1), 2**0.5 - 1))
             generator = self.generator if generator is None else generator
             noise = draw_noise(prediction.shape, generator, prediction.device, prediction.dtype)
             latents = combine((1.0, latents), (s_noise * (churned**2 - sigma**2) ** 0.5, noise))
-        kind = self.estimator.prediction_type
         # As in the reference, only the noise is taken to be predicted at the churned sigma.
-        weights = clean_weights(kind, Level(1.0, churned if kind == "epsilon" else sigma))
-        return euler_step(weights, prediction, latents, churned, next_sigma).to(prediction.dtype)
+        return latents, churned, clean_weights(kind, Level(1.0, churned if kind == "epsilon" else sigma))
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,9 +203,10 @@ class EulerDiscreteScheduler(ExplodingScheduler):
             timestep: one of `timesteps`; it is looked up at the first step only.
         """
         index = self._next_index(timestep)
-        churn = {"s_churn": s_churn, "s_tmin": s_tmin, "s_tmax": s_tmax, "s_noise": s_noise}
-        latents = self._held.step(model_output, index, sample, generator=generator, **churn)
-        denoised = self._held.denoised(model_output, index, sample)
+        run, churn = self._held, (s_churn, s_tmin, s_tmax, s_noise)
+        sample, sigma, weights = run.churned(model_output, index, sample, generator, *churn)
+        denoised = apply(weights, model_output, sample)
+        latents = euler_step(weights, model_output, sample, sigma, run.levels[index + 1]).to(model_output.dtype)
         return DenoisedOutput(latents, denoised) if return_dict else (latents, denoised)
 
     def get_velocity(self, sample: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
