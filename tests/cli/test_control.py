@@ -1,6 +1,7 @@
 """The command with models of pictures: their videos, those that follow a clip, and clips that are changed."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -54,6 +55,8 @@ def test_a_model_of_pictures_makes_videos(filmstrip, folder, tmp_path):
     assert make(filmstrip, "--model", folder / "texts", "--seconds", "0.5")["files"][0]["num_frames"] == 2
     described = json.loads(filmstrip("inspect", folder / "texts", "--json").stdout)
     assert described["tasks"] == {"text-to-video": "TextToVideoZeroPipeline"}
+    assert described["defaults"]["frame_rate"] == 4
+    assert re.search(r"frames +any number\n", filmstrip("inspect", folder / "texts").stdout)
 
 
 def test_a_video_follows_the_edges_of_a_clip_and_is_made_again(filmstrip, folder, clip, tmp_path):

@@ -105,6 +105,7 @@ def test_a_call_ends_with_a_full_bar_on_stderr(pipeline, capsys):
     pipeline(**CALL)
     out, err = capsys.readouterr()
     assert re.search(r"^steps .* 3/3 ", err, re.MULTILINE)
+    assert err.count("\n") == 1, "one line, however many runs of frames are decoded"
     assert out == ""
 
 

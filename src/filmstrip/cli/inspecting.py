@@ -94,6 +94,10 @@ def _abilities(name: str, family: Family) -> dict[str, Any]:
     from filmstrip.generation import Pipeline
 
     outline: Any = Pipeline.outline(name)
+    own = type(outline).__name__
+    videos = resolve_class("filmstrip", MADE_INTO_VIDEOS.get(own, own))
+    if _serves(outline, videos):
+        outline = videos.from_pipe(outline)
     rules = outline.rules
     classes = {task: resolve_class("filmstrip", public) for task, public in family.pipelines.items()}
     served = {task: one for task, one in classes.items() if _serves(outline, one)}
@@ -135,7 +139,7 @@ def _print(content: dict[str, Any]) -> None:
     if rules := content["rules"]:
         facts += [
             ("size", f"multiples of {rules['size_multiple']} pixels ({rules['size_reason']})"),
-            ("frames", f"any number; made as {rules['frame_counts']}, then cut"),
+            ("frames", _lengths(rules)),
             ("defaults", ", ".join(f"{key} {value}" for key, value in content["defaults"].items())),
         ]
     facts += [
@@ -144,6 +148,10 @@ def _print(content: dict[str, Any]) -> None:
     print_facts(facts)
     print()
     print_table([("component", "class", "parameters", "weights"), *map(_row, content["components"])])
+
+
+def _lengths(rules: dict[str, Any]) -> str:
+    return "any number" if rules["frame_stride"] == 1 else f"any number; made as {rules['frame_counts']}, then cut"
 
 
 def _row(one: dict[str, Any]) -> tuple[str, str, str, str]:

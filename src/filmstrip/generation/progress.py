@@ -47,12 +47,17 @@ def with_bar(events: Iterator[Event], settings: BarSettings) -> Iterator[Event]:
         console=Console(stderr=True),
         transient=not settings.leave,
     )
-    with bar:
-        task = None
+    bar.start()
+    task, is_running = None, True
+    try:
         for event in events:
             if event.stage == "denoise":
                 task = bar.add_task(settings.desc) if task is None else task
                 bar.update(task, completed=event.step, total=event.total)
-            if event.stage in ("decode", "done"):
+            elif is_running and event.stage in ("decode", "done"):
                 bar.stop()  # what the caller prints while it decodes stands below the full bar
+                is_running = False
             yield event
+    finally:
+        if is_running:  # stopped again, it would print an empty line
+            bar.stop()

@@ -34,6 +34,8 @@ class Instructions:
 class StableDiffusionInstructPix2PixPipeline(StableDiffusionBase):
     """Changes a picture as an instruction says (arXiv:2211.09800)."""
 
+    family_defaults: ClassVar[dict[str, Any]] = {**StableDiffusionBase.family_defaults, "num_inference_steps": 100}
+
     _callback_tensor_inputs: ClassVar[tuple[str, ...]] = CALLBACK_TENSORS
     _latents_per_call: ClassVar[int] = 2
 
@@ -41,7 +43,7 @@ class StableDiffusionInstructPix2PixPipeline(StableDiffusionBase):
         self,
         prompt: str | Sequence[str] | None = None,
         image: Any = None,
-        num_inference_steps: int = 100,
+        num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
         image_guidance_scale: float = 1.5,
         negative_prompt: str | Sequence[str] | None = None,

@@ -16,7 +16,7 @@ from filmstrip.models.text2video_zero.recipe import (
     TextToVideoPipelineOutput,
     VideosOfPictures,
     check_arguments,
-    check_recipe,
+    checked_recipe,
     video_steps,
 )
 
@@ -79,8 +79,7 @@ class TextToVideoZeroPipeline(VideosOfPictures, StableDiffusionBase):
         values, frames = check_arguments(values)
         no_embeds = {"prompt_embeds": None, "negative_prompt_embeds": None}
         request = self.check_call({**values, **no_embeds}, num_frames=frames)
-        check_recipe(request, self.start(request), self.scheduler)
-        return request
+        return checked_recipe(request, self.start(request), self.scheduler)
 
     def encode(self, request: Request, report: Report) -> Prompts:
         """The prompts of a request."""

@@ -30,6 +30,8 @@ from filmstrip.models.text2video_zero.recipe import (
 class TextToVideoZeroInstructPix2PixPipeline(VideosOfPictures, StableDiffusionBase):
     """Changes a video as an instruction says, frame by frame (arXiv:2303.13439, 3.3; arXiv:2211.09800)."""
 
+    family_defaults: ClassVar[dict[str, Any]] = {**VideosOfPictures.family_defaults, "num_inference_steps": 100}
+
     _callback_tensor_inputs: ClassVar[tuple[str, ...]] = CALLBACK_TENSORS
     _latents_per_call: ClassVar[int] = 2
 
@@ -39,7 +41,7 @@ class TextToVideoZeroInstructPix2PixPipeline(VideosOfPictures, StableDiffusionBa
         video: Any = None,
         height: int | None = None,
         width: int | None = None,
-        num_inference_steps: int = 100,
+        num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
         image_guidance_scale: float = 1.5,
         negative_prompt: str | Sequence[str] | None = None,

@@ -28,7 +28,7 @@ from filmstrip.models.text2video_zero.recipe import (
     TextToVideoPipelineOutput,
     VideosOfPictures,
     check_arguments,
-    check_recipe,
+    checked_recipe,
     decode_frames,
     video_steps,
 )
@@ -135,7 +135,7 @@ class TextToVideoZeroSDXLPipeline(VideosOfPictures, StableDiffusionBase):
         """The request that a call's completed arguments make."""
         values, frames = check_arguments(values)
         request = self.check_call(values, num_frames=frames)
-        check_recipe(request, self.start(request), self.scheduler)
+        request = checked_recipe(request, self.start(request), self.scheduler)
         is_guided = values["guidance_scale"] > 1
         texts = xl_texts(values, is_guided=is_guided, has_zeros=self.force_zeros_for_empty_prompt)
         check_xl_network(self.unet, self.text_encoder_2, values["pooled_prompt_embeds"])

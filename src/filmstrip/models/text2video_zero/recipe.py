@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
@@ -22,6 +23,9 @@ from filmstrip.models.text2video_zero.motion import moved_latents
 from filmstrip.nn.noise import draw_noise
 from filmstrip.nn.outputs import Output
 from filmstrip.schedulers import Run
+from filmstrip.schedulers.exploding import ExplodingRun
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -56,21 +60,28 @@ def check_arguments(values: dict[str, Any]) -> tuple[dict[str, Any], int]:
     output_type = "np" if values["output_type"] == "tensor" else values["output_type"]
     # The paper's 44 and 47 of 50 steps, or as near to them as so many steps can be.
     steps = values["num_inference_steps"]
+    if steps < 2:
+        raise ValueError("num_inference_steps must be at least 2: later frames begin before the last step.")
     t1 = min(round(0.94 * steps), steps - 1) if values["t1"] is None else values["t1"]
     t0 = min(round(0.88 * steps), t1 - 1) if values["t0"] is None else values["t0"]
     return {**values, "output_type": output_type, "t0": t0, "t1": t1, "frame_ids": frame_ids}, frames
 
 
-def check_recipe(request: Request, run: Run, scheduler: Any) -> None:
-    """See that the steps of a request can be made with a scheduler."""
+def checked_recipe(request: Request, run: Run, scheduler: Any) -> Request:
+    """The request, if its steps can be made with a scheduler, with a note where they can't be made well."""
     steps, t0, t1 = len(run.timesteps), request["t0"], request["t1"]
     if not 0 <= t0 < t1 < steps:
         raise ValueError(f"t0 and t1 must be steps before the end, 0 <= t0 < t1 < {steps}, got {t0} and {t1}.")
     if not hasattr(scheduler, "alphas"):
         raise ValueError(f"{type(scheduler).__name__} has no noise to be added again; use DDIM or another.")
+    if isinstance(run, ExplodingRun):
+        # The formula of the recipe is for latents of a steady variance; the reference uses it for these, too.
+        sentence = f"{type(scheduler).__name__} gives later frames less noise than the first; DDIMScheduler does not."
+        logger.warning(sentence)
+        request = replace(request, size=replace(request.size, adjustments=(*request.size.adjustments, sentence)))
     share = request.options.get("denoising_end")
     if share is None:
-        return
+        return request
     if not 0 < share <= 1:
         raise ValueError(f"denoising_end must be above 0 and at most 1, got {share}.")
     begin, _, last = _milestones(request, run.timesteps.tolist(), len(scheduler.alphas))
@@ -79,6 +90,7 @@ def check_recipe(request: Request, run: Run, scheduler: Any) -> None:
             f"denoising_end ({share}) comes before the later frames begin, {t1} steps before the end; "
             "raise it or t1, or drop it."
         )
+    return request
 
 
 def _milestones(request: Request, timesteps: Sequence[float], num_train_timesteps: int) -> tuple[int, int, int]:
