@@ -10,7 +10,7 @@ from torch import Tensor
 
 from filmstrip.nn.noise import Generators, draw_noise
 from filmstrip.schedulers.discrete import DenoisedOutput, DiscreteRun, DiscreteScheduler, Transition
-from filmstrip.schedulers.prediction import Estimator, clean_weights, combine, noise_weights
+from filmstrip.schedulers.prediction import Estimator, combine, scaled
 from filmstrip.schedulers.schedule import Numbers
 
 
@@ -55,20 +55,12 @@ def ddim_step(
     (alpha, sigma), (next_alpha, next_sigma), _ = transition
     spread = eta and eta * next_sigma / sigma * max(1 - (alpha / next_alpha) ** 2, 0) ** 0.5
     direction = max(next_sigma**2 - spread**2, 0) ** 0.5
-    kind = estimator.prediction_type
-    from_noise = [direction * weight for weight in noise_weights(kind, transition.level)]
-    if estimator.is_linear:
-        clean = clean_weights(kind, transition.level)
-        terms = [
-            (next_alpha * clean.latents + from_noise[0], latents),
-            (next_alpha * clean.prediction + from_noise[1], prediction),
-        ]
+    clean = estimator.clean_terms(prediction, latents, transition.level)
+    if use_clipped and not estimator.is_linear:
+        noise_terms = [(1 / sigma, latents), *scaled(-alpha / sigma, clean)]
     else:
-        denoised = estimator.clean(prediction, latents, transition.level)
-        if use_clipped:
-            terms = [(direction / sigma, latents), (next_alpha - direction * alpha / sigma, denoised)]
-        else:
-            terms = [(from_noise[0], latents), (from_noise[1], prediction), (next_alpha, denoised)]
+        noise_terms = Estimator(estimator.prediction_type).noise_terms(prediction, latents, transition.level)
+    terms = [*scaled(next_alpha, clean), *scaled(direction, noise_terms)]
     if eta > 0:
         if noise is None:
             noise = draw_noise(prediction.shape, generator, prediction.device, prediction.dtype)

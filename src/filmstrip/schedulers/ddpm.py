@@ -12,7 +12,7 @@ from torch import Tensor
 
 from filmstrip.nn.noise import Generators, draw_noise
 from filmstrip.schedulers.discrete import DenoisedOutput, DiscreteRun, DiscreteScheduler, Transition
-from filmstrip.schedulers.prediction import Estimator, clean_weights, combine
+from filmstrip.schedulers.prediction import Estimator, combine, scaled
 from filmstrip.schedulers.schedule import Numbers
 
 logger = logging.getLogger(__name__)
@@ -61,11 +61,8 @@ def ddpm_step(
     """Latents drawn from the posterior, or its mean if `draws` is false."""
     prediction, learned = split_variance(prediction, latents, variance_type)
     clean_weight, weight, smallest, largest = posterior(transition)
-    if estimator.is_linear:
-        weights = clean_weights(estimator.prediction_type, transition.level)
-        terms = [(weight + clean_weight * weights.latents, latents), (clean_weight * weights.prediction, prediction)]
-    else:
-        terms = [(weight, latents), (clean_weight, estimator.clean(prediction, latents, transition.level))]
+    clean = estimator.clean_terms(prediction, latents, transition.level)
+    terms = [(weight, latents), *scaled(clean_weight, clean)]
     if draws:
         noise = draw_noise(prediction.shape, generator, prediction.device, prediction.dtype)
         if variance_type == "learned":

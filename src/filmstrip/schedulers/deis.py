@@ -12,7 +12,7 @@ from torch import Tensor
 
 from filmstrip.nn.noise import Generators
 from filmstrip.schedulers.base import SchedulerOutput
-from filmstrip.schedulers.multistep import MultistepRun, MultistepScheduler, weighed
+from filmstrip.schedulers.multistep import MultistepRun, MultistepScheduler, stepped
 from filmstrip.schedulers.prediction import Level, combine
 from filmstrip.schedulers.schedule import Numbers
 
@@ -28,10 +28,9 @@ class DEISRun(MultistepRun):
         level, target = self.levels[step_index], self.levels[step_index + 1]
         known = self.estimates(prediction, latents, level, of_noise=True, length=max(self.orders))
         known = known[: self.orders[step_index]]
-        weights = _integrals([level for level, _ in known], target)
-        parts = zip((target.alpha * weight for weight in weights), (terms for _, terms in known), strict=True)
-        stepped = combine(*weighed((target.alpha / level.alpha, [(1.0, latents)]), *parts))
-        return stepped.to(torch.promote_types(latents.dtype, prediction.dtype))
+        weights = [target.alpha * weight for weight in _integrals([level for level, _ in known], target)]
+        moved = combine(*stepped(target.alpha / level.alpha, latents, weights, known))
+        return moved.to(torch.promote_types(latents.dtype, prediction.dtype))
 
 
 def _integrals(levels: list[Level], target: Level) -> list[float]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from filmstrip.nn.noise import Generators, draw_noise
 from filmstrip.schedulers.base import SchedulerOutput
-from filmstrip.schedulers.multistep import MultistepRun, MultistepScheduler, weighed
+from filmstrip.schedulers.multistep import MultistepRun, MultistepScheduler, stepped
 from filmstrip.schedulers.prediction import Level, combine
 from filmstrip.schedulers.schedule import Numbers, check_choice
 
@@ -84,7 +84,7 @@ class DPMSolverRun(MultistepRun):
         known = self.estimates(prediction, latents, level, of_noise=of_noise, length=max(self.orders))
         known = known[: self.orders[step_index]]
         move, start, weights = self._weights(latents, next_level, [level for level, _ in known])
-        terms = weighed((move.scale, [(1.0, start)]), *zip(weights, (terms for _, terms in known), strict=True))
+        terms = stepped(move.scale, start, weights, known)
         if move.fresh > 0:
             if noise is None:
                 generator = self.generator if generator is None else generator

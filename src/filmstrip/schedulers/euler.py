@@ -13,7 +13,7 @@ from torch import Tensor
 from filmstrip.nn.noise import Generators, draw_noise
 from filmstrip.schedulers.discrete import DenoisedOutput
 from filmstrip.schedulers.exploding import ExplodingRun, ExplodingScheduler
-from filmstrip.schedulers.prediction import Level, Weights, apply, clean_weights, combine
+from filmstrip.schedulers.prediction import Level, Terms, combine, scaled
 from filmstrip.schedulers.schedule import Levels, Numbers, check_choice, exponential_levels
 
 
@@ -30,8 +30,8 @@ class EulerRun(ExplodingRun):
             generator: of the noise of churning; the run's own if None.
             churn: see `churned`.
         """
-        latents, sigma, weights = self.churned(prediction, step_index, latents, generator, **churn)
-        return euler_step(weights, prediction, latents, sigma, self.levels[step_index + 1]).to(prediction.dtype)
+        latents, sigma, clean = self.churned(prediction, step_index, latents, generator, **churn)
+        return euler_step(latents, clean, sigma, self.levels[step_index + 1]).to(prediction.dtype)
 
     def churned(
         self,
@@ -43,22 +43,22 @@ class EulerRun(ExplodingRun):
         s_tmin: float = 0.0,
         s_tmax: float = math.inf,
         s_noise: float = 1.0,
-    ) -> tuple[Tensor, float, Weights]:
-        """Latents to step from, their sigma, and the weights of the clean ones.
+    ) -> tuple[Tensor, float, Terms]:
+        """Latents to step from, their sigma, and the clean ones.
 
         Args:
             s_churn: how much noise is added over the run, at sigmas from `s_tmin` to `s_tmax`.
             s_noise: standard deviation of that noise.
         """
-        kind, sigma = self.estimator.prediction_type, self.levels[step_index]
-        churned = sigma
+        churned = sigma = self.levels[step_index]
         if s_churn > 0 and s_tmin <= sigma <= s_tmax:
             churned = sigma * (1 + min(s_churn / (len(self.sigmas) - 1), 2**0.5 - 1))
             generator = self.generator if generator is None else generator
             noise = draw_noise(prediction.shape, generator, prediction.device, prediction.dtype)
             latents = combine((1.0, latents), (s_noise * (churned**2 - sigma**2) ** 0.5, noise))
         # As in the reference, only the noise is taken to be predicted at the churned sigma.
-        return latents, churned, clean_weights(kind, Level(1.0, churned if kind == "epsilon" else sigma))
+        level = Level(1.0, churned if self.estimator.prediction_type == "epsilon" else sigma)
+        return latents, churned, self.estimator.clean_terms(prediction, latents, level)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,11 +73,10 @@ class EulerAncestralRun(ExplodingRun):
         """
         sigma, next_sigma = self.levels[step_index], self.levels[step_index + 1]
         down, up = ancestral_split(sigma, next_sigma)
-        weights = clean_weights(self.estimator.prediction_type, Level(1.0, sigma))
+        clean = self.estimator.clean_terms(prediction, latents, Level(1.0, sigma))
         generator = self.generator if generator is None else generator
         noise = draw_noise(prediction.shape, generator, prediction.device, prediction.dtype)
-        stepped = euler_step(weights, prediction, latents, sigma, down, (up, noise))
-        return stepped.to(prediction.dtype)
+        return euler_step(latents, clean, sigma, down, (up, noise)).to(prediction.dtype)
 
 
 def ancestral_split(sigma: float, next_sigma: float) -> tuple[float, float]:
@@ -86,17 +85,11 @@ def ancestral_split(sigma: float, next_sigma: float) -> tuple[float, float]:
     return down, max(next_sigma**2 - down**2, 0) ** 0.5  # not below zero where a schedule rises
 
 
-def euler_step(
-    weights: tuple[float, float],
-    prediction: Tensor,
-    latents: Tensor,
-    sigma: float,
-    next_sigma: float,
-    *more: tuple[float, Tensor],
-) -> Tensor:
-    """`latents + (next_sigma - sigma) * (latents - clean) / sigma`, where weights of the two give the clean latents."""
+def euler_step(latents: Tensor, clean: Terms, sigma: float, next_sigma: float, *more: tuple[float, Tensor]) -> Tensor:
+    """`latents + (next_sigma - sigma) * (latents - clean) / sigma`."""
     moved = (next_sigma - sigma) / sigma
-    return combine((1 + moved * (1 - weights[0]), latents), (-moved * weights[1], prediction), *more)
+    # What cancels of the latents' weights comes before the 1, for which no pass is needed.
+    return combine((moved, latents), *scaled(-moved, clean), (1.0, latents), *more)
 
 
 class EulerDiscreteScheduler(ExplodingScheduler):
@@ -204,9 +197,9 @@ class EulerDiscreteScheduler(ExplodingScheduler):
         """
         index = self._next_index(timestep)
         run, churn = self._held, (s_churn, s_tmin, s_tmax, s_noise)
-        sample, sigma, weights = run.churned(model_output, index, sample, generator, *churn)
-        denoised = apply(weights, model_output, sample)
-        latents = euler_step(weights, model_output, sample, sigma, run.levels[index + 1]).to(model_output.dtype)
+        sample, sigma, clean = run.churned(model_output, index, sample, generator, *churn)
+        latents = euler_step(sample, clean, sigma, run.levels[index + 1]).to(model_output.dtype)
+        denoised = combine(*clean)
         return DenoisedOutput(latents, denoised) if return_dict else (latents, denoised)
 
     def get_velocity(self, sample: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:

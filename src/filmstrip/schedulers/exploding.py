@@ -14,7 +14,7 @@ from filmstrip.nn.noise import Generators
 from filmstrip.schedulers.base import Scheduler
 from filmstrip.schedulers.diffusion import SigmaTable, spaced_timesteps, trained_tables
 from filmstrip.schedulers.discrete import DenoisedOutput
-from filmstrip.schedulers.prediction import Estimator, Level, combine
+from filmstrip.schedulers.prediction import Estimator, Level, Terms, combine
 from filmstrip.schedulers.schedule import (
     Levels,
     Numbers,
@@ -54,6 +54,10 @@ class ExplodingRun:
     def denoised(self, prediction: Tensor, step_index: int, latents: Tensor) -> Tensor:
         """The estimate of the clean latents, in float32 or wider."""
         return self.estimator.clean(prediction, latents, Level(1.0, self.levels[step_index]))
+
+    def slope(self, prediction: Tensor, step_index: int, latents: Tensor) -> Terms:
+        """The change of latents with sigma: in `clean + sigma * noise`, the noise."""
+        return self.estimator.noise_terms(prediction, latents, Level(1.0, self.levels[step_index]))
 
     def add_noise(self, clean: Tensor, noise: Tensor, step_index: int) -> Tensor:
         """Clean latents as noisy as they are before this step."""

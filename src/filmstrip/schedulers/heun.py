@@ -12,7 +12,7 @@ from torch import Tensor
 from filmstrip.nn.noise import Generators
 from filmstrip.schedulers.discrete import DenoisedOutput
 from filmstrip.schedulers.exploding import ExplodingRun, ExplodingScheduler
-from filmstrip.schedulers.prediction import combine
+from filmstrip.schedulers.prediction import Terms, combine, scaled
 from filmstrip.schedulers.schedule import Levels, Numbers
 
 
@@ -20,29 +20,20 @@ from filmstrip.schedulers.schedule import Levels, Numbers
 class HeunRun(ExplodingRun):
     """An Euler step, then a second one from the same latents along the mean of the slopes at both ends."""
 
-    begun: list[tuple[float, Tensor, Tensor]] = field(default_factory=list, init=False, repr=False)
+    begun: list[tuple[float, Tensor, Terms]] = field(default_factory=list, init=False, repr=False)
 
     order: ClassVar[int] = 2
 
     def step(self, prediction: Tensor, step_index: int, latents: Tensor, *, generator: Generators = None) -> Tensor:
         """The latents after one call of the network, computed in float32 or wider."""
         dtype = torch.promote_types(latents.dtype, prediction.dtype)
-        denoised = self.denoised(prediction, step_index, latents)
+        sigma, slope = self.levels[step_index], self.slope(prediction, step_index, latents)
         if not self.begun:
-            sigma, next_sigma = self.levels[step_index], self.levels[step_index + 1]
             if step_index + 1 < len(self.timesteps):  # the last step to zero is an Euler step
-                self.begun.append((sigma, latents, denoised))
-            share = next_sigma / sigma
-            return combine((share, latents), (1 - share, denoised)).to(dtype)
-        sigma, first_latents, first_denoised = self.begun.pop()
-        next_sigma = self.levels[step_index]
-        half = (next_sigma - sigma) / 2
-        return combine(
-            (half / next_sigma, latents),
-            (-half / next_sigma, denoised),
-            (1 + half / sigma, first_latents),
-            (-half / sigma, first_denoised),
-        ).to(dtype)
+                self.begun.append((sigma, latents, slope))
+            return combine((1.0, latents), *scaled(self.levels[step_index + 1] - sigma, slope)).to(dtype)
+        first_sigma, first_latents, first_slope = self.begun.pop()
+        return combine((1.0, first_latents), *scaled((sigma - first_sigma) / 2, [*first_slope, *slope])).to(dtype)
 
 
 class HeunDiscreteScheduler(ExplodingScheduler):

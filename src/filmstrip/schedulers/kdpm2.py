@@ -13,7 +13,7 @@ from filmstrip.nn.noise import Generators, draw_noise
 from filmstrip.schedulers.discrete import DenoisedOutput
 from filmstrip.schedulers.euler import ancestral_split
 from filmstrip.schedulers.exploding import ExplodingRun, ExplodingScheduler
-from filmstrip.schedulers.prediction import combine
+from filmstrip.schedulers.prediction import combine, scaled
 from filmstrip.schedulers.schedule import Levels, Numbers
 
 
@@ -33,13 +33,12 @@ class KDPM2Run(ExplodingRun):
             generator: of the fresh noise of an ancestral run; the run's own if None.
         """
         dtype = torch.promote_types(latents.dtype, prediction.dtype)
-        denoised = self.denoised(prediction, step_index, latents)
+        slope = self.slope(prediction, step_index, latents)
         level, next_level = self.levels[step_index], self.levels[step_index + 1]
         if not self.begun:
             if next_level > 0:  # the last step to zero is an Euler step
                 self.begun.append((level, latents))
-            share = next_level / level
-            return combine((share, latents), (1 - share, denoised)).to(dtype)
+            return combine((1.0, latents), *scaled(next_level - level, slope)).to(dtype)
         sigma, first_latents = self.begun.pop()
         terms = []
         if self.is_ancestral:
@@ -47,8 +46,7 @@ class KDPM2Run(ExplodingRun):
             generator = self.generator if generator is None else generator
             noise = draw_noise(prediction.shape, generator, prediction.device, prediction.dtype)
             terms.append((up, noise))
-        slope = (next_level - sigma) / level
-        return combine((slope, latents), (-slope, denoised), (1.0, first_latents), *terms).to(dtype)
+        return combine((1.0, first_latents), *scaled(next_level - sigma, slope), *terms).to(dtype)
 
 
 class KDPM2AncestralRun(KDPM2Run):

@@ -13,7 +13,7 @@ from filmstrip.nn.noise import Generators, draw_noise
 from filmstrip.nn.outputs import Output
 from filmstrip.schedulers.diffusion import Timesteps, whole_timesteps
 from filmstrip.schedulers.discrete import DiscreteRun, DiscreteScheduler
-from filmstrip.schedulers.prediction import Estimator, clean_weights, combine
+from filmstrip.schedulers.prediction import Estimator, combine, scaled
 from filmstrip.schedulers.schedule import Numbers, number_of_steps
 
 _SIGMA_DATA = 0.5  # standard deviation of clean latents that the boundary condition assumes
@@ -51,10 +51,7 @@ class LCMRun(DiscreteRun):
         time = int(self.timesteps[step_index]) * self.timestep_scaling
         kept = _SIGMA_DATA**2 / (time**2 + _SIGMA_DATA**2)
         moved = time / (time**2 + _SIGMA_DATA**2) ** 0.5
-        if not self.estimator.is_linear:
-            return combine((kept, latents), (moved, self.estimator.clean(prediction, latents, level)))
-        weights = clean_weights(self.estimator.prediction_type, level)
-        return combine((kept + moved * weights.latents, latents), (moved * weights.prediction, prediction))
+        return combine((kept, latents), *scaled(moved, self.estimator.clean_terms(prediction, latents, level)))
 
     def renoised(self, denoised: Tensor, step_index: int, dtype: torch.dtype, generator: Generators) -> Tensor:
         """Clean latents as noisy as the next step wants them."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from filmstrip.nn.noise import Generators
 from filmstrip.schedulers.discrete import DenoisedOutput
 from filmstrip.schedulers.exploding import ExplodingRun, ExplodingScheduler
-from filmstrip.schedulers.prediction import Level, apply, combine, noise_weights
+from filmstrip.schedulers.prediction import Terms, combine, joined, scaled
 from filmstrip.schedulers.schedule import Numbers
 
 
@@ -20,7 +20,7 @@ from filmstrip.schedulers.schedule import Numbers
 class LMSRun(ExplodingRun):
     """Adams-Bashforth steps over uneven sigmas, of an order that rises with the number of slopes known."""
 
-    slopes: list[tuple[float, Tensor]] = field(default_factory=list, init=False, repr=False)  # the newest one first
+    slopes: list[tuple[float, Terms]] = field(default_factory=list, init=False, repr=False)  # the newest one first
 
     def step(
         self,
@@ -38,11 +38,10 @@ class LMSRun(ExplodingRun):
             order: how many slopes are used at most.
         """
         sigma, next_sigma = self.levels[step_index], self.levels[step_index + 1]
-        # In clean + sigma * noise, the slope d(latents) / d(sigma) is the noise.
-        slope = apply(noise_weights(self.estimator.prediction_type, Level(1.0, sigma)), prediction, latents)
-        self.slopes[:] = [(sigma, slope), *self.slopes][:order]
+        self.slopes[:] = [(sigma, joined(self.slope(prediction, step_index, latents))), *self.slopes][:order]
         weights = lagrange_integrals([known for known, _ in self.slopes], sigma, next_sigma)
-        terms = [(weight, tensor) for weight, (_, tensor) in zip(weights, self.slopes, strict=True)]
+        pairs = zip(weights, self.slopes, strict=True)
+        terms = [term for weight, (_, slope) in pairs for term in scaled(weight, slope)]
         return combine((1.0, latents), *terms).to(torch.promote_types(latents.dtype, prediction.dtype))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -14,7 +15,7 @@ from torch import Tensor
 from filmstrip.nn.noise import Generators
 from filmstrip.schedulers.base import Scheduler, SchedulerOutput
 from filmstrip.schedulers.diffusion import SPACINGS, SigmaTable, spaced_timesteps, trained_tables, whole_timesteps
-from filmstrip.schedulers.prediction import PREDICTION_TYPES, Estimator, Level, clean_weights, combine, noise_weights
+from filmstrip.schedulers.prediction import PREDICTION_TYPES, Estimator, Level, Terms, combine, joined, scaled
 from filmstrip.schedulers.schedule import (
     Levels,
     Numbers,
@@ -26,7 +27,7 @@ from filmstrip.schedulers.schedule import (
     shift_levels,
 )
 
-Terms = list[tuple[float, Tensor]]  # a weighted sum
+Estimate = tuple[Level, Terms]  # of the clean latents or the noise, told as a weighted sum
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +39,7 @@ class MultistepRun:
     levels: tuple[Level, ...]  # before each step and after the last one
     estimator: Estimator
     generator: Generators = None
-    history: list[tuple[Level, Terms]] = field(default_factory=list, init=False, repr=False)
+    history: list[Estimate] = field(default_factory=list, init=False, repr=False)
 
     order: ClassVar[int] = 1
     init_noise_sigma: ClassVar[float] = 1.0
@@ -57,44 +58,25 @@ class MultistepRun:
         return combine((alpha, clean), (sigma, noise)).to(torch.promote_types(clean.dtype, noise.dtype))
 
     def estimates(
-        self, prediction: Tensor, latents: Tensor, level: Level, *, of_noise: bool, length: int, joined: bool = False
-    ) -> list[tuple[Level, Terms]]:
-        """Estimates of the clean latents or the noise, newest first: this step's, and up to `length - 1` earlier ones.
-
-        Each is told as a weighted sum, so that a step can weigh the tensors themselves.
+        self, prediction: Tensor, latents: Tensor, level: Level, *, of_noise: bool, length: int, as_one: bool = False
+    ) -> list[Estimate]:
+        """What is known, newest first: this step's estimate, and those of up to `length - 1` earlier ones.
 
         Args:
-            joined: the newest one too is a sum of one tensor.
+            as_one: the newest one too is a sum of one tensor.
         """
-        current = _estimate(self.estimator, prediction, latents, level, of_noise)
+        read = self.estimator.noise_terms if of_noise else self.estimator.clean_terms
+        current = read(prediction, latents, level)
         earlier = self.history[: length - 1]
         if length > 1:
-            self.history[:] = [(level, _joined(current)), *earlier][: length - 1]
-        return [self.history[0] if joined and length > 1 else (level, current), *earlier]
+            self.history[:] = [(level, joined(current)), *earlier][: length - 1]
+        return [self.history[0] if as_one and length > 1 else (level, current), *earlier]
 
 
-def weighed(*parts: tuple[float, Terms]) -> Terms:
-    """Weighted sums of weighted sums as one, in which each tensor appears once."""
-    total: dict[int, tuple[float, Tensor]] = {}
-    for weight, terms in parts:
-        for inner, tensor in terms:
-            before = total.get(id(tensor), (0.0, tensor))[0]
-            total[id(tensor)] = (before + weight * inner, tensor)
-    return list(total.values())
-
-
-def _estimate(estimator: Estimator, prediction: Tensor, latents: Tensor, level: Level, of_noise: bool) -> Terms:
-    if estimator.is_linear:
-        weights = (noise_weights if of_noise else clean_weights)(estimator.prediction_type, level)
-        return [term for term in ((weights.latents, latents), (weights.prediction, prediction)) if term[0] != 0]
-    clean = estimator.clean(prediction, latents, level)
-    return [(1 / level.sigma, latents), (-level.alpha / level.sigma, clean)] if of_noise else [(1.0, clean)]
-
-
-def _joined(terms: Terms) -> Terms:
-    """The sum as one tensor, whose weight is left outside: one pass less."""
-    (weight, _), *_ = terms
-    return [(weight, combine(*((inner / weight, tensor) for inner, tensor in terms)))] if len(terms) > 1 else terms
+def stepped(scale: float, latents: Tensor, weights: Sequence[float], known: Sequence[Estimate]) -> Terms:
+    """Latents and estimates, weighed."""
+    pairs = zip(weights, known, strict=True)
+    return [(scale, latents), *(term for weight, (_, terms) in pairs for term in scaled(weight, terms))]
 
 
 class MultistepScheduler(Scheduler):

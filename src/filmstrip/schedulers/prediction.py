@@ -12,6 +12,8 @@ from torch import Tensor
 
 from filmstrip.schedulers.schedule import check_choice
 
+Terms = list[tuple[float, Tensor]]  # a weighted sum
+
 PREDICTION_TYPES = ("epsilon", "sample", "v_prediction", "flow_prediction")
 
 
@@ -120,35 +122,57 @@ class Estimator:
     def clean(self, prediction: Tensor, latents: Tensor, level: Level) -> Tensor:
         """The estimate of the clean latents, in float32 or wider."""
         if self.is_linear:
-            return apply(clean_weights(self.prediction_type, level), prediction, latents)
+            return combine(*self.clean_terms(prediction, latents, level))
         # Where no signal is left an estimate from noise grows without bound, and the bounds decide.
-        clean = apply(
-            clean_weights(self.prediction_type, Level(max(level.alpha, 1e-12), level.sigma)), prediction, latents
-        )
+        visible = Level(max(level.alpha, 1e-12), level.sigma)
+        clean = combine(*_terms(clean_weights(self.prediction_type, visible), prediction, latents))
         if self.threshold is not None:
             return _thresholded(clean, *self.threshold)
         assert self.clip is not None
         return clean.clamp(-self.clip, self.clip)
 
-    def noise(self, prediction: Tensor, latents: Tensor, level: Level) -> Tensor:
-        """The estimate of the noise that goes with the clean latents, in float32 or wider."""
+    def clean_terms(self, prediction: Tensor, latents: Tensor, level: Level) -> Terms:
+        """The same as a weighted sum, so that a step can weigh the tensors themselves."""
         if self.is_linear:
-            return apply(noise_weights(self.prediction_type, level), prediction, latents)
+            return _terms(clean_weights(self.prediction_type, level), prediction, latents)
+        return [(1.0, self.clean(prediction, latents, level))]
+
+    def noise_terms(self, prediction: Tensor, latents: Tensor, level: Level) -> Terms:
+        """The estimate of the noise that goes with the clean latents, as a weighted sum."""
+        if self.is_linear:
+            return _terms(noise_weights(self.prediction_type, level), prediction, latents)
         clean = self.clean(prediction, latents, level)
-        return combine((1 / level.sigma, latents), (-level.alpha / level.sigma, clean))
+        return [(1 / level.sigma, latents), (-level.alpha / level.sigma, clean)]
 
 
-def apply(weights: Weights, prediction: Tensor, latents: Tensor) -> Tensor:
-    """The weighted sum of latents and prediction, in float32 or wider."""
-    return combine((weights.latents, latents), (weights.prediction, prediction))
+def _terms(weights: Weights, prediction: Tensor, latents: Tensor) -> Terms:
+    return [term for term in ((weights.latents, latents), (weights.prediction, prediction)) if term[0] != 0]
+
+
+def scaled(weight: float, terms: Terms) -> Terms:
+    """A weighted sum times a number."""
+    return [(weight * inner, tensor) for inner, tensor in terms]
+
+
+def joined(terms: Terms) -> Terms:
+    """A weighted sum as that of one tensor, whose weight is left outside: one pass less."""
+    (weight, _), *_ = terms
+    return [(weight, combine(*scaled(1 / weight, terms)))] if len(terms) > 1 else terms
 
 
 def combine(*terms: tuple[float, Tensor]) -> Tensor:
     """The weighted sum of tensors, computed and given in float32 or wider, in about one pass for each of them.
 
-    The first two are added before they are scaled, so that what cancels between them does so exactly.
+    The weights of a tensor that comes up again are added. The first two tensors are added before they are scaled, so
+    that what cancels between them does so exactly.
     """
-    (first_weight, first), *others = [term for term in terms if term[0] != 0] or [(0.0, terms[0][1])]
+    weights: dict[int, float] = {}
+    for weight, tensor in terms:
+        weights[id(tensor)] = weights.get(id(tensor), 0.0) + weight
+    tensors = {id(tensor): tensor for _, tensor in terms}
+    (first_weight, first), *others = [
+        (weights[key], tensor) for key, tensor in tensors.items() if weights[key] != 0
+    ] or [(0.0, terms[0][1])]
     total = first if first.dtype.itemsize > 2 else first.float()
     if not others:
         return total * first_weight

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from filmstrip.nn.noise import Generators
 from filmstrip.schedulers.base import Run, Scheduler, SchedulerOutput
-from filmstrip.schedulers.multistep import MultistepRun, MultistepScheduler, weighed
+from filmstrip.schedulers.multistep import MultistepRun, MultistepScheduler, stepped
 from filmstrip.schedulers.prediction import Level, combine
 from filmstrip.schedulers.schedule import Levels, Numbers, check_choice, shift_levels, stretch_to_terminal
 
@@ -36,20 +36,18 @@ class UniPCRun(MultistepRun):
         dtype = torch.promote_types(latents.dtype, prediction.dtype)
         level, next_level = self.levels[step_index], self.levels[step_index + 1]
         length = max(self.orders) + 1
-        known = self.estimates(prediction, latents, level, of_noise=self.of_noise, length=length, joined=True)
+        known = self.estimates(prediction, latents, level, of_noise=self.of_noise, length=length, as_one=True)
         if self.begun and step_index - 1 not in self.uncorrected:
             start, order = self.begun[0]
             used = known[: order + 1]
-            scale, weights = self._weights([entry[0] for entry in used[1:]], level, corrects=True)
-            terms = [entry[1] for entry in used]
-            latents = combine(*weighed((scale, [(1.0, start)]), *zip(weights, terms, strict=True)))
+            scale, weights = self._weights([level for level, _ in used[1:]], level, corrects=True)
+            latents = combine(*stepped(scale, start, weights, used))
         order = min(self.orders[step_index], len(known))
         self.begun[:] = [(latents, order)]
         if self.predictor is not None:
             return self.predictor.step(prediction, step_index, latents, generator=generator).to(dtype)
-        scale, weights = self._weights([entry[0] for entry in known[:order]], next_level)
-        terms = [entry[1] for entry in known[:order]]
-        return combine(*weighed((scale, [(1.0, latents)]), *zip(weights, terms, strict=True))).to(dtype)
+        scale, weights = self._weights([level for level, _ in known[:order]], next_level)
+        return combine(*stepped(scale, latents, weights, known[:order])).to(dtype)
 
     def _weights(self, levels: list[Level], target: Level, corrects: bool = False) -> tuple[float, list[float]]:
         """Weights of the latents at the newest of the levels, and of the estimates at all of them.
