@@ -43,20 +43,20 @@ SOLVERS: list[tuple[str, dict[str, Any]]] = [
 STEPS = range(10, 18)
 
 
-def our_steps(scheduler: Any, prediction: Tensor, latents: Tensor) -> Callable[[], Tensor]:
+def our_steps(scheduler: Any, predictions: list[Tensor], latents: Tensor) -> Callable[[], Tensor]:
     generator = {"generator": torch.Generator().manual_seed(0)}
     run = scheduler.start(50, **(generator if "generator" in inspect.signature(scheduler.start).parameters else {}))
 
     def steps() -> Tensor:
         current = latents
-        for index in STEPS:
+        for index, prediction in zip(STEPS, predictions, strict=True):
             current = run.step(prediction, index, current)
         return current
 
     return steps
 
 
-def reference_steps(scheduler: Any, prediction: Tensor, latents: Tensor) -> Callable[[], Tensor]:
+def reference_steps(scheduler: Any, predictions: list[Tensor], latents: Tensor) -> Callable[[], Tensor]:
     scheduler.set_timesteps(50)
     generator = {"generator": torch.Generator().manual_seed(0)}
     more = generator if "generator" in inspect.signature(scheduler.step).parameters else {}
@@ -66,7 +66,7 @@ def reference_steps(scheduler: Any, prediction: Tensor, latents: Tensor) -> Call
     def steps() -> Tensor:
         current, denoised = latents, None
         scheduler._step_index = STEPS[0]  # as if the steps before had been taken
-        for index in STEPS:
+        for index, prediction in zip(STEPS, predictions, strict=True):
             timestep = scheduler.timesteps[index]
             if is_dpm:
                 before = scheduler.timesteps[index - 1]
@@ -117,7 +117,7 @@ def main() -> None:
     if options.only in FLOW:
         measure_flow(options.pairs)
     for dtype in (torch.float32, torch.bfloat16):
-        latents, prediction = torch.randn(2, 1, 13, 16, 60, 90).to(dtype)
+        latents, *predictions = torch.randn(1 + len(STEPS), 1, 13, 16, 60, 90).to(dtype)
         for name, settings in SOLVERS:
             if options.only not in name:
                 continue
@@ -126,8 +126,8 @@ def main() -> None:
             label = name.removesuffix("Scheduler") + (" SDE" if "algorithm_type" in settings else "")
             compare(
                 f"{label}, {str(dtype).removeprefix('torch.')}",
-                our_steps(ours, prediction, latents),
-                reference_steps(theirs, prediction, latents),
+                our_steps(ours, predictions, latents),
+                reference_steps(theirs, predictions, latents),
                 0.2,
                 max(options.pairs // 8, 3),
             )

@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,7 +13,7 @@ from filmstrip.nn.noise import Generators
 from filmstrip.schedulers.base import SchedulerOutput
 from filmstrip.schedulers.multistep import MultistepRun, MultistepScheduler, stepped
 from filmstrip.schedulers.prediction import Level, combine
-from filmstrip.schedulers.schedule import Numbers
+from filmstrip.schedulers.schedule import Numbers, interpolation_weights
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,12 +44,7 @@ def _integrals(levels: list[Level], target: Level) -> list[float]:
     integrals = [start * math.expm1(end)]
     for power in range(1, len(levels)):
         integrals.append(start * math.exp(end) * end**power - power * integrals[-1])
-    weights = []
-    for node in nodes:
-        others = [other for other in nodes if other != node]
-        coefficients = np.atleast_1d(np.poly(others))[::-1] / math.prod(node - other for other in others)
-        weights.append(float(coefficients @ integrals[: len(coefficients)]))
-    return weights
+    return interpolation_weights(nodes, integrals)
 
 
 class DEISMultistepScheduler(MultistepScheduler):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,7 +12,7 @@ from filmstrip.nn.noise import Generators
 from filmstrip.schedulers.discrete import DenoisedOutput
 from filmstrip.schedulers.exploding import ExplodingRun, ExplodingScheduler
 from filmstrip.schedulers.prediction import Terms, combine, joined, scaled
-from filmstrip.schedulers.schedule import Numbers
+from filmstrip.schedulers.schedule import Numbers, interpolation_weights
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,23 +38,12 @@ class LMSRun(ExplodingRun):
         """
         sigma, next_sigma = self.levels[step_index], self.levels[step_index + 1]
         self.slopes[:] = [(sigma, joined(self.slope(prediction, step_index, latents))), *self.slopes][:order]
-        weights = lagrange_integrals([known for known, _ in self.slopes], sigma, next_sigma)
+        way = next_sigma - sigma
+        integrals = [way ** (power + 1) / (power + 1) for power in range(len(self.slopes))]
+        weights = interpolation_weights([known - sigma for known, _ in self.slopes], integrals)
         pairs = zip(weights, self.slopes, strict=True)
         terms = [term for weight, (_, slope) in pairs for term in scaled(weight, slope)]
         return combine((1.0, latents), *terms).to(torch.promote_types(latents.dtype, prediction.dtype))
-
-
-def lagrange_integrals(nodes: list[float], start: float, end: float) -> list[float]:
-    """Integral from `start` to `end` of each polynomial that is 1 at one of the nodes and 0 at the others."""
-    integrals = []
-    for node in nodes:
-        basis = np.poly1d([1.0])
-        for other in nodes:
-            if other != node:
-                basis = basis * np.poly1d([1.0, -other]) / (node - other)
-        primitive = basis.integ()
-        integrals.append(float(primitive(end) - primitive(start)))
-    return integrals
 
 
 class LMSDiscreteScheduler(ExplodingScheduler):

@@ -7,6 +7,7 @@ returns levels in the order in which they are visited, from noise to clean.
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -124,6 +125,23 @@ def linear_quadratic_schedule(
     quadratic_steps = num_steps - linear_steps
     curvature = (1 - slope * num_steps) / quadratic_steps**2
     return [1 - slope * step - curvature * max(step - linear_steps, 0) ** 2 for step in range(num_steps)]
+
+
+def interpolation_weights(nodes: Sequence[float], integrals: Sequence[float]) -> list[float]:
+    """The integral of each polynomial that is 1 at one of the nodes and 0 at the others.
+
+    Args:
+        integrals: of the powers, from that of 1 on; as many as there are nodes.
+    """
+    weights = []
+    for node in nodes:
+        coefficients = [1.0]  # of the powers
+        for other in nodes:
+            if other != node:
+                pairs = zip([0.0, *coefficients], [*coefficients, 0.0], strict=True)
+                coefficients = [(below - other * same) / (node - other) for below, same in pairs]
+        weights.append(sum(map(operator.mul, coefficients, integrals)))
+    return weights
 
 
 def falling_levels(name: str, values: Numbers | None, highest: float) -> Levels | None:

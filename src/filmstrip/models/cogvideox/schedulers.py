@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from filmstrip.nn.noise import Generators, draw_noise
-from filmstrip.schedulers.ddim import DDIMRun, ddim_step
+from filmstrip.schedulers.ddim import DDIMScheduler
 from filmstrip.schedulers.diffusion import SPACINGS, beta_table, without_signal_at_the_end
 from filmstrip.schedulers.discrete import DenoisedOutput, DiscreteRun, DiscreteScheduler, Transition
 from filmstrip.schedulers.prediction import PREDICTION_TYPES, Estimator, Level, combine
@@ -64,47 +64,8 @@ class _CogVideoXScheduler(DiscreteScheduler):
         self._hold_training()
 
 
-class CogVideoXDDIMScheduler(_CogVideoXScheduler):
+class CogVideoXDDIMScheduler(_CogVideoXScheduler, DDIMScheduler):
     __doc__ = f"DDIM. {_CogVideoXScheduler.__doc__}"
-
-    def start(
-        self,
-        num_inference_steps: int | None = None,
-        *,
-        timesteps: Numbers | None = None,
-        eta: float = 0.0,
-        generator: Generators = None,
-    ) -> DDIMRun:
-        """The schedule and solver of one generation.
-
-        Args:
-            timesteps: whole numbers from noise to clean, instead of evenly spaced ones.
-            eta: share of the noise that is drawn afresh at each step.
-            generator: of that noise.
-        """
-        return DDIMRun(*self._schedule(num_inference_steps, timesteps), self._estimator, eta, generator)
-
-    def step(
-        self,
-        model_output: Tensor,
-        timestep: int | Tensor,
-        sample: Tensor,
-        eta: float = 0.0,
-        use_clipped_model_output: bool = False,
-        generator: Generators = None,
-        variance_noise: Tensor | None = None,
-        return_dict: bool = True,
-    ) -> DenoisedOutput | tuple[Tensor, Tensor]:
-        """One step from any timestep, whatever was stepped before.
-
-        Args:
-            use_clipped_model_output: without effect, since nothing is clipped.
-            variance_noise: used instead of noise from `generator`.
-        """
-        transition, estimator = self._transition_from(timestep), self._estimator
-        latents = ddim_step(estimator, model_output, sample, transition, eta, generator, variance_noise)
-        denoised = estimator.clean(model_output, sample, transition.level).to(latents.dtype)
-        return DenoisedOutput(latents, denoised) if return_dict else (latents, denoised)
 
 
 @dataclass(frozen=True, eq=False)
