@@ -96,19 +96,27 @@ class DPMSolverRun(MultistepRun):
         return torch.float32
 
     def _weights(self, latents: Tensor, next_level: Level, levels: list[Level]) -> tuple[Move, Tensor, list[float]]:
-        """The step from the current latents, if the estimate goes on as it did over the last steps."""
-        move = Move.between(levels[0], next_level, self.algorithm)
-        if len(levels) == 1 or next_level == levels[0]:
-            return move, latents, [move.zeroth] + [0.0] * (len(levels) - 1)
-        gain = next_level.log_snr - levels[0].log_snr
-        ratio = (levels[0].log_snr - levels[1].log_snr) / gain
-        if len(levels) == 2:
-            slope = (move.halfway if self.is_midpoint else move.first) / ratio
-            return move, latents, [move.zeroth + slope, -slope]
-        earlier_ratio = (levels[1].log_snr - levels[2].log_snr) / gain
-        bend = (move.first * ratio + move.second) / (ratio + earlier_ratio)
-        slope, earlier = (move.first + bend) / ratio, bend / earlier_ratio
-        return move, latents, [move.zeroth + slope, -slope - earlier, earlier]
+        """The step, the latents that it starts from, and the weights of the estimates at the levels."""
+        move, weights = extrapolated(levels, next_level, self.algorithm, self.is_midpoint)
+        return move, latents, weights
+
+
+def extrapolated(
+    levels: list[Level], next_level: Level, algorithm: str, is_midpoint: bool = True
+) -> tuple[Move, list[float]]:
+    """The step from the first level and the estimates' weights, if the estimate goes on as it did over the levels."""
+    move = Move.between(levels[0], next_level, algorithm)
+    if len(levels) == 1 or next_level == levels[0]:
+        return move, [move.zeroth] + [0.0] * (len(levels) - 1)
+    gain = next_level.log_snr - levels[0].log_snr
+    ratio = (levels[0].log_snr - levels[1].log_snr) / gain
+    if len(levels) == 2:
+        slope = (move.halfway if is_midpoint else move.first) / ratio
+        return move, [move.zeroth + slope, -slope]
+    earlier_ratio = (levels[1].log_snr - levels[2].log_snr) / gain
+    bend = (move.first * ratio + move.second) / (ratio + earlier_ratio)
+    slope, earlier = (move.first + bend) / ratio, bend / earlier_ratio
+    return move, [move.zeroth + slope, -slope - earlier, earlier]
 
 
 class DPMSolverScheduler(MultistepScheduler):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -13,6 +12,7 @@ from filmstrip.nn.noise import Generators, draw_noise
 from filmstrip.schedulers.ddim import DDIMScheduler
 from filmstrip.schedulers.diffusion import SPACINGS, beta_table, without_signal_at_the_end
 from filmstrip.schedulers.discrete import DenoisedOutput, DiscreteRun, DiscreteScheduler, Transition
+from filmstrip.schedulers.dpm import extrapolated
 from filmstrip.schedulers.prediction import PREDICTION_TYPES, Estimator, Level, combine
 from filmstrip.schedulers.schedule import Numbers, check_choice
 
@@ -156,20 +156,13 @@ def _dpm_step(
 
     The reference draws noise for a step of first order first, and once more if it can take one of second order.
     """
-    level, next_level, is_final = transition
-    gain = next_level.log_snr - level.log_snr
-    fresh = next_level.sigma * (-math.expm1(-2 * gain)) ** 0.5
-    moved = -math.expm1(-2 * gain) * next_level.alpha
-    terms = [(next_level.sigma / level.sigma * math.exp(-gain), latents)]
-    draws = 1
-    if before is None or is_final:
-        terms.append((moved, denoised))
-    else:
-        slope = gain / (2 * (level.log_snr - before[0].log_snr))
-        terms += [(moved * (1 + slope), denoised), (-moved * slope, before[1])]
-        draws = 2
-    if fresh > 0:
-        for _ in range(draws if noise is None else 0):
+    known = [(transition.level, denoised)]
+    if before is not None and not transition.is_final:
+        known.append(before)
+    move, weights = extrapolated([level for level, _ in known], transition.next_level, "sde-dpmsolver++")
+    terms = [(move.scale, latents), *zip(weights, (estimate for _, estimate in known), strict=True)]
+    if move.fresh > 0:
+        for _ in known if noise is None else ():
             drawn = draw_noise(latents.shape, generator, latents.device, latents.dtype)
-        terms.append((fresh, drawn if noise is None else noise))
+        terms.append((move.fresh, drawn if noise is None else noise))
     return combine(*terms)
