@@ -45,6 +45,26 @@ def test_a_clip_is_changed_by_the_familys_own_pipeline(filmstrip, folder, tmp_pa
     assert first.shape == second.shape and (first != second).any()
 
 
+def test_a_control_video_is_followed_as_far_as_it_is_wanted(filmstrip, tmp_path):
+    torch.manual_seed(0)
+    pipeline = package.CogVideoXFunControlPipeline(
+        tokenizer=tiny.tokenizer(),
+        text_encoder=tiny.text_encoder(),
+        vae=package.AutoencoderKLCogVideoX(**tiny.COGVIDEOX_AUTOENCODER),
+        transformer=package.CogVideoXTransformer3DModel(**{**tiny.COGVIDEOX_TRANSFORMER, "in_channels": 8}),
+        scheduler=package.CogVideoXDDIMScheduler(),
+    )
+    pipeline.defaults["num_inference_steps"] = 2
+    pipeline.save_pretrained(tmp_path / "control")
+    package.export_to_video([Image.new("RGB", (48, 32), (20 * i, 0, 0)) for i in range(12)], tmp_path / "c.mkv", fps=8)
+    words = ("--model", "control", "--control-video", "c.mkv", "--num-frames", "9", "--seed", "1", "-o", "a.mkv")
+    result = filmstrip("generate", "a cat", *words)
+    assert result.exit_code == 0, result.stderr
+    assert len(read_video(tmp_path / "a.mkv")[0]) == 9
+    assert filmstrip("rerun", "a.mkv", "-o", "b.mkv").exit_code == 0
+    assert (read_video(tmp_path / "b.mkv")[0] == read_video(tmp_path / "a.mkv")[0]).all()
+
+
 def test_a_scheduler_of_the_family_can_be_chosen(filmstrip, folder):
     words = ("--model", folder, "--scheduler", "CogVideoXDPMScheduler", "-o", "a.mp4", "--json")
     result = filmstrip("generate", "a cat", *words)

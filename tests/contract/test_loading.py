@@ -58,6 +58,8 @@ def test_components_that_are_passed_are_used_as_they_are(case, folder):
 def test_a_component_that_the_pipeline_has_not_is_refused(case, folder):
     with pytest.raises(ValueError, match="got flux_capacitor"):
         case.pipeline_class.from_pretrained(folder, flux_capacitor=1)
+    with pytest.raises(ValueError, match="got flux_capacitor"):
+        case.pipeline_class.from_pipe(shared(case.name), flux_capacitor=1)
 
 
 @over_all

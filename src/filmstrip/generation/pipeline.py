@@ -191,9 +191,7 @@ class Pipeline:
         index = read_model_index(folder)
         pipeline_class = cls._class_for(index.pipeline_class, folder)
         names, flags = pipeline_class.component_names(), pipeline_class.flag_names()
-        if unknown := sorted(set(components) - {*names, *flags}):
-            known = f"{pipeline_class.__name__} has {', '.join(names)}"
-            raise ValueError(f"{known}; got {', '.join(unknown)} as well.")
+        pipeline_class._check_known(components)
         recorded = {**index.settings, **components}
         loaded: dict[str, Any] = {flag: recorded[flag] for flag in flags if flag in recorded}
         for component in names:
@@ -233,6 +231,13 @@ class Pipeline:
         return tuple(one.name for one in cls._arguments() if isinstance(one.default, bool))
 
     @classmethod
+    def _check_known(cls, given: dict[str, Any]) -> None:
+        """See that the constructor takes what is given by name."""
+        names = cls.component_names()
+        if unknown := sorted(set(given) - {*names, *cls.flag_names()}):
+            raise ValueError(f"{cls.__name__} has {', '.join(names)}; got {', '.join(unknown)} as well.")
+
+    @classmethod
     def _arguments(cls) -> list[inspect.Parameter]:
         parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]
         return [one for one in parameters if one.kind is not inspect.Parameter.VAR_KEYWORD]
@@ -244,6 +249,7 @@ class Pipeline:
         Args:
             components: replacements, components that the other one lacks, or flags of the constructor.
         """
+        cls._check_known(components)
         available = {**pipeline.components, **pipeline.flags, **components}
         if missing := [name for name in cls.component_names() if name not in available]:
             raise ValueError(
