@@ -69,7 +69,6 @@ class Scheduler(Configured):
 
     config_name = "scheduler_config.json"
     order: ClassVar[int] = 1
-    has_betas: ClassVar[bool] = False  # whether networks were trained at whole-number timesteps that add noise
     num_inference_steps: int | None = None
 
     takes_whole_numbers: ClassVar[bool] = True  # in `step`, or they are taken for indices and refused
@@ -180,11 +179,17 @@ class Scheduler(Configured):
         """The classes whose `from_config` takes this scheduler's config: all that know its kind of training."""
         from filmstrip import schedulers  # which imports this module
 
-        classes = [value for value in vars(schedulers).values() if isinstance(value, type)]
-        return [kind for kind in classes if issubclass(kind, Scheduler) and kind.has_betas and self.has_betas]
+        kinds = [kind for kind in vars(schedulers).values() if isinstance(kind, type)]
+        return [kind for kind in kinds if issubclass(kind, TrainedScheduler) and isinstance(self, TrainedScheduler)]
 
     def __len__(self) -> int:
         return int(self.config.num_train_timesteps)
+
+    def _num_steps(self) -> int:
+        """The number of inference steps that was set."""
+        if self.num_inference_steps is None:
+            raise ValueError("the scheduler has no timesteps to step between yet; call set_timesteps first.")
+        return self.num_inference_steps
 
     def _hold(self, run: Run, device: torch.device | str | None = None) -> None:
         self._held = run
@@ -242,3 +247,15 @@ class Scheduler(Configured):
                 " take one of scheduler.timesteps."
             )
         return nearest
+
+
+class TrainedScheduler(Scheduler):
+    """Settings whose networks were trained at whole-number timesteps that add noise."""
+
+    betas: Tensor
+    alphas_cumprod: Tensor
+
+    @property
+    def alphas(self) -> Tensor:
+        """Share of the signal that each timestep of the training keeps."""
+        return 1 - self.betas

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from filmstrip.nn.noise import Generators
 from filmstrip.nn.outputs import Output
-from filmstrip.schedulers.base import Scheduler
+from filmstrip.schedulers.base import TrainedScheduler
 from filmstrip.schedulers.diffusion import SPACINGS, Timesteps, spaced_timesteps, trained_tables, whole_timesteps
 from filmstrip.schedulers.prediction import Level, combine
 from filmstrip.schedulers.schedule import Numbers, check_choice, number_of_steps
@@ -67,12 +67,9 @@ class DiscreteRun:
         return combine((alpha, clean), (sigma, noise)).to(torch.promote_types(clean.dtype, noise.dtype))
 
 
-class DiscreteScheduler(Scheduler):
+class DiscreteScheduler(TrainedScheduler):
     """Tables of a schedule in whole-number timesteps, and what is read off them."""
 
-    has_betas = True
-    betas: Tensor
-    alphas_cumprod: Tensor
     final_alpha_cumprod: Tensor
 
     def _train(self) -> None:
@@ -83,11 +80,6 @@ class DiscreteScheduler(Scheduler):
             self.final_alpha_cumprod = torch.tensor(1.0)
         check_choice("timestep_spacing", self.config.timestep_spacing, SPACINGS)
         self._hold_training()
-
-    @property
-    def alphas(self) -> Tensor:
-        """Share of the signal that each timestep of the training keeps."""
-        return 1 - self.betas
 
     def set_timesteps(self, num_inference_steps: int, device: str | torch.device | None = None) -> None:
         """Hold a new run, with `timesteps` on `device`."""
@@ -161,10 +153,8 @@ class DiscreteScheduler(Scheduler):
 
     def _transition_from(self, timestep: float | Tensor) -> Transition:
         """The held run's step from a timestep, which need not be one of the run's."""
-        if self.num_inference_steps is None:
-            raise ValueError("the scheduler has no timesteps to step between yet; call set_timesteps first.")
         first = int(self._value(timestep))
-        return self._transition(first, first - len(self) // self.num_inference_steps)
+        return self._transition(first, first - len(self) // self._num_steps())
 
     def _level(self, timestep: int, past_end: bool = False) -> Level:
         if past_end and timestep < 0:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from filmstrip.nn.noise import Generators
-from filmstrip.schedulers.base import Scheduler
+from filmstrip.schedulers.base import TrainedScheduler
 from filmstrip.schedulers.diffusion import SigmaTable, spaced_timesteps, trained_tables
 from filmstrip.schedulers.discrete import DenoisedOutput
 from filmstrip.schedulers.prediction import Estimator, Level, Terms, combine
@@ -65,15 +65,12 @@ class ExplodingRun:
         return noisy.to(torch.promote_types(clean.dtype, noise.dtype))
 
 
-class ExplodingScheduler(Scheduler):
+class ExplodingScheduler(TrainedScheduler):
     """Tables of sigmas, and the calls of Diffusers' loops around them."""
 
     prediction_types: ClassVar[Sequence[str]] = ("epsilon", "sample", "v_prediction")
 
     _held: ExplodingRun
-    has_betas = True
-    betas: Tensor
-    alphas_cumprod: Tensor
 
     def _train(self) -> None:
         self.betas, self.alphas_cumprod = trained_tables(self.config, LEAST_SIGNAL)
@@ -81,11 +78,6 @@ class ExplodingScheduler(Scheduler):
         self._respacing = respacing_of(self.config)
         self._estimator = Estimator.of(self.config, self.prediction_types)
         spaced_timesteps(self.config.timestep_spacing, 1, len(self))  # refuses an unknown spacing
-
-    @property
-    def alphas(self) -> Tensor:
-        """Share of the signal that each timestep of the training keeps."""
-        return 1 - self.betas
 
     @property
     def init_noise_sigma(self) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 import torch
@@ -152,9 +152,8 @@ class LCMScheduler(DiscreteScheduler):
         return_dict: bool = True,
     ) -> LCMSchedulerOutput | tuple[Tensor, Tensor]:
         """One jump of the held run; the first one is found by its timestep."""
-        run = self._held
-        if not isinstance(run, LCMRun):
-            raise ValueError("the scheduler has no timesteps to step between yet; call set_timesteps first.")
+        self._num_steps()
+        run = cast(LCMRun, self._held)
         index = self._next_index(timestep)
         dtype = torch.promote_types(sample.dtype, model_output.dtype)
         denoised = run.denoised(model_output, index, sample)

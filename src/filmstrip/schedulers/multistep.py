@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from filmstrip.nn.noise import Generators
-from filmstrip.schedulers.base import Scheduler, SchedulerOutput
+from filmstrip.schedulers.base import SchedulerOutput, TrainedScheduler
 from filmstrip.schedulers.diffusion import SPACINGS, SigmaTable, spaced_timesteps, trained_tables, whole_timesteps
 from filmstrip.schedulers.prediction import PREDICTION_TYPES, Estimator, Level, Terms, combine, joined, scaled
 from filmstrip.schedulers.schedule import (
@@ -79,12 +79,9 @@ def stepped(scale: float, latents: Tensor, weights: Sequence[float], known: Sequ
     return [(scale, latents), *(term for weight, (_, terms) in pairs for term in scaled(weight, terms))]
 
 
-class MultistepScheduler(Scheduler):
+class MultistepScheduler(TrainedScheduler):
     """Tables of a schedule, and the runs that are read off them."""
 
-    has_betas = True
-    betas: Tensor
-    alphas_cumprod: Tensor
     ends_with_last: ClassVar[bool] = False  # a respaced schedule that ends above zero repeats its last level
     _held: MultistepRun
 
@@ -107,11 +104,6 @@ class MultistepScheduler(Scheduler):
         trained = np.arange(len(self) - 1, -1, -1)
         self._hold(self._run(MultistepRun, trained, np.append(self._table.sigmas[::-1], 0.0)))
 
-    @property
-    def alphas(self) -> Tensor:
-        """Share of the signal that each timestep of the training keeps."""
-        return 1 - self.betas
-
     def start(self, num_inference_steps: int | None = None) -> MultistepRun:
         """The schedule and solver of one generation."""
         raise NotImplementedError
@@ -128,8 +120,7 @@ class MultistepScheduler(Scheduler):
         self, model_output: Tensor, timestep: float | Tensor, sample: Tensor, return_dict: bool, **more: Any
     ) -> SchedulerOutput | tuple[Tensor]:
         """The held run's next step."""
-        if self.num_inference_steps is None:
-            raise ValueError("the scheduler has no timesteps to step between yet; call set_timesteps first.")
+        self._num_steps()
         latents = self._held.step(model_output, self._next_index(timestep), sample, **more)
         return SchedulerOutput(latents) if return_dict else (latents,)
 

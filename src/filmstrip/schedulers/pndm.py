@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 import torch
@@ -13,15 +13,13 @@ from filmstrip.nn.noise import Generators
 from filmstrip.schedulers.base import SchedulerOutput
 from filmstrip.schedulers.diffusion import Timesteps
 from filmstrip.schedulers.discrete import DiscreteRun, DiscreteScheduler, Transition
-from filmstrip.schedulers.prediction import PREDICTION_TYPES, Estimator, combine, noise_weights
+from filmstrip.schedulers.prediction import PREDICTION_TYPES, Estimator, Terms, combine, noise_weights, scaled
 from filmstrip.schedulers.schedule import Numbers
 
 _ORDER = 4
 _RUNGE_KUTTA = (1 / 6, 1 / 3, 1 / 3, 1 / 6)
 # Adams and Bashforth's weights of the predictions, newest first, by how many there are.
 _MULTISTEP = ((1.0,), (3 / 2, -1 / 2), (23 / 12, -16 / 12, 5 / 12), (55 / 24, -59 / 24, 37 / 24, -9 / 24))
-
-Slope = list[tuple[float, Tensor]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +46,7 @@ class PNDMRun(DiscreteRun):
             self.predictions.append(prediction)
             self.begun[:], self.stages[:] = [latents], []
         self.stages.append(prediction)
-        slope: Slope = [(1.0, prediction)]
+        slope: Terms = [(1.0, prediction)]
         if stage == 3:
             slope = list(zip(_RUNGE_KUTTA[-len(self.stages) :], self.stages, strict=True))
             self.stages.clear()
@@ -67,12 +65,12 @@ class PNDMRun(DiscreteRun):
         weights = _MULTISTEP[len(self.predictions) - 1]
         return self._transferred(latents, list(zip(weights, reversed(self.predictions), strict=True)), transition)
 
-    def _transferred(self, latents: Tensor, slope: Slope, transition: Transition) -> Tensor:
+    def _transferred(self, latents: Tensor, slope: Terms, transition: Transition) -> Tensor:
         """DDIM's step along a mean of predictions (equation 11)."""
         (alpha, sigma), (next_alpha, next_sigma), _ = transition
         noise = noise_weights(self.prediction_type, transition.level)
         moved = next_sigma - next_alpha * sigma / alpha
-        terms = [(moved * noise.prediction * weight, prediction) for weight, prediction in slope]
+        terms = scaled(moved * noise.prediction, slope)
         stepped = combine((next_alpha / alpha + moved * noise.latents, latents), *terms)
         return stepped.to(torch.promote_types(latents.dtype, slope[0][1].dtype))
 
@@ -164,13 +162,11 @@ class PNDMScheduler(DiscreteScheduler):
 
     @property
     def _ratio(self) -> int:
-        assert self.num_inference_steps is not None
-        return len(self) // self.num_inference_steps
+        return len(self) // self._num_steps()
 
     def _begun_run(self) -> PNDMRun:
-        if not isinstance(self._held, PNDMRun):
-            raise ValueError("the scheduler has no timesteps to step between yet; call set_timesteps first.")
-        return self._held
+        self._num_steps()
+        return cast(PNDMRun, self._held)
 
     def _calls(self, num_inference_steps: int | None) -> tuple[Timesteps, Timesteps]:
         """The timesteps at which the network is called, in the warm-up and after it."""
