@@ -9,11 +9,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from filmstrip.schedulers.prediction import combine, joined, scaled
 from filmstrip.schedulers.schedule import (
     beta_levels,
     calculate_shift,
     exponential_levels,
     falling_levels,
+    interpolation_weights,
     karras_levels,
     linear_quadratic_schedule,
     number_of_steps,
@@ -153,3 +155,23 @@ def test_the_number_of_steps_is_what_all_agree_on():
         number_of_steps(None, None, None)
     with pytest.raises(ValueError, match="at least 1, got 0"):
         number_of_steps(0, None, None)
+
+
+def test_interpolation_weights_integrate_a_polynomial_through_the_nodes():
+    nodes, end = [0.0, -0.7, -1.9, -2.0], 1.5
+    integrals = [end ** (power + 1) / (power + 1) for power in range(4)]
+    weights = interpolation_weights(nodes, integrals)
+    cubic = [2.0, -1.0, 0.5, 3.0]  # coefficients of the powers
+    values = [sum(c * node**power for power, c in enumerate(cubic)) for node in nodes]
+    exact = sum(c * integral for c, integral in zip(cubic, integrals, strict=True))
+    assert sum(w * value for w, value in zip(weights, values, strict=True)) == pytest.approx(exact, rel=1e-12)
+    assert interpolation_weights([0.3], [2.0]) == [2.0]
+
+
+def test_a_tensor_that_comes_up_twice_in_a_sum_is_weighed_once():
+    first, second = torch.randn(2, 5, generator=torch.Generator().manual_seed(0))
+    total = combine((0.1, first), *scaled(-0.1, [(1.0, first), (2.0, second)]), (1.0, first))
+    torch.testing.assert_close(total, first - 0.2 * second, rtol=0, atol=0)
+    ((weight, tensor),) = joined([(0.5, first), (-3.0, second)])
+    torch.testing.assert_close(weight * tensor, 0.5 * first - 3 * second)
+    assert joined([(2.0, first)])[0][1] is first
