@@ -60,6 +60,6 @@ def test_a_value_that_is_not_finite_is_reported_with_its_component(case, compone
         if isinstance(pipeline.components[component].get_submodule(name.rpartition(".")[0]), nn.Embedding):
             weight.fill_(value)  # most rows of a table are not looked up
         else:
-            weight.flatten()[weight.numel() // 2 - 1] = value
+            weight[torch.unravel_index(torch.tensor(weight.numel() // 2 - 1), weight.shape)] = value
     with pytest.raises(NonFiniteError, match=f"^The {component} gave values that are not finite"):
         video(case, pipeline)

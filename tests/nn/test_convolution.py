@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from filmstrip.nn import convolution
-from filmstrip.nn.convolution import convolve
+from filmstrip.nn.convolution import convolve, convolved
 
 CASES = {
     "a video": ((2, 3, 4, 5, 6), (4, 3, 3, 3, 3), (0, 1, 1), (1, 1, 1)),
@@ -32,6 +33,28 @@ def test_it_is_torchs_convolution(size, kernel, padding, stride, dtype, has_oned
         for given in (bias, None):
             expected = plain(video, weight, given, stride=stride or 1, padding=padding)
             torch.testing.assert_close(convolve(video, weight, given, padding, stride), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize(("batch", "size"), [(1, (1, 1)), (3, (5, 6)), (5, (7, 4))])
+def test_few_pixels_and_many_weights_make_one_product(dtype, bias, stride, batch, size, monkeypatch):
+    torch.manual_seed(0)
+    monkeypatch.setattr(convolution, "BLOCK_PIXELS", 60)
+    layer = nn.Conv2d(8, 12, 3, padding=1, stride=stride, bias=bias).to(dtype, memory_format=torch.channels_last)
+    pictures = torch.randn(batch, 8, *size).to(dtype)
+    with torch.no_grad():
+        expected = layer(pictures)
+        with torch.profiler.profile() as profile:
+            result = convolved(layer, pictures)
+        assert not any("convolution" in event.key for event in profile.key_averages())
+        torch.testing.assert_close(result, expected)
+        with monkeypatch.context() as many, torch.profiler.profile() as profile:
+            many.setattr(convolution, "FEW_PIXELS", 0)
+            torch.testing.assert_close(convolved(layer, pictures), expected)
+        assert any("convolution" in event.key for event in profile.key_averages())
+    assert convolved(layer, pictures).requires_grad
 
 
 def test_gradients_pass_through():

@@ -68,6 +68,8 @@ class _Slot:
     owners: list[tuple[nn.Module, str]] = field(default_factory=list)
 
     def assign(self, value: Tensor) -> None:
+        if self.tensor.dim() == 4 and self.tensor.is_contiguous(memory_format=torch.channels_last):
+            value = value.contiguous(memory_format=torch.channels_last)  # the network's layout, not the file's
         if isinstance(self.tensor, nn.Parameter):
             value = nn.Parameter(value, requires_grad=self.tensor.requires_grad and value.is_floating_point())
         for module, attribute in self.owners:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from filmstrip.nn.attention import attention
 from filmstrip.nn.linear import linear
+
+# Guidance by two conditions asks for three predictions in turn.
+MOST_REMEMBERED = 3
 
 Processor = Callable[..., Tensor]
 """Called as `processor(attn, hidden_states, encoder_hidden_states=..., attention_mask=..., **kwargs)`."""
@@ -58,6 +63,9 @@ class Attention(nn.Module):
         # The second entry holds the place of the dropout that published names count.
         self.to_out = nn.ModuleList([nn.Linear(inner_dim, query_dim), nn.Identity()])
         self.processor: Processor = AttnProcessor()
+        self.reads_prompt = cross_attention_dim is not None
+        # While `remembering_prompts` lasts: what was last attended to, each with its keys and values.
+        self.remembered: list[tuple[Tensor, tuple[Tensor, Tensor]]] | None = None
 
     def forward(
         self,
@@ -70,9 +78,15 @@ class Attention(nn.Module):
 
     def keys_and_values(self, encoder_hidden_states: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values of tokens, each (batch, heads, key_tokens, dim_head)."""
-        return self.split_heads(linear(self.to_k, encoder_hidden_states)), self.split_heads(
-            linear(self.to_v, encoder_hidden_states)
-        )
+        remembered = None if torch.is_grad_enabled() else self.remembered
+        for tokens, pair in remembered or ():
+            if tokens is encoder_hidden_states:
+                return pair
+        key, value = linear(self.to_k, encoder_hidden_states), linear(self.to_v, encoder_hidden_states)
+        pair = self.split_heads(key), self.split_heads(value)
+        if remembered is not None:
+            self.remembered = [*remembered, (encoder_hidden_states, pair)][-MOST_REMEMBERED:]
+        return pair
 
     def queries(self, hidden_states: Tensor) -> Tensor:
         """Queries of tokens, (batch, heads, tokens, dim_head)."""
@@ -111,6 +125,24 @@ class Attention(nn.Module):
     ) -> Tensor | None:
         """A mask, (batch, 1, key_tokens), for every head: (batch * heads, 1, key_tokens)."""
         return None if attention_mask is None else attention_mask.repeat_interleave(self.heads, dim=0)
+
+
+@contextmanager
+def remembering_prompts(*networks: Any) -> Iterator[None]:
+    """Compute the keys and values of a prompt once, as long as this lasts: it is the same tensor at every step."""
+    layers = [
+        layer
+        for network in networks
+        for layer in network.modules()
+        if isinstance(layer, Attention) and layer.reads_prompt
+    ]
+    for layer in layers:
+        layer.remembered = []
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.remembered = None
 
 
 class AttentionModel:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any, TypeGuard
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from filmstrip.nn.modules import is_plain
 
 # Tokens that are taken at a time where a wide intermediate result would not stay in a core's caches.
 BLOCK_TOKENS = 512
@@ -51,19 +53,14 @@ def product(
     return F.linear(hidden_states, weight, bias)
 
 
-def is_plain(layer: nn.Module) -> TypeGuard[nn.Linear]:
-    """Whether a layer is a linear one that nobody replaced or watches."""
-    return type(layer) is nn.Linear and not (layer._forward_hooks or layer._forward_pre_hooks)
-
-
 def fuses(layer: nn.Module, hidden_states: Tensor) -> bool:
     """Whether an activation can be made part of a layer's product."""
-    return is_plain(layer) and takes_onednn(hidden_states, layer.weight)
+    return is_plain(layer, nn.Linear) and takes_onednn(hidden_states, layer.weight)
 
 
 def linear(layer: nn.Module, hidden_states: Tensor, activation: Activation = NO_ACTIVATION) -> Tensor:
     """What `layer` computes; with an activation only where `fuses` says so."""
-    if is_plain(layer):
+    if is_plain(layer, nn.Linear):
         return product(hidden_states, layer.weight, layer.bias, activation)
     projected: Tensor = layer(hidden_states)
     return projected

@@ -1,10 +1,11 @@
-"""Lists of submodules that keep their type."""
+"""What networks are put together with: lists that keep their type, layers as they are, the layout of weights."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TypeVar, cast
+from typing import TypeGuard, TypeVar, cast
 
+import torch
 from torch import nn
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -15,6 +16,13 @@ def module_list(modules: Iterable[Module]) -> list[Module]:
     return cast("list[Module]", nn.ModuleList(modules))
 
 
-def is_plain(layer: nn.Module, *kinds: type[nn.Module]) -> bool:
+def is_plain(layer: nn.Module, *kinds: type[Module]) -> TypeGuard[Module]:
     """Whether a layer computes what its kind does and no more: nobody has wrapped, replaced or hooked it."""
     return type(layer) in kinds and not layer._forward_hooks and not layer._forward_pre_hooks
+
+
+def weights_channels_last(network: nn.Module) -> None:
+    """Order the weights of convolutions of pictures as they are read: each position's channels side by side."""
+    for parameter in network.parameters():
+        if parameter.dim() == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)

@@ -1,7 +1,7 @@
 """Residual blocks and samplers of pictures, shared by the image autoencoder and the U-Nets (arXiv:2112.10752).
 
 Pictures are (batch, channels, height, width). Every layer takes any memory layout and is quickest where each position's
-channels lie side by side (`torch.channels_last`).
+channels lie side by side (`torch.channels_last`), in pictures and in weights.
 """
 
 from __future__ import annotations
@@ -13,12 +13,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from filmstrip.nn.activations import Activation, activation_named
+from filmstrip.nn.convolution import convolve, convolved
 from filmstrip.nn.group_norm import Affine, runs_in_portions, write_activated
+from filmstrip.nn.modules import is_plain
 
-# Numbers that are convolved at a time where nothing is recorded.
+# Numbers that are convolved at a time where nothing is recorded, and the least pixels: less would not be worth the
+# reordering of the weights.
 STRIPE_CPU, STRIPE_ACCELERATOR = 2**20, 2**28
+STRIPE_PIXELS = 2**12
 # Pixels, of all pictures together, from which on adding up the weights of a kernel costs less than it saves.
-PIXELS_WORTH_ADDING = 2**9
+PIXELS_WORTH_ADDING = 2**10
 
 
 class ResnetBlock2D(nn.Module):
@@ -74,11 +78,11 @@ class ResnetBlock2D(nn.Module):
             if self.modulates:
                 modulation = moved.chunk(2, dim=1)
             else:
-                hidden_states = added(hidden_states, moved)
+                hidden_states = added(hidden_states, moved, self.conv1)
 
         def shortcut(rows: slice) -> Tensor:
             part = inputs[:, :, rows]
-            return part if self.conv_shortcut is None else self.conv_shortcut(part)
+            return part if self.conv_shortcut is None else convolved(self.conv_shortcut, part)
 
         activation = self._dropping if self.training and self.dropout.p > 0 else self.activation
         summed = convolve_activated(self.norm2, activation, self.conv2, hidden_states, modulation, shortcut)
@@ -101,13 +105,13 @@ def convolve_activated(
 
     The activated copy of large pictures exists in stripes of rows only, unless operations are recorded or traced.
     """
-    if not _may_divide(norm, conv) or hidden_states.numel() <= 2 * _stripe(hidden_states):
+    if not _may_divide(norm, conv) or _fits(hidden_states):
         normalised = norm(hidden_states)
         if modulation is not None:
             scale, shift = modulation
             normalised = torch.addcmul(shift, normalised, 1 + scale)
-        convolved = conv(activated(normalised, activation))
-        return convolved if shortcut is None else added(convolved, shortcut(slice(None)))
+        result = convolved(conv, activated(normalised, activation))
+        return result if shortcut is None else added(result, shortcut(slice(None)), conv)
 
     hidden_states = hidden_states.contiguous(memory_format=torch.channels_last)
     affine = Affine.of_norm(norm, hidden_states.unsqueeze(2))
@@ -115,12 +119,12 @@ def convolve_activated(
         scale, shift = (value.float().unsqueeze(2) for value in modulation)
         affine = affine.then(1 + scale, shift)
     batch, _, height, width = hidden_states.shape
-    convolved = hidden_states.new_empty(batch, height, width, conv.out_channels).movedim(-1, 1)
+    result = hidden_states.new_empty(batch, height, width, conv.out_channels).movedim(-1, 1)
     for rows in _stripes(hidden_states):
         seen = _activated_rows(hidden_states, rows, affine, activation)
-        part = F.conv2d(seen, conv.weight, conv.bias, padding=(0, 1))
-        convolved[:, :, rows] = part if shortcut is None else part.add_(shortcut(rows))
-    return convolved
+        part = convolve(seen, conv.weight, conv.bias, (0, 1))
+        result[:, :, rows] = part if shortcut is None else part.add_(shortcut(rows))
+    return result
 
 
 def _activated_rows(hidden_states: Tensor, rows: slice, affine: Affine, activation: Activation) -> Tensor:
@@ -134,9 +138,10 @@ def _activated_rows(hidden_states: Tensor, rows: slice, affine: Affine, activati
     return seen
 
 
-def added(hidden_states: Tensor, other: Tensor) -> Tensor:
-    """The sum of a tensor that nobody else needs and another one."""
-    return hidden_states + other if torch.is_grad_enabled() else hidden_states.add_(other)
+def added(hidden_states: Tensor, other: Tensor, made_by: nn.Module) -> Tensor:
+    """The sum of what a layer returned and something else, in the same memory if nobody else can know of it."""
+    is_ours = is_plain(made_by, nn.Conv2d) and not torch.is_grad_enabled()
+    return hidden_states.add_(other) if is_ours else hidden_states + other
 
 
 def activated(hidden_states: Tensor, activation: Activation) -> Tensor:
@@ -160,7 +165,7 @@ class Downsample2D(nn.Module):
     def forward(self, hidden_states: Tensor) -> Tensor:
         if self.conv.padding == (0, 0):
             hidden_states = F.pad(hidden_states, (0, 1, 0, 1))
-        return self.conv(hidden_states)
+        return convolved(self.conv, hidden_states)
 
 
 class Upsample2D(nn.Module):
@@ -180,7 +185,7 @@ class Upsample2D(nn.Module):
         is_doubled = tuple(size) == (2 * height, 2 * width)
         if is_doubled and _may_divide(self.conv) and batch * height * width >= PIXELS_WORTH_ADDING:
             return convolve_doubled(self.conv, hidden_states)
-        return self.conv(F.interpolate(hidden_states, size=size))
+        return convolved(self.conv, F.interpolate(hidden_states, size=size))
 
 
 def convolve_doubled(conv: nn.Conv2d, hidden_states: Tensor) -> Tensor:
@@ -199,24 +204,27 @@ def convolve_doubled(conv: nn.Conv2d, hidden_states: Tensor) -> Tensor:
         into = doubled[:, :, 2 * rows.start : 2 * rows.stop]
         for top, left in ((0, 0), (0, 1), (1, 0), (1, 1)):
             part = seen[:, :, top : seen.shape[2] - 1 + top, left : left + width + 1]
-            into[:, :, top::2, left::2] = F.conv2d(part, kernels[top][left], conv.bias)
+            into[:, :, top::2, left::2] = convolve(part, kernels[top][left], conv.bias, (0, 0))
     return doubled
 
 
 def _stripes(hidden_states: Tensor) -> Iterator[slice]:
     """Rows that are worked on together."""
     batch, channels, height, width = hidden_states.shape
-    num_rows = max(1, _stripe(hidden_states) // (batch * channels * width))
+    num_rows = max(_stripe(hidden_states) // channels, STRIPE_PIXELS) // (batch * width) or 1
     for start in range(0, height, num_rows):
         yield slice(start, min(start + num_rows, height))
 
 
 def _may_divide(*layers: nn.Module) -> bool:
     """Whether the work of these layers may be done otherwise: nothing is recorded, nobody watches or wraps a layer."""
-    return runs_in_portions() and all(
-        type(layer) in (nn.Conv2d, nn.GroupNorm) and not layer._forward_hooks and not layer._forward_pre_hooks
-        for layer in layers
-    )
+    return runs_in_portions() and all(is_plain(layer, nn.Conv2d, nn.GroupNorm) for layer in layers)
+
+
+def _fits(hidden_states: Tensor) -> bool:
+    """Whether pictures are too small to be divided."""
+    batch, channels, height, width = hidden_states.shape
+    return batch * height * width <= 2 * max(_stripe(hidden_states) // channels, STRIPE_PIXELS)
 
 
 def _stripe(tensor: Tensor) -> int:

@@ -3,6 +3,8 @@
 import json
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 import filmstrip
 from tests.tiny_stable_diffusion import parts, xl_parts
@@ -33,6 +35,21 @@ def test_parts_that_nothing_uses_are_left_out_and_named(folder, name, caplog):
     assert "safety_checker and feature_extractor and image_encoder left out" in caplog.text
     assert pipeline.requires_safety_checker
     assert pipeline("a cat", num_inference_steps=2, output_type="pt").images.shape[-3:] == (3, 16, 16)
+
+
+@pytest.mark.parametrize("type_asked_for", [None, torch.bfloat16], ids=["mapped", "read"])
+def test_weights_of_a_unet_are_laid_out_as_convolutions_read_them_and_saved_as_others_do(
+    folder, type_asked_for, tmp_path
+):
+    weights = load_file(folder / "unet" / "diffusion_pytorch_model.safetensors")
+    unet = filmstrip.UNet2DConditionModel.from_pretrained(folder, subfolder="unet", torch_dtype=type_asked_for)
+    kernels = {name: one for name, one in unet.named_parameters() if one.dim() == 4}
+    assert kernels
+    assert all(one.is_contiguous(memory_format=torch.channels_last) for one in kernels.values())
+    unet.save_pretrained(tmp_path / "again")
+    saved = load_file(tmp_path / "again" / "diffusion_pytorch_model.safetensors")
+    assert saved.keys() == weights.keys()
+    assert all(torch.equal(saved[name], one.to(unet.dtype)) for name, one in weights.items())
 
 
 def test_what_is_left_out_by_the_user_is_not_named(folder, caplog):

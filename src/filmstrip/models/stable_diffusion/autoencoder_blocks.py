@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from filmstrip.nn.attention_layers import Attention
 from filmstrip.nn.modules import module_list
-from filmstrip.nn.resnet import Downsample2D, ResnetBlock2D, Upsample2D, added
+from filmstrip.nn.resnet import Downsample2D, ResnetBlock2D, Upsample2D
 
 EPS = 1e-6
 
@@ -29,7 +29,7 @@ class PictureAttention(Attention):
     ) -> Tensor:
         tokens = self.group_norm(hidden_states).flatten(2).transpose(1, 2)  # (batch, height * width, channels)
         attended = super().forward(tokens, encoder_hidden_states, attention_mask, **kwargs)
-        return added(attended.transpose(1, 2).unflatten(2, hidden_states.shape[2:]), hidden_states)
+        return attended.transpose(1, 2).unflatten(2, hidden_states.shape[2:]) + hidden_states
 
 
 class Block(nn.Module):

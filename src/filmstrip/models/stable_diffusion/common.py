@@ -23,6 +23,7 @@ from filmstrip.generation.request import Request, check_prompts, check_share, ch
 from filmstrip.generation.resolving import Rules, resolve
 from filmstrip.generation.running import Report
 from filmstrip.media.pixels import picture_size
+from filmstrip.nn.attention_layers import remembering_prompts
 from filmstrip.nn.embeddings import sinusoidal_embedding
 from filmstrip.nn.noise import draw_noise
 from filmstrip.nn.outputs import Output
@@ -312,13 +313,15 @@ class StableDiffusionBase(Pipeline):
         )
         index, end = span  # counted here, since some solvers come back to a timestep
         options: dict[str, Any] = {"begin": index, "end": end, "generator": request.generator, "network": "unet"}
-        for step in denoise(predict, latents, run, guidance, **options):
-            guidance.offer(step)
-            yield step
-            if is_distilled:
-                scale, step.guidance_scale = step.guidance_scale or scale, None
-            guidance.accept(step)
-            index += 1
+        readers = [unet, *(one for name, one in self.components.items() if name == "controlnet")]
+        with remembering_prompts(*readers):
+            for step in denoise(predict, latents, run, guidance, **options):
+                guidance.offer(step)
+                yield step
+                if is_distilled:
+                    scale, step.guidance_scale = step.guidance_scale or scale, None
+                guidance.accept(step)
+                index += 1
 
     # ---- decoding ------------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from filmstrip.models.stable_diffusion.unet_encoder import DOWN_BLOCKS, MID_BLOCK, UNetEncoder, per_level
+from filmstrip.nn.modules import weights_channels_last
 from filmstrip.nn.outputs import Output
 from filmstrip.nn.unet import down_widths, run_down
 
@@ -99,6 +100,7 @@ class ControlNetModel(UNetEncoder):
             skips += [block.out_channels] * (num_layers[block.level] + (not block.is_last))
         self.controlnet_down_blocks = nn.ModuleList([nn.Conv2d(width, width, 1) for width in skips])
         self.controlnet_mid_block = nn.Conv2d(last, last, 1)
+        weights_channels_last(self)
 
     def forward(
         self,

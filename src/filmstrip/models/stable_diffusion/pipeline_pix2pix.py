@@ -18,6 +18,7 @@ from filmstrip.generation.request import Request, check_count
 from filmstrip.generation.running import Report, result
 from filmstrip.media.pixels import preprocess_image
 from filmstrip.models.stable_diffusion.common import ImageOutput, StableDiffusionBase, own_size
+from filmstrip.nn.attention_layers import remembering_prompts
 from filmstrip.schedulers import Run
 
 CALLBACK_TENSORS = ("latents", "prompt_embeds", "negative_prompt_embeds", "image_latents")
@@ -134,14 +135,15 @@ def change(unet: Any, request: Request, conditions: Instructions, latents: Tenso
     def guided(predict: Any, latents: Tensor, timestep: float) -> Tensor:
         return guidance(predict, latents, timestep)
 
-    for step in denoise(predict, latents, run, guided, generator=request.generator, network="unet"):
-        offered = {**conditions.prompts.tensors, "image_latents": conditions.latents}
-        step.tensors.update(offered)
-        yield step
-        if any(tensor is not offered[name] for name, tensor in step.tensors.items()):
-            embeds: dict[str, Any] = {name: one for name, one in step.tensors.items() if name != "image_latents"}
-            conditions = Instructions(replace(conditions.prompts, **embeds), step.tensors["image_latents"])
-            guidance = _guidance(request, conditions)
+    with remembering_prompts(unet):
+        for step in denoise(predict, latents, run, guided, generator=request.generator, network="unet"):
+            offered = {**conditions.prompts.tensors, "image_latents": conditions.latents}
+            step.tensors.update(offered)
+            yield step
+            if any(tensor is not offered[name] for name, tensor in step.tensors.items()):
+                embeds: dict[str, Any] = {name: one for name, one in step.tensors.items() if name != "image_latents"}
+                conditions = Instructions(replace(conditions.prompts, **embeds), step.tensors["image_latents"])
+                guidance = _guidance(request, conditions)
 
 
 def _guidance(request: Request, conditions: Instructions) -> Unguided[Any] | TwoConditions[Any]:

@@ -17,7 +17,7 @@ from filmstrip.models.stable_diffusion.unet_encoder import (
     per_level,
 )
 from filmstrip.nn.embeddings import EMBEDDING_ACTIVATIONS
-from filmstrip.nn.modules import module_list
+from filmstrip.nn.modules import module_list, weights_channels_last
 from filmstrip.nn.outputs import SampleOutput
 from filmstrip.nn.resnet import Upsample2D
 from filmstrip.nn.unet import UpBlock, run_down, run_up, up_widths
@@ -80,6 +80,7 @@ class UNet2DConditionModel(UNetEncoder):
         self.conv_norm_out = nn.GroupNorm(norm_num_groups, block_out_channels[0], norm_eps)
         self.conv_out = nn.Conv2d(block_out_channels[0], out_channels, 3, padding=1)
         self.free_u: FreeU | None = None
+        weights_channels_last(self)
 
     def enable_freeu(self, s1: float, s2: float, b1: float, b2: float) -> None:
         """Strengthen the stream and weaken the skips in the first two blocks on the way up (arXiv:2309.11497).
