@@ -5,6 +5,7 @@ import json
 import pickle
 import subprocess
 import sys
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -186,3 +187,16 @@ def test_a_missing_or_broken_file_is_named(tmp_path):
 def test_importing_it_does_not_import_torch():
     code = "import sys, filmstrip.configuration; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_a_setting_that_a_class_knows_with_one_value_only_is_refused_with_another():
+    class Fixed(Configured):
+        fixed_settings: ClassVar = {"norm": "plain"}
+
+        def __init__(self, width: int = 1) -> None:
+            self.width = width
+
+    for value in ("plain", None):
+        assert Fixed.from_config({"width": 2, "norm": value}).config.foreign() == {"norm": value}
+    with pytest.raises(ValueError, match="Fixed can't be built with norm='other'; it knows 'plain' only"):
+        Fixed.from_config({"width": 2, "norm": "other"})

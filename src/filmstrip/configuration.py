@@ -85,6 +85,8 @@ class Configured:
     """Base of the classes whose constructor arguments are recorded as `config` and stored as JSON."""
 
     config_name: ClassVar[str] = "config.json"
+    fixed_settings: ClassVar[Mapping[str, Any]] = {}
+    """Entries of config files that this class knows with one value only; null stands for it too."""
     config: Config
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -103,6 +105,9 @@ class Configured:
 
         Args:
             overrides: arguments that replace those of `config`; an unknown name is an error.
+
+        Raises:
+            ValueError: an argument that makes no sense, or a setting of the config that this class does not have.
         """
         if isinstance(config, Configured):
             config = config.config
@@ -119,6 +124,10 @@ class Configured:
                 hint = f"did you mean {similar[0]!r}?" if similar else f"it takes {', '.join(sorted(accepted))}."
                 raise TypeError(f"{cls.__name__} has no argument {name!r}; {hint}")
         ignored = sorted(name for name in given if name not in accepted and not name.startswith("_"))
+        for name in ignored:
+            known = cls.fixed_settings.get(name)
+            if name in cls.fixed_settings and given[name] not in (None, known):
+                raise ValueError(f"{cls.__name__} can't be built with {name}={given[name]!r}; it knows {known!r} only.")
         if ignored:
             logger.debug("%s ignores these entries of the config: %s", cls.__name__, ", ".join(ignored))
         built = cls(**{name: value for name, value in given.items() if name in accepted} | overrides)

@@ -174,6 +174,23 @@ class AttentionModel:
         """Have all attention layers compute plain attention again."""
         self.set_attn_processor(AttnProcessor())
 
+    # ---- what code written for Diffusers calls, and what changes nothing here -------------------------------------
+
+    def set_attention_slice(self, slice_size: int | str | None = "auto") -> None:
+        """Nothing: attention never holds its whole table of scores."""
+
+    def enable_xformers_memory_efficient_attention(self, attention_op: Any = None) -> None:
+        """Nothing, as `set_attention_slice`."""
+
+    def disable_xformers_memory_efficient_attention(self) -> None:
+        """Nothing, as `set_attention_slice`."""
+
+    def fuse_qkv_projections(self) -> None:
+        """Nothing: the numbers are the same, and one product is not faster than three."""
+
+    def unfuse_qkv_projections(self) -> None:
+        """Nothing, as `fuse_qkv_projections`."""
+
     def _attention_layers(self) -> list[tuple[str, Attention]]:
         assert isinstance(self, nn.Module)
         return [(name, module) for name, module in self.named_modules() if isinstance(module, Attention)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -118,6 +118,26 @@ class UNetEncoder(AttentionModel, ForwardChunking, Model):
     """Embeddings, the way down and the middle, from the arguments of a U-Net's `config.json`."""
 
     _supports_gradient_checkpointing = True
+    # `upcast_attention` is not among them: scores are in float32 whatever it says.
+    fixed_settings: ClassVar[Mapping[str, Any]] = {
+        "attention_type": "default",
+        "class_embed_type": None,
+        "class_embeddings_concat": False,
+        "conv_in_kernel": 3,
+        "conv_out_kernel": 3,
+        "cross_attention_norm": None,
+        "dual_cross_attention": False,
+        "encoder_hid_dim": None,
+        "encoder_hid_dim_type": None,
+        "num_class_embeds": None,
+        "resnet_out_scale_factor": 1.0,
+        "resnet_skip_time_act": False,
+        "reverse_transformer_layers_per_block": None,
+        "time_embedding_act_fn": None,
+        "time_embedding_dim": None,
+        "time_embedding_type": "positional",
+        "timestep_post_act": None,
+    }
 
     def build_encoder(self, config: Any) -> list[LevelSettings]:
         """Make the parts; the settings of each resolution are returned."""
