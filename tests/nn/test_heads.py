@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from filmstrip.nn.feed_forward import ACTIVATIONS, FeedForward
 from filmstrip.nn.heads import BLOCK_TOKENS, normed_heads
 from filmstrip.nn.linear import linear, product
 from filmstrip.nn.rotary import rotation_table
@@ -65,6 +66,16 @@ def test_products_of_matrices_with_gaps_are_right_and_not_slow():
             product(hidden_states, weight)
     # The product itself is given rows without gaps; with gaps it would take another, very slow way.
     assert sum(event.count for event in profile.key_averages() if event.key == "aten::copy_") == 2
+
+
+@pytest.mark.parametrize("activation_fn", ACTIVATIONS)
+@pytest.mark.parametrize("tokens", [1, 100, 160, 900])  # products that are small, whose halves are small, and large
+def test_a_feed_forward_computes_the_same_with_gradients_and_without(activation_fn, tokens):
+    torch.manual_seed(0)
+    layer, hidden_states = FeedForward(48, activation_fn=activation_fn), torch.randn(1, tokens, 48)
+    expected = layer(hidden_states)
+    with torch.no_grad():
+        torch.testing.assert_close(layer(hidden_states), expected)
 
 
 def test_a_linear_layer_that_is_wrapped_is_called():

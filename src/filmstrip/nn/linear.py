@@ -13,6 +13,8 @@ from filmstrip.nn.modules import is_plain
 
 # Tokens that are taken at a time where a wide intermediate result would not stay in a core's caches.
 BLOCK_TOKENS = 512
+# Multiplications up to which a product in float32 is over before oneDNN has begun.
+SMALL_PRODUCT = 2**20
 
 Activation = tuple[str, list[Any], str]
 """How oneDNN calls an activation that it applies while it still holds a product in registers."""
@@ -46,16 +48,26 @@ def product(
     bias: Tensor | None = None,
     activation: Activation = NO_ACTIVATION,
 ) -> Tensor:  # (..., out_features)
-    """What a linear layer computes; with an activation only where `takes_onednn` says so."""
-    if takes_onednn(hidden_states, weight):
+    """What a linear layer computes; with an activation only for products of which `fuses` says so."""
+    is_fused = activation is not NO_ACTIVATION
+    if takes_onednn(hidden_states, weight) and (is_fused or not _is_small(hidden_states, weight)):
         # oneDNN multiplies matrices with gaps between their rows hundreds of times slower.
         return torch.ops.mkldnn._linear_pointwise(hidden_states.contiguous(), weight.contiguous(), bias, *activation)
+    assert not is_fused, "an activation was given for a product that can't have one"
     return F.linear(hidden_states, weight, bias)
+
+
+def _is_small(hidden_states: Tensor, weight: Tensor) -> bool:
+    return hidden_states.dtype == torch.float32 and hidden_states.numel() * weight.shape[0] < SMALL_PRODUCT
 
 
 def fuses(layer: nn.Module, hidden_states: Tensor) -> bool:
     """Whether an activation can be made part of a layer's product."""
-    return is_plain(layer, nn.Linear) and takes_onednn(hidden_states, layer.weight)
+    return (
+        is_plain(layer, nn.Linear)
+        and takes_onednn(hidden_states, layer.weight)
+        and not _is_small(hidden_states, layer.weight)
+    )
 
 
 def linear(layer: nn.Module, hidden_states: Tensor, activation: Activation = NO_ACTIVATION) -> Tensor:
