@@ -68,6 +68,22 @@ def test_products_of_matrices_with_gaps_are_right_and_not_slow():
     assert sum(event.count for event in profile.key_averages() if event.key == "aten::copy_") == 2
 
 
+@torch.no_grad()
+def test_weights_that_compute_in_their_own_way_are_asked():
+    class Counting(torch.Tensor):
+        calls = 0
+
+        @classmethod
+        def __torch_function__(cls, func, types, args=(), kwargs=None):
+            cls.calls += func is nn.functional.linear
+            return super().__torch_function__(func, types, args, kwargs or {})
+
+    weight = torch.randn(1024, 64)
+    result = product(torch.randn(64, 64), weight.as_subclass(Counting))
+    assert Counting.calls == 1
+    assert result.shape == (64, 1024)
+
+
 @pytest.mark.parametrize("activation_fn", ACTIVATIONS)
 @pytest.mark.parametrize("tokens", [1, 100, 160, 900])  # products that are small, whose halves are small, and large
 def test_a_feed_forward_computes_the_same_with_gradients_and_without(activation_fn, tokens):

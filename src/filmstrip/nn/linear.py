@@ -36,6 +36,7 @@ def takes_onednn(hidden_states: Tensor, weight: Tensor) -> bool:
     return (
         hidden_states.device.type == "cpu"
         and hidden_states.dtype == weight.dtype
+        and type(weight) in (Tensor, nn.Parameter)  # not quantised, nor otherwise more than numbers
         and not torch.is_grad_enabled()  # oneDNN's product has no gradient
         and not torch.compiler.is_compiling()
         and hidden_states.dtype in _onednn_types()
@@ -46,14 +47,15 @@ def product(
     hidden_states: Tensor,  # (..., in_features)
     weight: Tensor,  # (out_features, in_features)
     bias: Tensor | None = None,
-    activation: Activation = NO_ACTIVATION,
+    activation: Activation | None = None,
 ) -> Tensor:  # (..., out_features)
     """What a linear layer computes; with an activation only for products of which `fuses` says so."""
-    is_fused = activation is not NO_ACTIVATION
-    if takes_onednn(hidden_states, weight) and (is_fused or not _is_small(hidden_states, weight)):
+    if takes_onednn(hidden_states, weight) and (activation or not _is_small(hidden_states, weight)):
         # oneDNN multiplies matrices with gaps between their rows hundreds of times slower.
-        return torch.ops.mkldnn._linear_pointwise(hidden_states.contiguous(), weight.contiguous(), bias, *activation)
-    assert not is_fused, "an activation was given for a product that can't have one"
+        return torch.ops.mkldnn._linear_pointwise(
+            hidden_states.contiguous(), weight.contiguous(), bias, *(activation or NO_ACTIVATION)
+        )
+    assert activation is None, "an activation was given for a product that can't have one"
     return F.linear(hidden_states, weight, bias)
 
 
@@ -70,7 +72,7 @@ def fuses(layer: nn.Module, hidden_states: Tensor) -> bool:
     )
 
 
-def linear(layer: nn.Module, hidden_states: Tensor, activation: Activation = NO_ACTIVATION) -> Tensor:
+def linear(layer: nn.Module, hidden_states: Tensor, activation: Activation | None = None) -> Tensor:
     """What `layer` computes; with an activation only where `fuses` says so."""
     if is_plain(layer, nn.Linear):
         return product(hidden_states, layer.weight, layer.bias, activation)
