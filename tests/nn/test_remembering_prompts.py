@@ -63,3 +63,19 @@ def test_nothing_is_remembered_where_gradients_are_asked_for_or_after_an_error(a
         assert len(calls) == 2
         raise KeyError
     assert attn.remembered is None
+
+
+@torch.no_grad()
+def test_a_compiled_layer_is_compiled_once(attn):
+    tokens, prompt, graphs = torch.randn(2, 5, 8), torch.randn(2, 3, 6), []
+    expected = attn(tokens, prompt)
+
+    def backend(graph, _):
+        graphs.append(graph)
+        return graph.forward
+
+    compiled = torch.compile(attn, fullgraph=True, backend=backend)
+    with remembering_prompts(attn):
+        for _ in range(3):
+            torch.testing.assert_close(compiled(tokens, prompt), expected)
+    assert len(graphs) == 1

@@ -78,7 +78,8 @@ class Attention(nn.Module):
 
     def keys_and_values(self, encoder_hidden_states: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values of tokens, each (batch, heads, key_tokens, dim_head)."""
-        remembered = None if torch.is_grad_enabled() else self.remembered
+        is_traced = torch.compiler.is_compiling()  # a graph would be made anew for all that is remembered
+        remembered = None if is_traced or torch.is_grad_enabled() else self.remembered
         for tokens, pair in remembered or ():
             if tokens is encoder_hidden_states:
                 return pair
