@@ -33,6 +33,14 @@ def test_blocks_are_as_exact_as_the_type_allows(dtype, limit, spread, block_scor
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_scores_whose_powers_no_float_holds(dtype):
+    query, key, value = heads(130, 80, dtype, spread=200.0), heads(90, 80, dtype, seed=1), heads(90, 80, dtype, seed=2)
+    truth = F.scaled_dot_product_attention(query.double(), key.double(), value.double())
+    with torch.no_grad():
+        assert error(blocked_attention(query, key, value), truth) < 2**-8.5
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 def test_many_tokens_without_gradients_take_blocks_and_with_gradients_do_not(dtype, monkeypatch):
     calls = []
     monkeypatch.setattr(module, "blocked_attention", lambda *given: calls.append(1) or blocked_attention(*given))

@@ -63,3 +63,17 @@ def test_a_network_for_another_task_is_refused():
     pipeline = filmstrip.StableDiffusionPipeline(**parts(in_channels=8))
     with pytest.raises(ValueError, match="its U-Net takes 8 channels, and StableDiffusionPipeline gives it 4"):
         pipeline("a cat", **CALL)
+
+
+@pytest.mark.parametrize("joint", [True, False], ids=["prompts together", "prompts in turn"])
+def test_a_run_projects_its_prompt_once_and_forgets_it(joint):
+    pipeline = filmstrip.StableDiffusionControlNetPipeline(**parts(), controlnet=controlnet(1))
+    calls = []
+    for network in (pipeline.unet, pipeline.controlnet):
+        first = next(module for module in network.modules() if getattr(module, "reads_prompt", False))
+        first.to_k.register_forward_hook(lambda layer, *_: calls.append(layer))
+    control = torch.rand(1, 3, 16, 16)
+    for _ in range(2):
+        calls.clear()
+        pipeline("a cat", control, sequential_guidance=not joint, **{**CALL, "num_inference_steps": 4})
+        assert len(calls) == (2 if joint else 4)  # for each of two networks, and not for each of four steps
