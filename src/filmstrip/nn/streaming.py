@@ -95,3 +95,8 @@ def run_stages(stages: Sequence[Stage], chunks: Iterable[Tensor], max_frames: in
     for stage in stages:
         chunks = run_stage(stage, chunks, max_frames)
     return (chunk for chunk in chunks if chunk.shape[2] > 0)
+
+
+def joined_stages(stages: Sequence[Stage], video: Tensor, max_frames: int) -> Tensor:
+    """What `run_stages` yields, as one video."""
+    return torch.cat(list(run_stages(stages, [video], max_frames)), dim=2)

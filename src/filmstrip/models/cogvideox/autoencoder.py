@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from filmstrip.checkpoints import Model
+from filmstrip.memory.coding import Way, tile_way
 from filmstrip.memory.tiling import Tile, tiled_in_space
 from filmstrip.models.cogvideox.autoencoder_coders import CogVideoXDecoder3D, CogVideoXEncoder3D
 from filmstrip.nn.noise import Generators
@@ -129,6 +130,28 @@ class AutoencoderKLCogVideoX(Model):
     def disable_tiling(self) -> None:
         """Code pictures undivided again."""
         self.use_tiling = False
+
+    @property
+    def tile_size(self) -> tuple[int, int] | None:
+        """Height and width in pixels of the tiles that are set, if any are."""
+        return (self.tile_sample_min_height, self.tile_sample_min_width) if self.use_tiling else None
+
+    def decoding_ways(self) -> Iterator[Way]:
+        """Whole pictures; in tiles of a half, a quarter and an eighth of the sides that the model was made for."""
+        yield Way("in chunks of whole pictures", {"use_tiling": False})
+        ratio = self.spatial_compression_ratio
+        sides = self.config.sample_height, self.config.sample_width
+        for share in (2, 4, 8):
+            rows, columns = (max(side // share // ratio, 4) for side in sides)
+            settings = {
+                "use_tiling": True,
+                "use_slicing": True,
+                "tile_sample_min_height": rows * ratio,
+                "tile_sample_min_width": columns * ratio,
+                "tile_latent_min_height": rows,
+                "tile_latent_min_width": columns,
+            }
+            yield tile_way((rows * ratio, columns * ratio), settings)
 
     def enable_slicing(self) -> None:
         """Code the videos of a batch one after the other, for less memory."""

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
-from functools import partial
+from itertools import chain
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from filmstrip.checkpoints import Model
+from filmstrip.memory.coding import Way, tile_way
 from filmstrip.memory.tiling import Tile, tiled_in_space, tiled_in_time
 from filmstrip.models.ltx.autoencoder_coders import LTXVideoDecoder3d, LTXVideoEncoder3d
 from filmstrip.nn.noise import Generators
 from filmstrip.nn.outputs import DiagonalGaussian, EncoderOutput, SampleOutput
-from filmstrip.nn.streaming import run_stages
+from filmstrip.nn.streaming import joined_stages, run_stages
 
 FOUR_BLOCKS = ("LTXVideoDownBlock3D",) * 4
 
@@ -95,6 +97,9 @@ class AutoencoderKLLTXVideo(Model):
         self.temporal_compression_ratio = temporal_compression_ratio or patch_size_t * halvings
 
         self.use_slicing = self.use_tiling = False
+        # How many frames a layer works on at a time, at that layer's own frame rate, where a video is coded as a
+        # stream or in tiles; None: all of them.
+        self.frames_at_once: int | None = 8
         self.use_framewise_encoding = self.use_framewise_decoding = False
         # Tiles in pixels and frames, and the steps between them; settings that `enable_tiling` takes.
         self.tile_sample_min_height = self.tile_sample_min_width = 512
@@ -124,6 +129,23 @@ class AutoencoderKLLTXVideo(Model):
         """Code pictures undivided again."""
         self.use_tiling = False
 
+    @property
+    def tile_size(self) -> tuple[int, int] | None:
+        """Height and width in pixels of the tiles that are set, if any are."""
+        return (self.tile_sample_min_height, self.tile_sample_min_width) if self.use_tiling else None
+
+    def decoding_ways(self) -> Iterator[Way]:
+        """Whole; as a stream, with the same result; in tiles of so many latents, each of them as a stream."""
+        for frames in (None, 8, 2):
+            name = "whole" if frames is None else f"in chunks of {frames} frames"
+            yield Way(name, {"frames_at_once": frames, "use_tiling": False})
+        for size, stride in ((16, 14), (8, 6), (4, 2)):
+            pixels, step = size * self.spatial_compression_ratio, stride * self.spatial_compression_ratio
+            settings: dict[str, Any] = {"frames_at_once": 2, "use_tiling": True, "use_slicing": True}
+            for side in ("height", "width"):
+                settings |= {f"tile_sample_min_{side}": pixels, f"tile_sample_stride_{side}": step}
+            yield tile_way((pixels, pixels), settings)
+
     def enable_slicing(self) -> None:
         """Code the videos of a batch one after the other, for less memory."""
         self.use_slicing = True
@@ -151,32 +173,30 @@ class AutoencoderKLLTXVideo(Model):
             temb: (batch,), the timestep in [0, 1] that a timestep-conditioned decoder finishes from.
             generator: source of the noise that some decoders inject; one, or a list with one for each video.
         """
-        videos = []
-        for latents, timestep, source in self._slices(z, temb, generator):
-            videos.append(self._decode(latents, partial(self.decoder, temb=timestep, generator=source)))
-        video = torch.cat(videos) if len(videos) > 1 else videos[0]
+        parts = [self._decode(*part) for part in self._slices(z, temb, generator)]
+        video = torch.cat(parts) if len(parts) > 1 else parts[0]
         return SampleOutput(video) if return_dict else (video,)
 
-    def decode_stream(
-        self,
-        z: Tensor,
-        temb: Tensor | None = None,
-        generator: Generators = None,
-        frames_at_once: int = 8,
-    ) -> Iterator[Tensor]:
+    def decode_stream(self, z: Tensor, temb: Tensor | None = None, generator: Generators = None) -> Iterator[Tensor]:
         """Yield the video of `decode` in runs of frames, in memory that does not grow with its length.
 
         The network only looks a few frames around and normalises each position alone, so the joined runs equal the
-        whole. Tiling does not apply.
-
-        Args:
-            frames_at_once: how many frames a layer works on at a time, at that layer's own frame rate.
+        whole. Tiles and overlapping runs of frames are blended first, so that there is one run.
         """
-        return run_stages(self.decoder.stages(temb, generator), [z], frames_at_once)
+        is_tiled = self.use_tiling and self._exceeds_tile(z, self.spatial_compression_ratio)
+        if is_tiled or self.use_framewise_decoding or self.frames_at_once is None:
+            yield self.decode(z, temb, return_dict=False, generator=generator)[0]
+            return
+        runs = []
+        for latents, timestep, source in self._slices(z, temb, generator):
+            run = run_stages(self.decoder.stages(timestep, source), [latents], self.frames_at_once)
+            runs.append(chain([next(run)], run))  # by its first frames, a run has drawn all of its noise
+        for parts in zip(*runs, strict=True):
+            yield torch.cat(parts) if len(parts) > 1 else parts[0]
 
-    def encode_stream(self, x: Tensor, frames_at_once: int = 8) -> Iterator[Tensor]:
+    def encode_stream(self, x: Tensor) -> Iterator[Tensor]:
         """Yield the moments that `encode` finds in runs of latent frames, in memory that does not grow with length."""
-        return run_stages(self.encoder.stages(), [x], frames_at_once)
+        return run_stages(self.encoder.stages(), [x], self.frames_at_once or x.shape[2])
 
     def forward(
         self,
@@ -207,12 +227,17 @@ class AutoencoderKLLTXVideo(Model):
     def _encode(self, video: Tensor) -> Tensor:
         ratio, ratio_t = self.spatial_compression_ratio, self.temporal_compression_ratio
 
+        def tile(video: Tensor) -> Tensor:
+            if self.frames_at_once is None or torch.is_grad_enabled():
+                return self.encoder(video)
+            return joined_stages(self.encoder.stages(), video, self.frames_at_once)
+
         def in_space(video: Tensor) -> Tensor:
             if not self.use_tiling or not self._exceeds_tile(video, 1):
                 return self.encoder(video)
             rows, columns = self._tiles(ratio)
             rows, columns = (Tile(tile.size * ratio, tile.stride * ratio) for tile in (rows, columns))
-            return tiled_in_space(self.encoder, video, rows, columns, Fraction(1, ratio))
+            return tiled_in_space(tile, video, rows, columns, Fraction(1, ratio))
 
         if self.use_framewise_encoding and video.shape[2] > self.tile_sample_min_num_frames:
             frames = self._frames_tile(ratio_t)
@@ -220,13 +245,18 @@ class AutoencoderKLLTXVideo(Model):
             return tiled_in_time(in_space, video, frames, Fraction(1, ratio_t), trim=slice(1, None))
         return in_space(video)
 
-    def _decode(self, latents: Tensor, decoder: Callable[[Tensor], Tensor]) -> Tensor:
+    def _decode(self, latents: Tensor, temb: Tensor | None, generator: Generators) -> Tensor:
         ratio, ratio_t = self.spatial_compression_ratio, self.temporal_compression_ratio
+
+        def tile(latents: Tensor) -> Tensor:
+            if self.frames_at_once is None or torch.is_grad_enabled():
+                return self.decoder(latents, temb, generator)
+            return joined_stages(self.decoder.stages(temb, generator), latents, self.frames_at_once)
 
         def in_space(latents: Tensor) -> Tensor:
             if not self.use_tiling or not self._exceeds_tile(latents, ratio):
-                return decoder(latents)
-            return tiled_in_space(decoder, latents, *self._tiles(ratio), Fraction(ratio))
+                return self.decoder(latents, temb, generator)
+            return tiled_in_space(tile, latents, *self._tiles(ratio), Fraction(ratio))
 
         frames = self._frames_tile(ratio_t)
         if self.use_framewise_decoding and latents.shape[2] > frames.size:

@@ -225,10 +225,7 @@ def decode_latents(
         scale = temb if noise_scale is None else torch.tensor(noise_scale, device=latents.device, dtype=latents.dtype)
         noise = draw_noise(latents.shape, generator, latents.device, latents.dtype)
         latents = torch.lerp(latents, noise, scale.view(-1, 1, 1, 1, 1))
-    if vae.use_tiling or vae.use_slicing or vae.use_framewise_decoding:
-        yield vae.decode(latents, temb, return_dict=False, generator=generator)[0]
-    else:
-        yield from vae.decode_stream(latents, temb, generator)
+    yield from vae.decode_stream(latents, temb, generator)
 
 
 def per_video(name: str, value: float | Sequence[float] | None, count: int, per_prompt: int) -> list[float] | None:

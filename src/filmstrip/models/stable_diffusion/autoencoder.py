@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from filmstrip.checkpoints import Model
+from filmstrip.memory.coding import Way, tile_way
 from filmstrip.memory.tiling import Tile, tiled_in_space
 from filmstrip.models.stable_diffusion.autoencoder_coders import Decoder, Encoder
 from filmstrip.nn.attention_layers import AttentionModel
@@ -107,6 +108,23 @@ class AutoencoderKL(Model, AttentionModel):
     def disable_tiling(self) -> None:
         """Code pictures undivided again."""
         self.use_tiling = False
+
+    @property
+    def tile_size(self) -> tuple[int, int] | None:
+        """Height and width in pixels of the tiles that are set, if any are."""
+        return (self.tile_sample_min_size, self.tile_sample_min_size) if self.use_tiling else None
+
+    def decoding_ways(self) -> Iterator[Way]:
+        """A few pictures at a time; one; in tiles of the size that the model was made for, a half and a quarter."""
+        yield Way("a few pictures at a time", {"use_slicing": False, "use_tiling": False})
+        yield Way("one picture at a time", {"use_slicing": True, "use_tiling": False})
+        ratio = self.spatial_compression_ratio
+        side = self.config.sample_size if isinstance(self.config.sample_size, int) else self.config.sample_size[0]
+        for share in (1, 2, 4):
+            latents = max(side // share // ratio, 4)
+            settings = {"use_slicing": True, "use_tiling": True, "tile_latent_min_size": latents}
+            pixels = latents * ratio
+            yield tile_way((pixels, pixels), {**settings, "tile_sample_min_size": pixels})
 
     def enable_slicing(self) -> None:
         """Code the pictures of a batch one after the other, for less memory."""

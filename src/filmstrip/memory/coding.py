@@ -1,0 +1,66 @@
+"""The ways in which an autoencoder can divide its decoding, from the whole to the smallest parts.
+
+An autoencoder says itself how it can be divided: its method `decoding_ways` lists the ways in falling order of the
+memory that they need, and its `tile_size` is the tile that it is set to, None where it is set to none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way of decoding: values of an autoencoder's attributes."""
+
+    name: str
+    """As it stands in a sentence: "whole", "in chunks of 8 frames", "in tiles of 256x256"."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    tile: Size | None = None
+    """Height and width of a tile in pixels; None leaves pictures undivided."""
+
+    @contextlib.contextmanager
+    def applied(self, vae: Any) -> Iterator[None]:
+        """The autoencoder set to this way, and back to what it was set to before."""
+        before = {name: getattr(vae, name) for name in self.settings}
+        try:
+            for name, value in self.settings.items():
+                setattr(vae, name, value)
+            yield
+        finally:
+            for name, value in before.items():
+                setattr(vae, name, value)
+
+    def is_set(self, vae: Any) -> bool:
+        """Whether the autoencoder is set to this way already."""
+        return all(getattr(vae, name) == value for name, value in self.settings.items())
+
+
+def decoding_ways(vae: Any) -> tuple[Way, ...]:
+    """All ways in which an autoencoder can decode, in falling order of the memory that they need."""
+    return tuple(vae.decoding_ways()) if hasattr(vae, "decoding_ways") else (Way("whole"),)
+
+
+def smaller_ways(vae: Any, height: int, width: int) -> tuple[Way, ...]:
+    """The ways that need less memory than the one that the autoencoder is set to.
+
+    Args:
+        height, width: of the pictures that are decoded; tiles that hold all of one divide nothing.
+    """
+    ways = [way for way in decoding_ways(vae) if way.tile is None or way.tile[0] < height or way.tile[1] < width]
+    present = [index for index, way in enumerate(ways) if way.is_set(vae)]
+    if present:
+        return tuple(ways[present[-1] + 1 :])
+    # Settings of the user's own: what is surely smaller are tiles that are smaller than theirs.
+    rows, columns = getattr(vae, "tile_size", None) or (height, width)
+    return tuple(way for way in ways if way.tile is not None and way.tile[0] * way.tile[1] < rows * columns)
+
+
+def tile_way(size: Size, settings: Mapping[str, Any]) -> Way:
+    """The way in tiles of so many pixels."""
+    return Way(f"in tiles of {size[1]}x{size[0]}", settings, size)
