@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import platform
+import re
 import sys
 from dataclasses import dataclass
 from typing import Any
@@ -107,6 +108,18 @@ def synchronize(device: str | torch.device) -> None:
     kind = torch.device(device).type
     if kind in ACCELERATORS and has_accelerator(kind):
         _backend(kind).synchronize()
+
+
+_OUT_OF_MEMORY = re.compile(
+    r"out of memory|DefaultCPUAllocator: (can't|cannot|not enough)|STATUS_ALLOC_FAILED", re.IGNORECASE
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory, of an accelerator or of the machine, did not suffice."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and bool(_OUT_OF_MEMORY.search(str(error)))
 
 
 def empty_cache(device: str | torch.device) -> None:

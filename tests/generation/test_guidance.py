@@ -118,7 +118,7 @@ def test_a_scale_of_one_needs_no_negative_prompts():
 
 def test_what_a_callback_changes_holds_from_the_next_step_on():
     guidance, prepared = guided_by(prompts(), vary=lambda scale, timestep: scale + timestep)
-    step = Step(0, 2, 1.0, LATENTS)
+    step = Step(0, 2, 1.0, LATENTS, LATENTS)
     guidance.offer(step)
     guidance.accept(step)
     assert len(prepared) == 1  # nothing changed
@@ -132,7 +132,7 @@ def test_what_a_callback_changes_holds_from_the_next_step_on():
 def test_guidance_can_not_begin_half_way():
     guidance, _ = guided_by(prompts(negative=None), scale=1.0)
     with pytest.raises(ValueError, match="began without guidance"):
-        guidance.accept(Step(0, 2, 1.0, LATENTS, guidance_scale=3.0))
+        guidance.accept(Step(0, 2, 1.0, LATENTS, LATENTS, guidance_scale=3.0))
 
 
 @pytest.mark.parametrize("is_sequential", [False, True])
@@ -145,7 +145,7 @@ def test_pooled_embeddings_go_with_their_prompts(is_sequential):
     )
     expected = [[1.0, 1.5], [3.0, 3.5]] if is_sequential else [[1.0, 1.5, 3.0, 3.5]]
     assert [one.tolist() for one in prepared] == expected
-    step = Step(0, 2, 1.0, LATENTS)
+    step = Step(0, 2, 1.0, LATENTS, LATENTS)
     guidance.offer(step)
     assert step.tensors["negative_pooled_prompt_embeds"] is pooled[1]
     step.tensors["pooled_prompt_embeds"] = pooled[0] * 2

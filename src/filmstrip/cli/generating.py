@@ -13,7 +13,7 @@ from filmstrip.cli.making import Made, make_videos
 from filmstrip.cli.plans import Job, Plan, make_plan, parse_size
 from filmstrip.cli.printing import print_facts, print_json
 from filmstrip.cli.progress import library_notes, make_progress, note
-from filmstrip.cli.records import changes_since, job_of
+from filmstrip.cli.records import job_of
 from filmstrip.cli.targets import check_targets, choose_targets, unused
 from filmstrip.registry import BUILTIN_MODELS
 
@@ -64,12 +64,13 @@ def generate(options: Mapping[str, Any], output: Output) -> None:
 
 def rerun(made: Path, assignments: Sequence[str], device: str | None, output: Output) -> None:
     """Make a video again from what is written down in it."""
+    from filmstrip.generation.keeping import changed_versions
     from filmstrip.media import read_metadata
 
     record = read_metadata(made)
     job = job_of(record, made)
     job = replace(job, assignments=tuple(assignments), device=device or job.device)
-    for sentence in changes_since(record):
+    for sentence in changed_versions(record.get("versions") or {}):
         note(sentence, is_quiet=output.is_quiet)
     with library_notes(is_quiet=output.is_quiet):
         plan = make_plan(job)

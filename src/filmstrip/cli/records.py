@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,8 @@ if TYPE_CHECKING:
 
 def record_of(plan: Plan, pipeline: Pipeline, seed: int) -> dict[str, Any]:
     """A video's metadata: the same for the same video, so it holds no times."""
+    from filmstrip.generation.keeping import versions
+
     settings = plan.settings
     prompts = {name: settings.pop(name, None) for name in ("prompt", "negative_prompt")}
     scheduler = pipeline.components.get("scheduler")
@@ -42,11 +43,6 @@ def record_of(plan: Plan, pipeline: Pipeline, seed: int) -> dict[str, Any]:
         },
         "versions": versions(),
     }
-
-
-def versions() -> dict[str, str]:
-    """Those that can change what a seed gives."""
-    return {name: version(name) for name in ("filmstrip", "torch", "transformers")}
 
 
 def model_name(name: str) -> str:
@@ -86,13 +82,3 @@ def job_of(record: Mapping[str, Any], made: Path) -> Job:
         ) from error
     found = {name: read_recorded(name, entry, made) for name, entry in inputs.items()}
     return replace(job, inputs=found)
-
-
-def changes_since(record: Mapping[str, Any]) -> list[str]:
-    """Versions that differ from those a video was made with, as sentences."""
-    before = record.get("versions") or {}
-    return [
-        f"It was made with {name} {before[name]}, here is {now}: frames may differ."
-        for name, now in versions().items()
-        if name in before and before[name] != now
-    ]

@@ -36,7 +36,11 @@ class Step:
     total: int
     timestep: float
     latents: Tensor
+    before: Tensor
+    """What the step was made from."""
     tensors: dict[str, Tensor] = field(default_factory=dict)
     """Other tensors that a callback may look at, and replace by name."""
     guidance_scale: float | None = None
     """The scale from the next step on, if a callback has a say in it."""
+    is_repeated: bool = False
+    """Whether the step was made by an earlier run, from which this one goes on."""

@@ -21,9 +21,10 @@ from filmstrip.checkpoints.index import read_model_index, write_model_index
 from filmstrip.checkpoints.saving import warn_of_pickles
 from filmstrip.devices import parse_device, supports_dtype
 from filmstrip.generation.events import Event
+from filmstrip.generation.finishing import Finishing
 from filmstrip.generation.progress import BarSettings
 from filmstrip.generation.request import Request, complete_arguments
-from filmstrip.generation.running import Report, VideoOutput, run
+from filmstrip.generation.running import Report, VideoOutput, run_kept
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ def tell_once(sentence: str) -> None:
 PipelineType = TypeVar("PipelineType", bound="Pipeline")
 
 
-class Pipeline:
+class Pipeline(Finishing):
     """Components by name, as the constructor of the subclass lists them, and the folder they came from.
 
     `Pipeline.from_pretrained` itself returns the pipeline that the checkpoint names.
@@ -303,7 +304,7 @@ class Pipeline:
 
         The last event carries what the call would return. Arguments are checked at once, before the first event.
         """
-        return run(cast("Any", self), self.request(**arguments))
+        return run_kept(cast("Any", self), self.request(**arguments))
 
     def check_components(self) -> None:
         """See that the components can do this pipeline's task together.

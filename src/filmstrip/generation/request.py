@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from filmstrip.generation.keeping import Keeper
 from filmstrip.generation.resolving import Resolved, Rules, resolve
 from filmstrip.media.pixels import preprocess_video
 from filmstrip.nn.noise import Generators
@@ -39,6 +40,8 @@ class Request:
     generator: Generators
     output_type: str
     options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    keeper: Keeper | None = None
+    """Keeps what is done of the run, if that is wanted."""
 
     def __getitem__(self, name: str) -> Any:
         return self.options[name]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,9 +14,12 @@ from torch import Tensor
 
 from filmstrip.generation.events import Event, Step
 from filmstrip.generation.finite import check_finite
+from filmstrip.generation.keeping import Keeper, Unfinished
 from filmstrip.generation.progress import BarSettings, with_bar
 from filmstrip.generation.request import Request
 from filmstrip.media.pixels import video_to_output
+from filmstrip.memory.coding import kept_way
+from filmstrip.memory.falling_back import decoded
 from filmstrip.nn.outputs import Output
 
 
@@ -51,6 +55,7 @@ class Recipe(Protocol):
     """What a pipeline has to say about a request; `run` does the rest."""
 
     bar: BarSettings
+    vae: Any
 
     def encode(self, request: Request, report: Report) -> Any:
         """The conditions that the network is given."""
@@ -88,6 +93,10 @@ class RunView:
         """Whether there is guidance at all."""
         return self._guidance_scale > 1
 
+    def take_over(self, guidance_scale: float | None) -> None:
+        """Let a scale hold that a callback has set in an earlier run, from which this one goes on."""
+        self._guidance_scale = self._guidance_scale if guidance_scale is None else guidance_scale
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self.__dict__["_pipeline"], name)
 
@@ -98,41 +107,113 @@ def run(recipe: Recipe, request: Request, *, collect: bool = True) -> Iterator[E
 
     The last event carries the output; without `collect` it has no frames, for readers that take them as they come.
     """
+    keeper = request.keeper or Keeper(None)
+    keeper.begin(recipe, request)
+    events = _events(recipe, request, keeper, collect=collect)
+    if keeper.begun is None:
+        yield from events
+    else:
+        yield from kept_way(recipe.vae, keeper.begun.coding).while_working(recipe.vae, events)
+
+
+def _events(recipe: Recipe, request: Request, keeper: Keeper, *, collect: bool) -> Iterator[Event]:
     clock = _Clock()
     report = Report(adjustments=request.size.adjustments, seconds=clock.stages)
-    view = RunView(recipe, request)
+    try:
+        unfinished = keeper.begun
+        if unfinished is None or unfinished.latents is None:
+            latents = yield from _denoised(recipe, request, keeper, report, clock)
+            unfinished = keeper.finish(latents, report.cut_off)
+        report.cut_off = unfinished.cut_off
+        yield from _decoded(recipe, request, unfinished, report, clock, collect=collect)
+    except GeneratorExit:
+        raise
+    except BaseException as error:
+        keeper.tell(error)
+        raise
 
+
+def _denoised(
+    recipe: Recipe, request: Request, keeper: Keeper, report: Report, clock: _Clock
+) -> Generator[Event, None, Tensor]:
+    """Yield the events up to the last step; returns the latents."""
     yield Event("encode", 0, 1, clock.seconds)
     conditions = recipe.encode(request, report)
     yield Event("encode", 1, 1, clock.lap("encode"))
-
+    view = RunView(recipe, request)
     latents: Tensor | None = None
     for step in recipe.steps(request, conditions):
-        _show_to_callback(view, request, step)
+        if step.is_repeated:
+            view.take_over(keeper.make_changes_again(step))
+        else:
+            _show_to_callback(view, request, step, keeper)
         latents = step.latents
+        if step.is_repeated:
+            continue
         yield Event("denoise", step.index + 1, step.total, clock.lap("denoise"), step.timestep, latents)
         if view._interrupt:
             break
     assert latents is not None, "a run has at least one step"
+    return latents
 
+
+def _decoded(
+    recipe: Recipe, request: Request, unfinished: Unfinished, report: Report, clock: _Clock, *, collect: bool
+) -> Iterator[Event]:
+    """Yield the events from finished latents on."""
+    latents = unfinished.latents
+    assert latents is not None, "denoising is done"
     frames: Any = None
     if request.output_type == "latent":
         frames = recipe.finished_latents(request, latents)
     else:
         runs = []
-        for done, pixels in _exact_frames(recipe.decode(request, latents), request.size.num_frames):
+
+        size = request.size
+        pictures = decoded(_decoder(recipe, request, unfinished), recipe.vae, (size.height, size.width))
+        for done, pixels in _exact_frames(pictures, size.num_frames):
             check_finite(pixels, "vae", f"frame {done - pixels.shape[2] + 1}")
             if collect:
                 runs.append(video_to_output(pixels, request.output_type))
-            yield Event("decode", done, request.size.num_frames, clock.lap("decode"), frames=pixels)
+            yield Event("decode", done, size.num_frames, clock.lap("decode"), frames=pixels)
         frames = _joined(runs) if collect else None
     yield Event("done", 1, 1, clock.seconds, latents=latents, output=recipe.output(frames, report))
+
+
+def _decoder(recipe: Recipe, request: Request, unfinished: Unfinished) -> Callable[[Any], Iterator[Tensor]]:
+    """From an autoencoder, the runs of frames of finished latents, with the same noise at every call."""
+    latents, is_first = unfinished.latents, True
+    assert latents is not None, "denoising is done"
+
+    def decode(vae: Any) -> Iterator[Tensor]:
+        nonlocal is_first, request
+        if not is_first and request.generator is None:
+            request = replace(request, generator=unfinished.noise.generators())
+        elif not is_first:
+            unfinished.noise.restore(request.generator)
+        is_first = False
+        if vae is recipe.vae:
+            return recipe.decode(request, latents)
+        other = copy.copy(recipe)
+        vars(other)["components"] = {**vars(recipe)["components"], "vae": vae}
+        return other.decode(request, latents.to(vae.device))
+
+    return decode
+
+
+def run_kept(recipe: Any, request: Request) -> Iterator[Event]:
+    """`run`, with what is done of it kept as the pipeline was told to keep it, until its reader has read all events."""
+    if request.keeper is None and recipe.keeping is not None:
+        request = replace(request, keeper=recipe.keeping.keeper(type(recipe).__name__))
+    yield from run(recipe, request)
+    if request.keeper is not None:
+        request.keeper.remove()
 
 
 def result(recipe: Recipe, request: Request) -> Any:
     """Carry out a request and return what the call returns: an output, or a tuple of its fields."""
     output: Any = None
-    for event in with_bar(run(recipe, request), recipe.bar):
+    for event in with_bar(run_kept(recipe, request), recipe.bar):
         if event.stage == "done":
             output = event.output
     return output if request.options.get("return_dict", True) else output.to_tuple()
@@ -156,7 +237,7 @@ class _Clock:
         return self.seconds
 
 
-def _show_to_callback(view: RunView, request: Request, step: Step) -> None:
+def _show_to_callback(view: RunView, request: Request, step: Step, keeper: Keeper) -> None:
     """Let the call's step-end callback see, and perhaps replace, what the next step starts from."""
     callback = request.options.get("callback_on_step_end")
     if callback is None:
@@ -175,7 +256,8 @@ def _show_to_callback(view: RunView, request: Request, step: Step) -> None:
             step.latents = value
         else:
             step.tensors[name] = value
-    step.guidance_scale = view._guidance_scale
+            keeper.change(name, value)
+    step.guidance_scale = keeper.guidance_scale = view._guidance_scale
 
 
 def _exact_frames(runs: Iterator[Tensor], num_frames: int) -> Iterator[tuple[int, Tensor]]:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 Size = tuple[int, int]
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,16 @@ class Way:
         finally:
             for name, value in before.items():
                 setattr(vae, name, value)
+
+    def while_working(self, vae: Any, items: Iterator[Item]) -> Iterator[Item]:
+        """Yield what an iterator yields, with the autoencoder set to this way only while it is made."""
+        end = object()
+        while True:
+            with self.applied(vae):
+                item = next(items, end)
+            if item is end:
+                return
+            yield item  # type: ignore[misc]
 
     def is_set(self, vae: Any) -> bool:
         """Whether the autoencoder is set to this way already."""
@@ -64,3 +75,18 @@ def smaller_ways(vae: Any, height: int, width: int) -> tuple[Way, ...]:
 def tile_way(size: Size, settings: Mapping[str, Any]) -> Way:
     """The way in tiles of so many pixels."""
     return Way(f"in tiles of {size[1]}x{size[0]}", settings, size)
+
+
+def kept_way(vae: Any, settings: Mapping[str, Any]) -> Way:
+    """The way that `coding_settings` told, as far as this autoencoder has such settings."""
+    return Way("as it was", {name: value for name, value in settings.items() if hasattr(vae, name)})
+
+
+def coding_settings(vae: Any) -> dict[str, Any]:
+    """How an autoencoder is set to divide its work, among its other plain attributes."""
+    kinds = (bool, int, float, type(None))
+    return {
+        name: value
+        for name, value in vars(vae).items()
+        if type(value) in kinds and name != "training" and not name.startswith("_")
+    }

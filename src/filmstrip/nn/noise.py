@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,3 +34,59 @@ def draw_noise(
         return torch.cat([draw_noise((1, *shape[1:]), one, device, dtype) for one in generator])
     source = torch.device(device) if generator is None else generator.device
     return torch.randn(tuple(shape), generator=generator, device=source, dtype=dtype).to(device)
+
+
+@dataclass(frozen=True)
+class NoiseState:
+    """Where the generators of a run stand, or torch's global stream where a run has none."""
+
+    device: str
+    states: tuple[Tensor, ...]
+    is_list: bool = False
+    is_global: bool = False
+
+    @classmethod
+    def of(cls, generator: Generators, device: torch.device | str = "cpu") -> NoiseState:
+        """The state as it is now.
+
+        Args:
+            device: whose global stream is drawn from where there is no generator.
+        """
+        if generator is None:
+            return cls(str(device), (_global_state(torch.device(device)),), is_global=True)
+        if isinstance(generator, torch.Generator):
+            return cls(str(generator.device), (generator.get_state(),))
+        return cls(str(generator[0].device), tuple(one.get_state() for one in generator), is_list=True)
+
+    def restore(self, generator: Generators) -> None:
+        """Let the generators that the state was taken of go on from there."""
+        if generator is None:
+            _set_global_state(torch.device(self.device), self.states[0])
+        elif isinstance(generator, torch.Generator):
+            generator.set_state(self.states[0])
+        else:
+            for one, state in zip(generator, self.states, strict=True):
+                one.set_state(state)
+
+    def generators(self) -> Generators:
+        """New generators that go on from there; one in place of the global stream."""
+        made = [torch.Generator(self.device) for _ in self.states]
+        for generator, state in zip(made, self.states, strict=True):
+            generator.set_state(state)
+        return made if self.is_list else made[0]
+
+
+def _global_state(device: torch.device) -> Tensor:
+    state: Tensor = torch.get_rng_state() if device.type == "cpu" else _module(device).get_rng_state(device)
+    return state
+
+
+def _set_global_state(device: torch.device, state: Tensor) -> None:
+    if device.type == "cpu":
+        torch.set_rng_state(state)
+    else:
+        _module(device).set_rng_state(state, device)
+
+
+def _module(device: torch.device) -> Any:
+    return torch.get_device_module(device)

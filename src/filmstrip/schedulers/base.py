@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
@@ -58,6 +59,32 @@ class Run(Protocol):
 
     def add_noise(self, clean: Tensor, noise: Tensor, step_index: int) -> Tensor:
         """Clean latents as noisy as they are before this step."""
+
+
+def memory_of(run: Run) -> dict[str, Any]:
+    """What a run remembers of the steps that it has made: its lists, and those of a run within it.
+
+    The rest of a run never changes. Lists are copied, tensors are not.
+    """
+    parts = vars(run).items()
+    lists = {name: _copied(value) for name, value in parts if isinstance(value, list)}
+    return lists | {name: memory_of(value) for name, value in parts if hasattr(value, "scale_input")}
+
+
+def remember(run: Run, memory: Mapping[str, Any], device: torch.device | str | None = None) -> None:
+    """Let a run of the same schedule go on from what `memory_of` gave, with its tensors on a device."""
+    for name, value in memory.items():
+        part = vars(run)[name]
+        if isinstance(part, list):
+            part[:] = _copied(value, device)
+        else:
+            remember(part, value, device)
+
+
+def _copied(memory: Any, device: torch.device | str | None = None) -> Any:
+    if type(memory) in (list, tuple):
+        return type(memory)(_copied(one, device) for one in memory)
+    return memory.to(device) if isinstance(memory, Tensor) and device is not None else memory
 
 
 class Scheduler(Configured):

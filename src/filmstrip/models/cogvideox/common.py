@@ -269,7 +269,9 @@ class CogVideoXVideoPipeline(Pipeline):
             is_sequential=request["sequential_guidance"],
             vary=dynamic_guidance(request["use_dynamic_cfg"], run.timesteps.tolist()[begin:]),
         )
-        for step in denoise(predict, latents, run, guidance, begin=begin, generator=request.generator):
+        for step in denoise(
+            predict, latents, run, guidance, begin=begin, generator=request.generator, keeper=request.keeper
+        ):
             guidance.offer(step)
             yield step
             guidance.accept(step)

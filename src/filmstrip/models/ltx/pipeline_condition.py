@@ -159,10 +159,12 @@ class LTXConditionPipeline(LTXVideoPipeline):
 
         guidance = prompt_guidance(self.transformer, conditions.prompts, request)
         timesteps = run.timesteps.tolist()
-        before = self._loosened(request, placed, placed.latents, timesteps[begin])
-        for step in denoise(predict, before, run, guidance, begin=begin, generator=request.generator):
+        latents = self._loosened(request, placed, placed.latents, timesteps[begin])
+        for step in denoise(
+            predict, latents, run, guidance, begin=begin, generator=request.generator, keeper=request.keeper
+        ):
             is_noisier = step.timestep / 1000 - ALMOST < 1 - placed.strengths
-            after = torch.where(is_noisier[..., None], step.latents, before)
+            after = torch.where(is_noisier[..., None], step.latents, step.before)
             step.latents = after[:, placed.num_extra :]
             guidance.offer(step)
             yield step
@@ -170,7 +172,7 @@ class LTXConditionPipeline(LTXVideoPipeline):
             after = torch.cat([after[:, : placed.num_extra], step.latents], dim=1)
             if step.index + 1 < step.total:
                 after = self._loosened(request, placed, after, timesteps[begin + step.index + 1])
-            step.latents = before = after
+            step.latents = after
 
     def finished_latents(self, request: Request, latents: Tensor) -> Tensor:
         """Normalised latents, (batch, channels, frames, height, width), as `latents` takes them."""

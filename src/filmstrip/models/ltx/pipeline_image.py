@@ -114,13 +114,13 @@ class LTXImageToVideoPipeline(LTXVideoPipeline):
             return self.transformer(tokens, prompt, times, rotary=rotary, return_dict=False)[0].float()
 
         guidance = prompt_guidance(self.transformer, conditions.prompts, request)
-        before = latents
-        for step in denoise(predict, latents, self.start(request), guidance, generator=request.generator):
-            step.latents = torch.where(is_given[..., None] > 0, before, step.latents)
+        for step in denoise(
+            predict, latents, self.start(request), guidance, generator=request.generator, keeper=request.keeper
+        ):
+            step.latents = torch.where(is_given[..., None] > 0, step.before, step.latents)
             guidance.offer(step)
             yield step
             guidance.accept(step)
-            before = step.latents
 
     def _initial_latents(self, request: Request, first_frame: Tensor | None) -> Tensor:
         latents = request["latents"]

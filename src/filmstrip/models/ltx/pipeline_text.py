@@ -108,7 +108,9 @@ class LTXPipeline(LTXVideoPipeline):
             return self.transformer(tokens, prompt, times, rotary=rotary, return_dict=False)[0].float()
 
         guidance = prompt_guidance(self.transformer, conditions, request)
-        for step in denoise(predict, latents, self.start(request), guidance, generator=request.generator):
+        for step in denoise(
+            predict, latents, self.start(request), guidance, generator=request.generator, keeper=request.keeper
+        ):
             guidance.offer(step)
             yield step
             guidance.accept(step)

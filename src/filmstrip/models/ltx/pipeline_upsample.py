@@ -126,7 +126,8 @@ class LTXLatentUpsamplePipeline(Pipeline):
         if request["tone_map_compression_ratio"] > 0:
             latents = tone_map(latents, request["tone_map_compression_ratio"])
         vae = self.vae
-        yield Step(0, 1, 0.0, normalize_latents(latents, vae.latents_mean, vae.latents_std, vae.config.scaling_factor))
+        latents = normalize_latents(latents, vae.latents_mean, vae.latents_std, vae.config.scaling_factor)
+        yield Step(0, 1, 0.0, latents, before=conditions)
 
     def finished_latents(self, request: Request, latents: Tensor) -> Tensor:
         """Normalised latents, (batch, channels, frames, height, width)."""

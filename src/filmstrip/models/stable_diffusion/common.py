@@ -312,7 +312,13 @@ class StableDiffusionBase(Pipeline):
             is_sequential=request["sequential_guidance"],
         )
         index, end = span  # counted here, since some solvers come back to a timestep
-        options: dict[str, Any] = {"begin": index, "end": end, "generator": request.generator, "network": "unet"}
+        options: dict[str, Any] = {
+            "begin": index,
+            "end": end,
+            "generator": request.generator,
+            "keeper": request.keeper,
+            "network": "unet",
+        }
         readers = [unet, *(one for name, one in self.components.items() if name == "controlnet")]
         with remembering_prompts(*readers):
             for step in denoise(predict, latents, run, guidance, **options):

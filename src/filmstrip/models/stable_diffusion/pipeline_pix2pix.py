@@ -136,7 +136,9 @@ def change(unet: Any, request: Request, conditions: Instructions, latents: Tenso
         return guidance(predict, latents, timestep)
 
     with remembering_prompts(unet):
-        for step in denoise(predict, latents, run, guided, generator=request.generator, network="unet"):
+        for step in denoise(
+            predict, latents, run, guided, generator=request.generator, keeper=request.keeper, network="unet"
+        ):
             offered = {**conditions.prompts.tensors, "image_latents": conditions.latents}
             step.tensors.update(offered)
             yield step

@@ -129,15 +129,17 @@ def video_steps(pipeline: Any, request: Request, prompts: Prompts) -> Iterator[S
             if frames_each == 1:
                 changed: dict[str, Any] = dict(step.tensors)
                 prompts = replace(prompts, **changed)
-            if request["callback"] is not None and step.index % request["callback_steps"] == 0:
+            is_due = step.index % request["callback_steps"] == 0 and not step.is_repeated
+            if request["callback"] is not None and is_due:
                 request["callback"](step.index, step.timestep, step.latents)
 
     latents = noisy = pipeline.initial_noise(request, run)
-    again = copy.deepcopy(run)
-    for step in told(latents, run, (0, end)):
-        yield step
-        latents = step.latents
-        if done == begin:
+    again = run
+    for span in ((0, begin), (begin, end)):
+        for step in told(latents, run, span):
+            yield step
+            latents = step.latents
+        if span[1] == begin:
             noisy, again = latents, copy.deepcopy(run)
     signal = float(alphas[int(timesteps[end]) : int(timesteps[begin])].double().prod())
     frames = _all_frames(request, noisy, latents, signal)

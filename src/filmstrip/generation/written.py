@@ -1,0 +1,177 @@
+"""Values as one file of safetensors: the tensors in them as they are, the rest as JSON in the file's header."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import io
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from filmstrip.media.formats import partial_path
+
+_OURS = "filmstrip"
+_KEY = "filmstrip"
+_PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA")
+
+
+class Unwritable(TypeError):
+    """A value that can't be written down."""
+
+
+def write(path: Path, value: Any) -> None:
+    """Write a value to a file, whole or not at all: under another name first, which is then changed.
+
+    Raises:
+        Unwritable: there is something in it that can't be written down.
+        OSError: the disk does not take it.
+    """
+    tensors: dict[str, Tensor] = {}
+    header = json.dumps(_packed(value, "", tensors), allow_nan=False)
+    partial = partial_path(path)
+    try:
+        try:
+            save_file(tensors, partial, metadata={_KEY: header})
+        except SafetensorError as error:  # what the system says about a full disk comes as this
+            raise OSError(str(error)) from error
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())  # a file that is renamed before it is on the disk may be empty after a power cut
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def read(path: Path) -> Any:
+    """The value in a file that `write` wrote, its tensors on the CPU.
+
+    Raises:
+        ValueError: the file is none of those, or damaged.
+        OSError: there is no such file, or it can't be read.
+    """
+    with path.open("rb"):
+        pass  # says what is wrong with a path better than safetensors does
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = (file.metadata() or {}).get(_KEY)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no dictionary)
+        if header is None:
+            raise ValueError("it has tensors of something else")
+        return _unpacked(json.loads(header), tensors)
+    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
+        raise ValueError(f"{path} is cut off, damaged or no file of an unfinished video: {error}.") from error
+
+
+def check_writable(value: Any) -> None:
+    """See that `write` takes a value.
+
+    Raises:
+        Unwritable: it does not, and why.
+    """
+    _packed(value, "", {})
+
+
+def _packed(value: Any, place: str, tensors: dict[str, Tensor]) -> Any:
+    """A value as JSON. Lists and what JSON has are themselves; all else is an object of one entry, its kind."""
+
+    def keep(tensor: Tensor) -> str:
+        name = place or "value"
+        tensors[name] = tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        return name
+
+    def inner(key: Any, one: Any) -> Any:
+        return _packed(one, f"{place}.{key}" if place else str(key), tensors)
+
+    def each(values: Any) -> list[Any]:
+        return [inner(index, one) for index, one in enumerate(values)]
+
+    if value is None or type(value) in (bool, int, str):
+        return value
+    if type(value) is float:
+        return value if math.isfinite(value) else {"float": str(value)}
+    if type(value) is list:
+        return each(value)
+    if type(value) is tuple:
+        return {"tuple": each(value)}
+    if isinstance(value, Tensor):
+        return {"tensor": keep(value)}
+    if isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind in "fiub":
+        return {"array": keep(torch.from_numpy(np.ascontiguousarray(value))), "shape": list(value.shape)}
+    if isinstance(value, Image.Image):
+        return {"picture": keep(_png(value))}
+    if isinstance(value, torch.dtype):
+        return {"dtype": str(value).removeprefix("torch.")}
+    if type(value) in (dict, MappingProxyType):
+        return {"dict": [[inner("key", key), inner(key, one)] for key, one in value.items()]}
+    names = _fields(type(value))
+    if names is None:
+        raise Unwritable(f"{place or 'the value'} is of the type {type(value).__name__}, which can't be written down.")
+    values = {name: inner(name, getattr(value, name)) for name in names}
+    return {"object": f"{type(value).__module__}:{type(value).__qualname__}", "values": values}
+
+
+def _unpacked(packed: Any, tensors: Mapping[str, Tensor]) -> Any:
+    if isinstance(packed, list):
+        return [_unpacked(one, tensors) for one in packed]
+    if not isinstance(packed, dict):
+        return packed
+    kind, content = next(iter(packed.items()))
+    if kind == "float":
+        return float(content)
+    if kind == "tuple":
+        return tuple(_unpacked(one, tensors) for one in content)
+    if kind == "tensor":
+        return tensors[content]
+    if kind == "array":
+        return tensors[content].numpy().reshape(packed["shape"])[()]
+    if kind == "picture":
+        return Image.open(io.BytesIO(tensors[content].numpy().tobytes()))
+    if kind == "dtype":
+        return getattr(torch, content)
+    if kind == "dict":
+        return {_unpacked(key, tensors): _unpacked(one, tensors) for key, one in content}
+    return _object(content, {name: _unpacked(one, tensors) for name, one in packed["values"].items()})
+
+
+def _fields(kind: type) -> tuple[str, ...] | None:
+    """Names of what an object of ours consists of; None if it is no plain record, or not ours."""
+    if kind.__module__.partition(".")[0] != _OURS:
+        return None
+    if dataclasses.is_dataclass(kind):
+        return tuple(field.name for field in dataclasses.fields(kind))
+    return getattr(kind, "_fields", None)  # a named tuple
+
+
+def _object(name: str, values: dict[str, Any]) -> Any:
+    """The object of that class, which is as it was written: its values are not checked again."""
+    module, _, qualname = name.partition(":")
+    if module.partition(".")[0] != _OURS:
+        raise ValueError(f"it names a class of another package, {name}")
+    kind = getattr(importlib.import_module(module), qualname)
+    if not isinstance(kind, type) or _fields(kind) is None:
+        raise ValueError(f"it names {name}, which is no record")
+    if issubclass(kind, tuple):
+        return kind(**values)
+    made = object.__new__(kind)
+    for field, value in values.items():
+        object.__setattr__(made, field, value)
+    return made
+
+
+def _png(picture: Image.Image) -> Tensor:
+    buffer = io.BytesIO()
+    if picture.mode not in _PNG_MODES:
+        picture = picture.convert("RGB")  # as it would be on its way into a network
+    picture.save(buffer, "png", compress_level=1)
+    return torch.frombuffer(bytearray(buffer.getvalue()), dtype=torch.uint8)

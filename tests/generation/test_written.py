@@ -1,0 +1,100 @@
+"""Values that are written to one file and read again."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from filmstrip.generation.prompts import Prompts
+from filmstrip.generation.resolving import Resolved
+from filmstrip.generation.written import Unwritable, check_writable, read, write
+from filmstrip.schedulers.prediction import Level
+
+PLAIN = {
+    "nothing": None,
+    "numbers": [1, 2.5, -math.inf, 0.1 + 0.2, 2**63],
+    "pair": (True, "é\n"),
+    "nested": {"a": [(1,), [2]], 3: {}},
+    "level": Level(0.6, 0.8),
+    "size": Resolved(64, 96, 9, 9, 25.0, (2, 8, 12), 192, adjustments=("cut",)),
+    "type": torch.bfloat16,
+}
+
+
+def test_plain_values_come_back_as_they_were(tmp_path):
+    write(tmp_path / "x", PLAIN)
+    found = read(tmp_path / "x")
+    assert found == PLAIN
+    assert type(found["pair"]) is tuple and type(found["level"]) is Level
+    assert [one.name for one in tmp_path.iterdir()] == ["x"], "nothing else is left in the folder"
+
+
+def test_tensors_come_back_bit_by_bit(tmp_path):
+    shared = torch.randn(4, 6)
+    value = {
+        "halves": [shared[:2], shared[2:], shared.t(), shared],
+        "types": [shared.to(one) for one in (torch.float16, torch.bfloat16, torch.float64, torch.bool, torch.uint8)],
+        "prompts": Prompts(torch.randn(1, 2, 3), sizes=torch.empty(0)),
+        "arrays": (np.arange(6.0).reshape(2, 3)[:, ::-1], np.float32(0.1), np.array(3)),
+    }
+    write(tmp_path / "x", value)
+    found = read(tmp_path / "x")
+    for name in ("halves", "types"):
+        for one, other in zip(value[name], found[name], strict=True):
+            assert one.dtype == other.dtype and torch.equal(one, other)
+    assert torch.equal(found["prompts"].prompt_embeds, value["prompts"].prompt_embeds)
+    assert found["prompts"].negative_prompt_embeds is None
+    for one, other in zip(value["arrays"], found["arrays"], strict=True):
+        assert one.dtype == other.dtype and np.array_equal(one, other)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA"])
+def test_pictures_come_back_pixel_by_pixel(tmp_path, mode):
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 4), dtype=np.uint8)
+    picture = Image.fromarray(pixels).convert(mode)
+    write(tmp_path / "x", [picture])
+    [found] = read(tmp_path / "x")
+    assert found.mode == mode and found.size == picture.size
+    assert np.array_equal(np.asarray(found.convert("RGBA")), np.asarray(picture.convert("RGBA")))
+
+
+@pytest.mark.parametrize("value", [print, {"a": [torch.Generator()]}, Image, object()])
+def test_what_can_not_be_written_is_named(tmp_path, value):
+    for take in (check_writable, lambda one: write(tmp_path / "x", one)):
+        with pytest.raises(Unwritable, match="can't be written down"):
+            take(value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_in_its_place_stays_if_the_new_one_fails(tmp_path):
+    write(tmp_path / "x", 1)
+    with pytest.raises(Unwritable):
+        write(tmp_path / "x", print)
+    assert read(tmp_path / "x") == 1
+
+
+def test_damaged_and_other_files_are_refused_in_one_sentence(tmp_path):
+    path = tmp_path / "x"
+    write(path, {"latents": torch.zeros(1000)})
+    whole = path.read_bytes()
+    for content in (whole[:-1], whole[: len(whole) // 2], whole[:4], b"", b"{}"):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match="is cut off, damaged or no file of an unfinished video"):
+            read(path)
+    save_file({"a": torch.zeros(1)}, path)
+    with pytest.raises(ValueError, match="tensors of something else"):
+        read(path)
+    with pytest.raises(FileNotFoundError):
+        read(tmp_path / "none")
+
+
+def test_only_records_of_this_package_are_made(tmp_path):
+    path = tmp_path / "x"
+    for name, words in (("subprocess:Popen", "another package"), ("filmstrip.generation.pipeline:Pipeline", "record")):
+        header = f'{{"object": "{name}", "values": {{}}}}'
+        save_file({}, path, metadata={"filmstrip": header})
+        with pytest.raises(ValueError, match=words):
+            read(path)
