@@ -7,10 +7,12 @@ import os
 import platform
 import re
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 ACCELERATORS = ("cuda", "xpu", "mps")
 """Accelerator kinds that torch can drive, the best first."""
@@ -145,6 +147,46 @@ def reset_peak_memory(device: str | torch.device) -> None:
     device = torch.device(device)
     if device.type in ("cuda", "xpu") and has_accelerator(device.type):
         _backend(device.type).reset_peak_memory_stats(device)
+
+
+def has_streams(device: str | torch.device) -> bool:
+    """Whether copies to the device can be made beside its computing."""
+    kind = torch.device(device).type
+    return kind in ("cuda", "xpu") and has_accelerator(kind)
+
+
+class SideStream:
+    """A stream of a device beside the one that computes; on a CPU, whose work is done at once, only in name."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device, self._backend = device, _backend(device.type)
+        self._side = self._backend.Stream(device) if has_streams(device) else None
+
+    def used(self) -> AbstractContextManager[Any]:
+        """As long as it lasts, work goes to the side stream."""
+        return nullcontext() if self._side is None else self._backend.stream(self._side)
+
+    def mark(self) -> Any:
+        """The point that the computing stream has been asked to reach so far; its `synchronize` waits for that."""
+        event = self._backend.Event()
+        event.record(self._backend.current_stream(self.device))
+        return event
+
+    def mark_side(self) -> Any:
+        """The same of the side stream."""
+        event = self._backend.Event()
+        event.record(self._side)
+        return event
+
+    def wait_for(self, event: Any) -> None:
+        """Have the computing stream wait for a mark."""
+        if self._side is not None:
+            self._backend.current_stream(self.device).wait_event(event)
+
+
+def pinned_buffer(size: int) -> Tensor:
+    """So many bytes of the host's memory, from which an accelerator can copy by itself."""
+    return torch.empty(size, dtype=torch.uint8, pin_memory=has_accelerator())
 
 
 def _backend(kind: str) -> Any:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from filmstrip.generation.pipeline import tell_once
+from filmstrip.memory.offloading import tell_once
 from tests.contract.registered import CASES
 from tests.contract.runs import close, differs, fresh, over, over_all, seeded, shared, video
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -14,9 +15,13 @@ from filmstrip.checkpoints.files import Weights, find_weights
 from filmstrip.checkpoints.index import INDEX_NAME, read_model_index
 from filmstrip.checkpoints.loading import NameRules, build_empty, fill
 from filmstrip.checkpoints.locate import find_checkpoint
+from filmstrip.checkpoints.mapping import map_to_disk
 from filmstrip.checkpoints.saving import save_weights, warn_of_pickles
 from filmstrip.configuration import Configured
 from filmstrip.devices import parse_device
+from filmstrip.memory.casting import Casting, cast_layers, compute_dtype_of
+from filmstrip.memory.offloading import check_group_arguments, group_grain, offload
+from filmstrip.memory.residency import release
 
 ModelType = TypeVar("ModelType", bound="Model")
 
@@ -25,13 +30,15 @@ class Model(Configured, nn.Module):
     """A network with a config.json, whose parameter names are those of the published weights.
 
     The class attributes are regular expressions: rows (pattern, replacement) for old names in published files,
-    tensors of files to ignore, and parameters that stay in float32 when the rest is loaded in a half type. Those with
-    an underscore say what the network's own code supports, under the names that Diffusers gives them.
+    tensors of files to ignore, parameters that stay in float32 when the rest is loaded in a half type, and layers
+    that keep their type when the rest is stored in a narrower one. Those with an underscore say what the network's own
+    code supports, under the names that Diffusers gives them.
     """
 
     renamed_keys: ClassVar[tuple[tuple[str, str], ...]] = ()
     ignored_keys: ClassVar[tuple[str, ...]] = ()
     keep_in_fp32: ClassVar[tuple[str, ...]] = ()
+    keep_precise: ClassVar[tuple[str, ...]] = ("norm",)
     _supports_gradient_checkpointing: ClassVar[bool] = False
     _repeated_blocks: ClassVar[tuple[str, ...]] = ()
 
@@ -132,13 +139,71 @@ class Model(Configured, nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """The type of the first floating-point parameter, or buffer if there are no parameters."""
+        """The type that it computes in: of the first floating-point parameter, or buffer if there are no parameters."""
+        if (cast := compute_dtype_of(self)) is not None:
+            return cast
         return next((tensor.dtype for tensor in self._tensors() if tensor.is_floating_point()), torch.float32)
 
     @property
     def device(self) -> torch.device:
         """Where the first parameter, or buffer, is."""
         return next((tensor.device for tensor in self._tensors()), torch.device("cpu"))
+
+    def enable_layerwise_casting(
+        self,
+        storage_dtype: torch.dtype = torch.float8_e4m3fn,
+        compute_dtype: torch.dtype | None = None,
+        skip_modules_pattern: str | Sequence[str] | None = None,
+        skip_modules_classes: Sequence[type[nn.Module]] | None = None,
+        non_blocking: bool = False,
+    ) -> Casting:
+        """Store the weights of layers in a narrow type; each layer's are widened while it computes.
+
+        Args:
+            compute_dtype: the type of the network; another one is an error.
+            skip_modules_pattern: regular expressions of names of layers that keep their type, besides those that the
+                class names in `keep_precise`; None and "auto" are the class's alone.
+            skip_modules_classes: classes of modules that keep their type, with all that they hold.
+            non_blocking: without effect; taken from code written for Diffusers.
+
+        Returns:
+            What became narrower, and how many bytes that saves.
+
+        Raises:
+            ValueError: nothing would become smaller, or the network is stored narrow or offloaded already.
+        """
+        if compute_dtype not in (None, self.dtype):
+            raise ValueError(
+                f"compute_dtype is {compute_dtype}, but {type(self).__name__} was loaded as {self.dtype}; load it with"
+                f" torch_dtype={compute_dtype}, or leave compute_dtype out."
+            )
+        named = () if skip_modules_pattern in (None, "auto") else skip_modules_pattern or ()
+        kept = (*self.keep_precise, *((named,) if isinstance(named, str) else named))
+        return cast_layers(self, storage_dtype, self.dtype, kept, skip_modules_classes or ())
+
+    def enable_group_offload(
+        self,
+        onload_device: str | torch.device,
+        offload_device: str | torch.device = "cpu",
+        offload_type: str = "block_level",
+        num_blocks_per_group: int | None = None,
+        non_blocking: bool = False,
+        use_stream: bool = False,
+        record_stream: bool = False,
+        low_cpu_mem_usage: bool = False,
+        offload_to_disk_path: str | Path | None = None,
+    ) -> None:
+        """Keep the weights on the CPU, and have groups of them come to a device; see the pipeline's call of this name.
+
+        Raises:
+            ValueError: an argument makes no sense.
+        """
+        idle = {"non_blocking": non_blocking, "record_stream": record_stream, "low_cpu_mem_usage": low_cpu_mem_usage}
+        device = check_group_arguments(onload_device, offload_device, use_stream, **idle)
+        grain = group_grain(offload_type, num_blocks_per_group)
+        if offload_to_disk_path is not None:
+            map_to_disk(self, Path(offload_to_disk_path) / f"{type(self).__name__}.safetensors")
+        offload({type(self).__name__: self}, device, grain, streamed=use_stream)
 
     def num_parameters(self, only_trainable: bool = False) -> int:
         """How many numbers the parameters are, tied weights counted once."""
@@ -171,6 +236,10 @@ class Model(Configured, nn.Module):
         for module in self.modules():
             if hasattr(module, "gradient_checkpointing"):
                 module.gradient_checkpointing = is_on  # type: ignore[assignment]
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        release(self)  # what is moved or changed is what is at home
+        return super()._apply(fn, recurse)
 
     def _tensors(self) -> list[Tensor]:
         return [*self.parameters(), *self.buffers()]

@@ -46,7 +46,7 @@ def save_weights(
     folder.mkdir(parents=True, exist_ok=True)
     with _appearing_together(folder) as temporary:
         for name, shard in zip(names, shards, strict=True):
-            _write_shard(temporary(name), shard)
+            write_tensors(temporary(name), shard)
         if len(shards) > 1:
             index = f"{stem}.safetensors.index.{variant}.json" if variant else f"{stem}.safetensors.index.json"
             temporary(index).write_text(_index(names, shards), encoding="utf-8")
@@ -97,7 +97,8 @@ def _split(state: Mapping[str, Tensor], limit: int) -> list[dict[str, Tensor]]:
     return shards
 
 
-def _write_shard(path: Path, shard: Mapping[str, Tensor]) -> None:
+def write_tensors(path: Path, shard: Mapping[str, Tensor]) -> None:
+    """Write tensors to one safetensors file."""
     from safetensors.torch import save_file
 
     # Two parameters may be views of one storage, which the format refuses: each is written whole.

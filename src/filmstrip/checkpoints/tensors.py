@@ -6,6 +6,7 @@ import json
 import mmap
 import pickle
 import sys
+import weakref
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -52,6 +53,16 @@ class TensorEntry:
         return self.dtype.itemsize * prod(self.shape)
 
 
+_MAPS: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()
+
+
+def is_mapped(tensor: Tensor) -> bool:
+    """Whether a tensor's values are mapped from a file, so that they need no memory before they are used."""
+    first = tensor.data_ptr()
+    starts = ((torch.frombuffer(one, dtype=torch.uint8).data_ptr(), len(one)) for one in _MAPS)
+    return any(start <= first < start + length for start, length in starts)
+
+
 class TensorFile(Protocol):
     """One file of weights."""
 
@@ -84,6 +95,7 @@ class SafetensorsFile:
     def _mapped(self, entry: TensorEntry) -> Tensor:
         if self._map is None:
             self._map = _map_copy_on_write(self.path)
+            _MAPS.add(self._map)
         tensor = _view(self._map, entry, entry.start)
         # Files of old writers may place tensors at odd addresses.
         return tensor if tensor.data_ptr() % entry.dtype.itemsize == 0 else tensor.clone()

@@ -1,8 +1,7 @@
-"""The base class of every pipeline: loading, placement and saving of its components."""
+"""The base class of every pipeline: loading and saving of its components."""
 
 from __future__ import annotations
 
-import functools
 import inspect
 import logging
 from collections.abc import Callable, Iterator
@@ -10,7 +9,6 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar, cast
 
 import torch
-from torch import nn
 
 from filmstrip import registry
 from filmstrip.checkpoints import CheckpointError, find_checkpoint
@@ -22,6 +20,7 @@ from filmstrip.checkpoints.saving import warn_of_pickles
 from filmstrip.devices import parse_device, supports_dtype
 from filmstrip.generation.events import Event
 from filmstrip.generation.finishing import Finishing
+from filmstrip.generation.placement import Placement
 from filmstrip.generation.progress import BarSettings
 from filmstrip.generation.request import Request, complete_arguments
 from filmstrip.generation.running import Report, VideoOutput, run_kept
@@ -29,16 +28,10 @@ from filmstrip.generation.running import Report, VideoOutput, run_kept
 logger = logging.getLogger(__name__)
 
 
-@functools.cache
-def tell_once(sentence: str) -> None:
-    """Say something that is worth saying once in the life of a program."""
-    logger.warning(sentence)
-
-
 PipelineType = TypeVar("PipelineType", bound="Pipeline")
 
 
-class Pipeline(Finishing):
+class Pipeline(Finishing, Placement):
     """Components by name, as the constructor of the subclass lists them, and the folder they came from.
 
     `Pipeline.from_pretrained` itself returns the pipeline that the checkpoint names.
@@ -71,6 +64,7 @@ class Pipeline(Finishing):
             said = self._checkpoint_defaults
             self.components[name] = value
             self.defaults = {**self.usual_defaults(), **said}  # another network may have been made for another size
+            self._offload_again()
         elif name in self.__dict__.get("flags", {}):
             self.flags[name] = value
         else:
@@ -260,6 +254,8 @@ class Pipeline(Finishing):
         made = cls(**{name: available[name] for name in names if name in available})
         made.defaults |= pipeline._checkpoint_defaults
         made.name_or_path = pipeline.name_or_path
+        made._offloading = pipeline._offloading
+        made._offload_again()
         return made
 
     def save_pretrained(
@@ -321,36 +317,6 @@ class Pipeline(Finishing):
         """The request that a call's completed arguments make; every pipeline has its own."""
         raise NotImplementedError(f"{type(self).__name__} makes no videos; load the pipeline that a checkpoint names.")
 
-    @property
-    def networks(self) -> dict[str, nn.Module]:
-        """The components that hold weights."""
-        return {name: item for name, item in self.components.items() if isinstance(item, nn.Module)}
-
-    @property
-    def device(self) -> torch.device:
-        """Where the networks are."""
-        return next((next(network.parameters()).device for network in self.networks.values()), torch.device("cpu"))
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The type of the first network's weights."""
-        return next((next(network.parameters()).dtype for network in self.networks.values()), torch.float32)
-
-    def to(self: PipelineType, *places: Any, device: Any = None, dtype: Any = None) -> PipelineType:
-        """Move all networks to a device, to a type, or both, in any order; returns the pipeline itself."""
-        for place in (*places, device, dtype):
-            if place is None:
-                continue
-            if isinstance(place, torch.dtype):
-                if not supports_dtype(self.device, place):
-                    raise ValueError(f"The device {self.device} can't hold {place}; use another type.")
-                target: Any = place
-            else:
-                target = parse_device(place)
-            for network in self.networks.values():
-                network.to(target)
-        return self
-
     def set_progress_bar_config(self, **settings: Any) -> None:
         """Set how calls draw their progress on stderr; what is left out takes its usual value again.
 
@@ -358,33 +324,3 @@ class Pipeline(Finishing):
             settings: `disable` (None: draw on a terminal only), `leave` and `desc`, as tqdm has them.
         """
         self.bar = BarSettings(**settings)
-
-    def enable_attention_slicing(self, slice_size: int | str | None = "auto") -> None:
-        """Nothing, for code written for Diffusers: attention never holds its whole table of scores here."""
-        tell_once("Attention is memory-efficient already, sliced or not: enable_attention_slicing changes nothing.")
-
-    def disable_attention_slicing(self) -> None:
-        """Nothing, as `enable_attention_slicing`."""
-
-    def enable_xformers_memory_efficient_attention(self, attention_op: Any = None) -> None:
-        """Nothing, as `enable_attention_slicing`."""
-        tell_once("Attention is memory-efficient already, without xformers: enabling that changes nothing.")
-
-    def disable_xformers_memory_efficient_attention(self) -> None:
-        """Nothing, as `enable_attention_slicing`."""
-
-    def enable_vae_slicing(self) -> None:
-        """Code the videos of a batch one after the other, for less memory."""
-        self.vae.enable_slicing()
-
-    def disable_vae_slicing(self) -> None:
-        """Code the videos of a batch together again."""
-        self.vae.disable_slicing()
-
-    def enable_vae_tiling(self) -> None:
-        """Code large pictures in tiles, for less memory."""
-        self.vae.enable_tiling()
-
-    def disable_vae_tiling(self) -> None:
-        """Code pictures undivided again."""
-        self.vae.disable_tiling()

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from filmstrip.memory.residency import execution_device
+
 logger = logging.getLogger(__name__)
 
 
@@ -132,7 +134,7 @@ def encode_text(
     for text in filter(None, cut_off):
         logger.warning("The prompt is longer than %d tokens; this part of it is not used: %r", max_length, text)
     mask = tokens.attention_mask.bool()
-    device = next(text_encoder.parameters()).device
+    device = execution_device(text_encoder)
     masked = {"attention_mask": mask.to(device)} if masks_encoder else {}
     embeds = text_encoder(tokens.input_ids.to(device), **masked)[0]
     return Prompts(embeds, mask, cut_off=cut_off)
@@ -157,7 +159,7 @@ def encode_clip_text(
         cut_off.append(str(tokenizer.decode(ids[num_parts * size :], skip_special_tokens=True)).strip())
     for text in filter(None, cut_off):
         logger.warning("The prompt is longer than %d tokens; this part of it is not used: %r", window, text)
-    device = next(text_encoder.parameters()).device
+    device = execution_device(text_encoder)
     ids = torch.tensor(rows, device=device)  # (batch, parts, window)
     mask = None
     if getattr(text_encoder.config, "use_attention_mask", False):

@@ -72,6 +72,9 @@ class Recipe(Protocol):
     def output(self, frames: Any, report: Report) -> Any:
         """What users get: the frames, or the latents, and the report."""
 
+    def maybe_free_model_hooks(self) -> None:
+        """Send weights home that came to a device for the run."""
+
 
 class RunView:
     """A pipeline as a callback sees it: its own attributes, and above them the state of this one run."""
@@ -101,7 +104,6 @@ class RunView:
         return getattr(self.__dict__["_pipeline"], name)
 
 
-@torch.no_grad()
 def run(recipe: Recipe, request: Request, *, collect: bool = True) -> Iterator[Event]:
     """Yield what happens while a request is carried out; to cancel it, stop reading.
 
@@ -110,12 +112,16 @@ def run(recipe: Recipe, request: Request, *, collect: bool = True) -> Iterator[E
     keeper = request.keeper or Keeper(None)
     keeper.begin(recipe, request)
     events = _events(recipe, request, keeper, collect=collect)
-    if keeper.begun is None:
-        yield from events
-    else:
-        yield from kept_way(recipe.vae, keeper.begun.coding).while_working(recipe.vae, events)
+    try:
+        if keeper.begun is None:
+            yield from events
+        else:
+            yield from kept_way(recipe.vae, keeper.begun.coding).while_working(recipe.vae, events)
+    finally:
+        recipe.maybe_free_model_hooks()
 
 
+@torch.no_grad()
 def _events(recipe: Recipe, request: Request, keeper: Keeper, *, collect: bool) -> Iterator[Event]:
     clock = _Clock()
     report = Report(adjustments=request.size.adjustments, seconds=clock.stages)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from filmstrip.devices import empty_cache, is_out_of_memory
 from filmstrip.memory.coding import Size, Way, smaller_ways
+from filmstrip.memory.residency import execution_device
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +28,7 @@ def decoded(decode: Decode, vae: Any, size: Size) -> Iterator[Tensor]:
     Args:
         size: height and width of the frames in pixels.
     """
-    device = _device_of(vae)
+    device = execution_device(vae)
     attempts = [(Way("as it is set"), vae), *((way, vae) for way in smaller_ways(vae, *size))]
     if device.type != "cpu":
         attempts.append((Way("on the CPU"), None))
@@ -65,7 +66,3 @@ def on_cpu(network: nn.Module) -> nn.Module:
 
     tensors = [*network.parameters(), *network.buffers()]
     return copy.deepcopy(network, {id(tensor): moved(tensor) for tensor in tensors})
-
-
-def _device_of(network: Any) -> torch.device:
-    return next((tensor.device for tensor in network.parameters()), torch.device("cpu"))

@@ -38,6 +38,7 @@ class AutoencoderKLCogVideoX(Model):
     """
 
     _supports_gradient_checkpointing = True
+    keep_precise = ("norm", r"coder\.conv_in", r"coder\.conv_out")
 
     def __init__(
         self,

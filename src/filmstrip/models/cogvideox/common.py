@@ -20,6 +20,7 @@ from filmstrip.generation.prompts import Prompts, encode_prompts, encode_text
 from filmstrip.generation.request import Request, check_prompts, check_steps, make_request
 from filmstrip.generation.resolving import Resolved, Rules, resolve
 from filmstrip.generation.running import Report
+from filmstrip.memory.residency import execution_device
 from filmstrip.nn.noise import draw_noise
 from filmstrip.nn.outputs import DiagonalGaussian
 from filmstrip.schedulers import Run
@@ -229,8 +230,8 @@ class CogVideoXVideoPipeline(Pipeline):
         """The latents that a run starts from: the call's, or noise."""
         latents = request["latents"]
         if latents is None:
-            latents = draw_noise(self.latent_shape(request), request.generator, self.transformer.device)
-        return latents.to(self.transformer.device, torch.float32) * run.init_noise_sigma
+            latents = draw_noise(self.latent_shape(request), request.generator, execution_device(self.transformer))
+        return latents.to(execution_device(self.transformer), torch.float32) * run.init_noise_sigma
 
     def steps(self, request: Request, conditions: Conditions) -> Iterator[Step]:
         """Yield the latents after every step."""
@@ -264,7 +265,7 @@ class CogVideoXVideoPipeline(Pipeline):
 
         guidance = PromptGuidance(
             prompts,
-            lambda half: half.prompt_embeds.to(transformer.device, transformer.dtype),
+            lambda half: half.prompt_embeds.to(execution_device(transformer), transformer.dtype),
             request["guidance_scale"],
             is_sequential=request["sequential_guidance"],
             vary=dynamic_guidance(request["use_dynamic_cfg"], run.timesteps.tolist()[begin:]),
@@ -283,12 +284,12 @@ class CogVideoXVideoPipeline(Pipeline):
             video: (batch, 3, frames, height, width) in [-1, 1]; a picture is one frame.
             generator: one, a list with one for each video, or "mode" for the most likely latents.
         """
-        posterior: DiagonalGaussian = self.vae.encode(video.to(self.vae.device, self.vae.dtype)).latent_dist
+        posterior: DiagonalGaussian = self.vae.encode(video.to(execution_device(self.vae), self.vae.dtype)).latent_dist
         check_finite(posterior.mean, "vae", "encoding")
         # Row by row: the reference encodes one video after the other, and a batch's noise would be another.
         sources = generator if isinstance(generator, list) else [generator] * len(video)
         latents = posterior.mode() if generator == "mode" else posterior.sample(sources)
-        return latents.float().movedim(2, 1).to(self.transformer.device)
+        return latents.float().movedim(2, 1).to(execution_device(self.transformer))
 
     def encode_clip(self, request: Request, pixels: Tensor, *, mode: bool = False) -> Tensor:
         """Scaled latents of clips that are as long as the video to make, one row for each video of the batch.
@@ -320,7 +321,7 @@ class CogVideoXVideoPipeline(Pipeline):
         """Yield the video in runs of frames."""
         latents = latents[:, request.size.spare_latents :].movedim(1, 2)  # (batch, channels, frames, height, width)
         latents = latents / self.vae.config.scaling_factor
-        yield from self.vae.decode_stream(latents.to(self.vae.device, self.vae.dtype))
+        yield from self.vae.decode_stream(latents.to(execution_device(self.vae), self.vae.dtype))
 
 
 def dynamic_guidance(kind: bool | str, timesteps: Sequence[float]) -> Callable[[float, float], float] | None:

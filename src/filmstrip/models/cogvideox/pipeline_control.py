@@ -9,6 +9,7 @@ from torch import Tensor
 
 from filmstrip.generation.request import Request, check_count, read_clips
 from filmstrip.generation.running import Report, VideoOutput, result
+from filmstrip.memory.residency import execution_device
 from filmstrip.models.cogvideox.common import CogVideoXVideoPipeline, Conditions
 
 
@@ -84,5 +85,5 @@ class CogVideoXFunControlPipeline(CogVideoXVideoPipeline):
         prompts = self.encode_prompts(request, report)
         control = request["control"]
         if request["control_video"] is None:
-            return Conditions(prompts, request.per_video(control.float().to(self.transformer.device)))
+            return Conditions(prompts, request.per_video(control.float().to(execution_device(self.transformer))))
         return Conditions(prompts, self.encode_clip(request, control, mode=True))

@@ -11,6 +11,7 @@ from torch import Tensor
 from filmstrip.generation.events import Step
 from filmstrip.generation.request import Request, check_count, check_share, read_clips
 from filmstrip.generation.running import Report, VideoOutput, result
+from filmstrip.memory.residency import execution_device
 from filmstrip.models.cogvideox.common import CogVideoXVideoPipeline, Conditions
 from filmstrip.nn.noise import draw_noise
 from filmstrip.schedulers import Run
@@ -91,9 +92,9 @@ class CogVideoXVideoToVideoPipeline(CogVideoXVideoPipeline):
         run = self.start(request)
         begin = self._first_step(request, run)
         if conditions.latents is None:
-            latents = request["latents"].to(self.transformer.device, torch.float32)
+            latents = request["latents"].to(execution_device(self.transformer), torch.float32)
         else:
-            noise = draw_noise(self.latent_shape(request), request.generator, self.transformer.device)
+            noise = draw_noise(self.latent_shape(request), request.generator, execution_device(self.transformer))
             latents = run.add_noise(conditions.latents, noise, begin)
         yield from self.sample(request, conditions.prompts, latents, run, begin=begin)
 

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from filmstrip.checkpoints import Model
+from filmstrip.memory.residency import execution_device
 from filmstrip.models.cogvideox.attention import CogVideoXAttention, CogVideoXProjections
 from filmstrip.models.cogvideox.embeddings import CogVideoXPatchEmbed, counted_axes, cropped_axes, rotations
 from filmstrip.nn.activations import ACTIVATIONS
@@ -129,6 +130,7 @@ class CogVideoXTransformer3DModel(Model):
     """
 
     _repeated_blocks = ("CogVideoXBlock",)
+    keep_precise = ("norm", "patch_embed", "^time_embedding", "^ofs_embedding", "^proj_out$")
     _supports_gradient_checkpointing = True
 
     def __init__(
@@ -251,9 +253,9 @@ class CogVideoXTransformer3DModel(Model):
         rows, columns = height // config.patch_size, width // config.patch_size
         if config.patch_size_t is None:
             base = config.sample_height // config.patch_size, config.sample_width // config.patch_size
-            axes = cropped_axes((frames, rows, columns), base, self.device)
+            axes = cropped_axes((frames, rows, columns), base, execution_device(self))
         else:
-            axes = counted_axes((-(-frames // config.patch_size_t), rows, columns), self.device)
+            axes = counted_axes((-(-frames // config.patch_size_t), rows, columns), execution_device(self))
         return rotations(axes, config.attention_head_dim)
 
     def forward(

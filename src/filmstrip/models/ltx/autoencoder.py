@@ -31,6 +31,7 @@ class AutoencoderKLLTXVideo(Model):
     """
 
     _supports_gradient_checkpointing = True
+    keep_precise = ("norm", r"coder\.conv_in", r"coder\.conv_out", "time_embedder")
 
     def __init__(
         self,

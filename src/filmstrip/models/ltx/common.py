@@ -17,6 +17,7 @@ from filmstrip.generation.prompts import Prompts, encode_prompts, encode_text
 from filmstrip.generation.request import EMBEDS, Request, check_prompts, check_share, check_steps, make_request
 from filmstrip.generation.resolving import Rules, resolve
 from filmstrip.generation.running import Report
+from filmstrip.memory.residency import execution_device
 from filmstrip.nn.noise import draw_noise
 from filmstrip.nn.outputs import DiagonalGaussian
 from filmstrip.schedulers import Run, calculate_shift
@@ -173,7 +174,7 @@ class LTXVideoPipeline(Pipeline):
         """Rotations of the whole grid's tokens; one for the whole run."""
         ratio = self.vae.spatial_compression_ratio
         scale = (self.vae.temporal_compression_ratio / request.size.frame_rate, ratio, ratio)
-        grid = self.transformer.grid_coordinates(request.size.latent_size, scale, self.transformer.device)
+        grid = self.transformer.grid_coordinates(request.size.latent_size, scale, execution_device(self.transformer))
         return self.transformer.rotary(grid)
 
     def encode_video(self, video: Tensor, generator: Any = None) -> Tensor:
@@ -183,7 +184,7 @@ class LTXVideoPipeline(Pipeline):
             video: (batch, 3, frames, height, width) in [-1, 1]; a picture is one frame.
             generator: one, or a list with one for each video.
         """
-        posterior: DiagonalGaussian = self.vae.encode(video.to(self.vae.device, self.vae.dtype)).latent_dist
+        posterior: DiagonalGaussian = self.vae.encode(video.to(execution_device(self.vae), self.vae.dtype)).latent_dist
         check_finite(posterior.mean, "vae", "encoding")
         latents = posterior.sample(generator).float()
         return normalize_latents(latents, self.vae.latents_mean, self.vae.latents_std)
@@ -245,8 +246,8 @@ def prompt_guidance(transformer: Any, prompts: Prompts, request: Request) -> Pro
     def prepare(half: Prompts) -> Any:
         embeds, mask = half.prompt_embeds, half.prompt_attention_mask
         # Without padding there is nothing to mask, and attention is faster without a mask.
-        padding = None if mask is None or bool(mask.all()) else mask.to(transformer.device)
-        return transformer.prepare_prompt(embeds.to(transformer.device, transformer.dtype), padding)
+        padding = None if mask is None or bool(mask.all()) else mask.to(execution_device(transformer))
+        return transformer.prepare_prompt(embeds.to(execution_device(transformer), transformer.dtype), padding)
 
     return PromptGuidance(
         prompts,

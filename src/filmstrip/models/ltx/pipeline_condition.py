@@ -15,6 +15,7 @@ from filmstrip.generation.events import Step
 from filmstrip.generation.packing import unpack_latents
 from filmstrip.generation.request import Request, check_share
 from filmstrip.generation.running import Report, VideoOutput, result
+from filmstrip.memory.residency import execution_device
 from filmstrip.models.ltx.common import LTXVideoPipeline, prompt_guidance
 from filmstrip.models.ltx.conditions import (
     ConditionedLatents,
@@ -179,7 +180,7 @@ class LTXConditionPipeline(LTXVideoPipeline):
         return unpack_latents(latents, request.size.latent_size, *self.patches)
 
     def _initial_latents(self, request: Request, run: Run, begin: int) -> Tensor:
-        noise = draw_noise(self.latent_shape(request), request.generator, self.transformer.device)
+        noise = draw_noise(self.latent_shape(request), request.generator, execution_device(self.transformer))
         latents, pixels = request["latents"], request["changed"]
         if pixels is not None:
             if isinstance(request.generator, list):

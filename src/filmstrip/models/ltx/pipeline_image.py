@@ -16,6 +16,7 @@ from filmstrip.generation.prompts import Prompts
 from filmstrip.generation.request import Request, check_count
 from filmstrip.generation.running import Report, VideoOutput, result
 from filmstrip.media.pixels import preprocess_image
+from filmstrip.memory.residency import execution_device
 from filmstrip.models.ltx.common import LTXVideoPipeline, prompt_guidance
 from filmstrip.nn.noise import draw_noise
 
@@ -125,8 +126,8 @@ class LTXImageToVideoPipeline(LTXVideoPipeline):
     def _initial_latents(self, request: Request, first_frame: Tensor | None) -> Tensor:
         latents = request["latents"]
         if first_frame is not None:
-            latents = draw_noise(self.latent_shape(request), request.generator, self.transformer.device)
+            latents = draw_noise(self.latent_shape(request), request.generator, execution_device(self.transformer))
             latents[:, :, :1] = first_frame.to(latents.device)
         if latents.dim() == 5:
             latents = pack_latents(latents, *self.patches)
-        return latents.to(self.transformer.device, torch.float32)
+        return latents.to(execution_device(self.transformer), torch.float32)

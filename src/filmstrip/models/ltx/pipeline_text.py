@@ -14,6 +14,7 @@ from filmstrip.generation.packing import pack_latents
 from filmstrip.generation.prompts import Prompts
 from filmstrip.generation.request import Request
 from filmstrip.generation.running import Report, VideoOutput, result
+from filmstrip.memory.residency import execution_device
 from filmstrip.models.ltx.common import LTXVideoPipeline, prompt_guidance
 from filmstrip.nn.noise import draw_noise
 
@@ -118,7 +119,7 @@ class LTXPipeline(LTXVideoPipeline):
     def _initial_latents(self, request: Request) -> Tensor:
         given = request["latents"]
         if given is None:
-            given = draw_noise(self.latent_shape(request), request.generator, self.transformer.device)
+            given = draw_noise(self.latent_shape(request), request.generator, execution_device(self.transformer))
         if given.dim() == 5:
             given = pack_latents(given, *self.patches)
-        return given.to(self.transformer.device, torch.float32)
+        return given.to(execution_device(self.transformer), torch.float32)

@@ -19,6 +19,7 @@ from filmstrip.generation.request import OUTPUT_TYPES, Request, check_choice, ch
 from filmstrip.generation.resolving import Resolved, Rules, resolve
 from filmstrip.generation.running import Report, VideoOutput, result
 from filmstrip.media.pixels import preprocess_video
+from filmstrip.memory.residency import execution_device
 from filmstrip.models.ltx.common import decode_latents, per_video
 
 logger = logging.getLogger(__name__)
@@ -111,10 +112,10 @@ class LTXLatentUpsamplePipeline(Pipeline):
         """The latents to upsample, as the autoencoder made them: not normalised."""
         vae, latents = self.vae, request["latents"]
         if latents is None:
-            posterior = vae.encode(request["pixels"].to(vae.device, vae.dtype)).latent_dist
+            posterior = vae.encode(request["pixels"].to(execution_device(vae), vae.dtype)).latent_dist
             latents = check_finite(posterior.sample(request.generator).float(), "vae", "encoding")
             latents = normalize_latents(latents, vae.latents_mean, vae.latents_std)
-        latents = latents.to(vae.device, torch.float32)
+        latents = latents.to(execution_device(vae), torch.float32)
         latents = denormalize_latents(latents, vae.latents_mean, vae.latents_std, vae.config.scaling_factor)
         return latents.to(self.latent_upsampler.dtype)
 

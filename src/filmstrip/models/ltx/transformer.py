@@ -129,6 +129,7 @@ class LTXVideoTransformer3DModel(Model):
     """
 
     _repeated_blocks = ("LTXVideoTransformerBlock",)
+    keep_precise = ("norm", "^proj_in$", "^proj_out$", "^time_embed", "^caption_projection")
     _supports_gradient_checkpointing = True
 
     def __init__(

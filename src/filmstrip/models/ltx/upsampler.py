@@ -34,6 +34,8 @@ class LTXLatentUpsamplerModel(Model):
     Args: those of the published `config.json`; `dims` 2 treats frames as pictures of their own.
     """
 
+    keep_precise = ("norm", "^initial_conv$", "^final_conv$")
+
     def __init__(
         self,
         in_channels: int = 128,

@@ -17,12 +17,13 @@ from filmstrip.generation.denoising import denoise
 from filmstrip.generation.events import Step
 from filmstrip.generation.finite import check_finite
 from filmstrip.generation.guidance import PromptGuidance
-from filmstrip.generation.pipeline import tell_once
 from filmstrip.generation.prompts import Prompts, encode_clip_text, encode_prompts, num_clip_parts
 from filmstrip.generation.request import Request, check_prompts, check_share, check_steps, make_request
 from filmstrip.generation.resolving import Rules, resolve
 from filmstrip.generation.running import Report
 from filmstrip.media.pixels import picture_size
+from filmstrip.memory.offloading import tell_once
+from filmstrip.memory.residency import execution_device
 from filmstrip.nn.attention_layers import remembering_prompts
 from filmstrip.nn.embeddings import sinusoidal_embedding
 from filmstrip.nn.noise import draw_noise
@@ -262,8 +263,8 @@ class StableDiffusionBase(Pipeline):
         """The latents that a run starts from: the call's, or noise."""
         latents = request.options.get("latents")
         if latents is None:
-            latents = draw_noise(self.latent_shape(request), request.generator, self.unet.device)
-        return latents.to(self.unet.device, torch.float32) * run.init_noise_sigma
+            latents = draw_noise(self.latent_shape(request), request.generator, execution_device(self.unet))
+        return latents.to(execution_device(self.unet), torch.float32) * run.init_noise_sigma
 
     def sample(
         self,
@@ -296,11 +297,11 @@ class StableDiffusionBase(Pipeline):
             return unet(latents, timestep, **more, return_dict=False)[0].float()
 
         def prepare(half: Prompts) -> dict[str, Any]:
-            added = {"text_embeds": half.pooled_prompt_embeds, "time_ids": half.sizes}
+            added, device = {"text_embeds": half.pooled_prompt_embeds, "time_ids": half.sizes}, execution_device(unet)
             return {
-                "encoder_hidden_states": half.prompt_embeds.to(unet.device, unet.dtype),
+                "encoder_hidden_states": half.prompt_embeds.to(device, unet.dtype),
                 # Sizes stay in float32: half precision rounds them.
-                "added_cond_kwargs": {name: one.to(unet.device) for name, one in added.items() if one is not None},
+                "added_cond_kwargs": {name: one.to(device) for name, one in added.items() if one is not None},
                 "cross_attention_kwargs": request.options.get("cross_attention_kwargs"),
             }
 
@@ -337,7 +338,7 @@ class StableDiffusionBase(Pipeline):
 
     def decode(self, request: Request, latents: Tensor) -> Iterator[Tensor]:
         """Yield the pictures, as videos of one frame."""
-        latents = (latents / self.vae.config.scaling_factor).to(self.vae.device, self.vae.dtype)
+        latents = (latents / self.vae.config.scaling_factor).to(execution_device(self.vae), self.vae.dtype)
         yield torch.cat(list(self.vae.decode_stream(latents))).unsqueeze(2)  # (batch, 3, 1, height, width)
 
     def output(self, frames: Any, report: Report) -> Any:

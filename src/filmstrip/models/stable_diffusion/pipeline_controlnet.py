@@ -13,6 +13,7 @@ from filmstrip.generation.prompts import Prompts
 from filmstrip.generation.request import Request, check_count, check_share
 from filmstrip.generation.running import Report, result
 from filmstrip.media.pixels import preprocess_image
+from filmstrip.memory.residency import execution_device
 from filmstrip.models.stable_diffusion.common import ImageOutput, StableDiffusionBase, own_size
 from filmstrip.models.stable_diffusion.controlling import Controlling, MultiControlNetModel, per_net
 from filmstrip.models.stable_diffusion.controlnet import ControlNetModel
@@ -28,6 +29,8 @@ class ControlledPrompts:
 
 class ControlledBase(StableDiffusionBase):
     """Components of Stable Diffusion with one ControlNet or several (arXiv:2302.05543), and checks of control."""
+
+    _work_together = ("unet", "controlnet")
 
     def __init__(
         self,
@@ -179,7 +182,7 @@ class StableDiffusionControlNetPipeline(ControlledBase):
 
     def encode(self, request: Request, report: Report) -> ControlledPrompts:
         """The prompts, and the control pictures, one row for each picture to make."""
-        device = self.unet.device
+        device = execution_device(self.unet)
         pictures = [request.per_video(picture).to(device, self.nets[0].dtype) for picture in request["pictures"]]
         return ControlledPrompts(self.encode_prompts(request, report), pictures)
 

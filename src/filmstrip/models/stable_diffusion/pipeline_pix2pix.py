@@ -17,6 +17,7 @@ from filmstrip.generation.prompts import Prompts
 from filmstrip.generation.request import Request, check_count
 from filmstrip.generation.running import Report, result
 from filmstrip.media.pixels import preprocess_image
+from filmstrip.memory.residency import execution_device
 from filmstrip.models.stable_diffusion.common import ImageOutput, StableDiffusionBase, own_size
 from filmstrip.nn.attention_layers import remembering_prompts
 from filmstrip.schedulers import Run
@@ -100,7 +101,7 @@ class StableDiffusionInstructPix2PixPipeline(StableDiffusionBase):
         latents = request.options.get("image_latents")
         if latents is None:
             latents = encode_pictures(self.vae, request["pixels"])
-        pictures = request.per_video(latents).to(self.unet.device, torch.float32)
+        pictures = request.per_video(latents).to(execution_device(self.unet), torch.float32)
         return Instructions(self.encode_prompts(request, report), pictures)
 
     def steps(self, request: Request, conditions: Instructions) -> Iterator[Step]:
@@ -117,7 +118,7 @@ def check_image_scale(scale: float) -> None:
 
 def encode_pictures(vae: Any, pixels: Tensor) -> Tensor:
     """The latents of pictures that are to be changed, which are not scaled."""
-    latents: Tensor = vae.encode(pixels.to(vae.device, vae.dtype)).latent_dist.mode().float()
+    latents: Tensor = vae.encode(pixels.to(execution_device(vae), vae.dtype)).latent_dist.mode().float()
     return check_finite(latents, "vae", "encoding")
 
 
@@ -128,7 +129,7 @@ def change(unet: Any, request: Request, conditions: Instructions, latents: Tenso
         prompt_embeds, pictures = given
         stacked = torch.cat([latents, pictures], dim=1).to(unet.dtype)
         kwargs = {"cross_attention_kwargs": request.options.get("cross_attention_kwargs"), "return_dict": False}
-        return unet(stacked, timestep, prompt_embeds.to(unet.device, unet.dtype), **kwargs)[0].float()
+        return unet(stacked, timestep, prompt_embeds.to(execution_device(unet), unet.dtype), **kwargs)[0].float()
 
     guidance = _guidance(request, conditions)
 

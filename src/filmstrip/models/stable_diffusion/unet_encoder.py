@@ -118,6 +118,15 @@ class UNetEncoder(AttentionModel, ForwardChunking, Model):
     """Embeddings, the way down and the middle, from the arguments of a U-Net's `config.json`."""
 
     _supports_gradient_checkpointing = True
+    keep_precise = (
+        "norm",
+        "^conv_in$",
+        "^conv_out$",
+        "^time_embedding",
+        "^add_embedding",
+        "time_emb_proj",
+        "^controlnet_",
+    )
     # `upcast_attention` is not among them: scores are in float32 whatever it says.
     fixed_settings: ClassVar[Mapping[str, Any]] = {
         "attention_type": "default",

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from filmstrip.generation.finite import check_finite
 from filmstrip.generation.prompts import Prompts, encode_clip_text, num_clip_parts
 from filmstrip.generation.request import check_prompts
+from filmstrip.memory.residency import execution_device
 
 # In the order that `encode_prompt` returns them.
 EMBEDS = ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds")
@@ -203,4 +204,5 @@ def _encode(
 def xl_decoder(vae: Any) -> Any:
     """The autoencoder that decodes: a copy in float32 of one that overflows in float16, as that of SDXL does."""
     overflows = vae.dtype == torch.float16 and vae.config.force_upcast
-    return copy.deepcopy(vae).float() if overflows else vae
+    # Offloaded or not, the copy is an ordinary network where the original computes.
+    return copy.deepcopy(vae).to(execution_device(vae), torch.float32) if overflows else vae

@@ -10,6 +10,7 @@ from torch import Tensor
 from filmstrip.generation.events import Step
 from filmstrip.generation.request import Request, check_count, read_clips
 from filmstrip.generation.running import Report, result
+from filmstrip.memory.residency import execution_device
 from filmstrip.models.stable_diffusion.controlling import Controlling
 from filmstrip.models.stable_diffusion.pipeline_controlnet import ControlledBase, ControlledPrompts
 from filmstrip.models.text2video_zero.attention import AcrossFrames
@@ -84,7 +85,7 @@ class TextToVideoZeroControlNetPipeline(VideosOfPictures, ControlledBase):
 
     def encode(self, request: Request, report: Report) -> ControlledPrompts:
         """The prompts, and the control pictures, one row for each frame."""
-        device, dtype = self.unet.device, self.nets[0].dtype
+        device, dtype = execution_device(self.unet), self.nets[0].dtype
         prompts = self.encode_prompts(request, report).repeated(request.size.num_frames)
         return ControlledPrompts(
             prompts, [rows_of_frames(request, clip).to(device, dtype) for clip in request["clips"]]

@@ -10,6 +10,7 @@ from torch import Tensor
 from filmstrip.generation.events import Step
 from filmstrip.generation.request import Request, check_count, read_clips
 from filmstrip.generation.running import Report, result
+from filmstrip.memory.residency import execution_device
 from filmstrip.models.stable_diffusion.common import StableDiffusionBase
 from filmstrip.models.stable_diffusion.pipeline_pix2pix import (
     CALLBACK_TENSORS,
@@ -92,7 +93,7 @@ class TextToVideoZeroInstructPix2PixPipeline(VideosOfPictures, StableDiffusionBa
         latents = encode_pictures(self.vae, request["clips"].movedim(2, 1).flatten(0, 1))
         clips = latents.unflatten(0, (-1, request.size.num_frames)).movedim(1, 2)
         prompts = self.encode_prompts(request, report).repeated(request.size.num_frames)
-        return Instructions(prompts, rows_of_frames(request, clips).to(self.unet.device))
+        return Instructions(prompts, rows_of_frames(request, clips).to(execution_device(self.unet)))
 
     def steps(self, request: Request, conditions: Instructions) -> Iterator[Step]:
         """Yield the latents of all frames after every step."""

@@ -17,6 +17,7 @@ from filmstrip.generation.prompts import Prompts
 from filmstrip.generation.request import Request, check_whole_number
 from filmstrip.generation.resolving import Rules
 from filmstrip.generation.running import Report
+from filmstrip.memory.residency import execution_device
 from filmstrip.models.stable_diffusion.common import StableDiffusionBase
 from filmstrip.models.text2video_zero.attention import AcrossFrames
 from filmstrip.models.text2video_zero.motion import moved_latents
@@ -228,6 +229,6 @@ def whole_video(request: Request, latents: Tensor) -> Tensor:  # (batch, frames,
 
 def decode_frames(vae: Any, request: Request, latents: Tensor) -> Iterator[Tensor]:
     """Yield the videos of a run's latents frame by frame, (batch, 3, 1, height, width)."""
-    latents = (whole_video(request, latents) / vae.config.scaling_factor).to(vae.device, vae.dtype)
+    latents = (whole_video(request, latents) / vae.config.scaling_factor).to(execution_device(vae), vae.dtype)
     for frames in latents.unbind(1):
         yield torch.cat(list(vae.decode_stream(frames))).unsqueeze(2)
