@@ -191,7 +191,7 @@ def test_without_a_model_the_built_in_one_is_used_and_said(filmstrip, outline, m
 
 
 @pytest.mark.parametrize("name", ["out.mp4", "a_folder_of_frames"])
-def test_ctrl_c_while_writing_leaves_no_file(filmstrip, checkpoint, tmp_path, monkeypatch, name):
+def test_ctrl_c_while_writing_leaves_no_video(filmstrip, checkpoint, tmp_path, monkeypatch, name):
     from filmstrip.media import VideoWriter
 
     write, unfinished = VideoWriter.write, []
@@ -206,7 +206,9 @@ def test_ctrl_c_while_writing_leaves_no_file(filmstrip, checkpoint, tmp_path, mo
     result = filmstrip("generate", "a cat", "-o", name, "--contact-sheet", "--model", checkpoint, *SMALL)
     assert result.exit_code == 130
     assert unfinished or name == "out.mp4"  # which is begun late
-    assert not list(tmp_path.iterdir())
+    kept = Path(name).stem + ".latents.safetensors"
+    assert [path.name for path in tmp_path.iterdir()] == [kept]
+    assert f"filmstrip decode {kept}" in result.stderr
 
 
 def test_ctrl_c_while_denoising_ends_with_130(checkpoint, tmp_path):
@@ -219,5 +221,5 @@ def test_ctrl_c_while_denoising_ends_with_130(checkpoint, tmp_path):
         running.send_signal(signal.SIGINT)
         rest = list(said)
     assert running.returncode == 130
-    assert rest == ["Interrupted; no unfinished file is left.\n"]
+    assert rest == ["Interrupted; no unfinished video is left.\n"]
     assert not list(tmp_path.iterdir())

@@ -97,6 +97,10 @@ def generate(
     device: Device = None,
     dtype: Annotated[str | None, typer.Option("--dtype", help="Of the weights: bfloat16, float16, float32.")] = None,
     scheduler: Annotated[str | None, typer.Option("--scheduler", help="The class of another scheduler.")] = None,
+    checkpoint_every: Annotated[
+        int | None,
+        typer.Option("--checkpoint-every", metavar="STEPS", help="Keep what is done after every so many steps, too."),
+    ] = None,
     set_: Assignments = None,
     dry_run: DryRun = False,
     json: Json = False,
@@ -108,7 +112,8 @@ def generate(
     options: dict[str, Any] = {name.rstrip("_"): value for name, value in locals().items()}
     from filmstrip.cli import generating
 
-    generating.generate(options, generating.Output(output, dry_run, json, quiet, contact_sheet))
+    place = generating.Output(output, dry_run, json, quiet, contact_sheet, checkpoint_every)
+    generating.generate(options, place)
 
 
 @app.command()
@@ -127,6 +132,21 @@ def rerun(
     from filmstrip.cli import generating
 
     generating.rerun(file, set_ or [], device, generating.Output(output, dry_run, json, quiet, contact_sheet))
+
+
+@app.command()
+def decode(
+    file: Annotated[Path, typer.Argument(help="A .latents.safetensors file of a cut-off run.", show_default=False)],
+    output: OutputFile = None,
+    device: Device = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Finish a video whose making was cut off, from what FILE has kept of it."""
+    from filmstrip.cli import finishing, generating
+
+    finishing.decode(file, device, generating.Output(output, is_json=json, is_quiet=quiet))
 
 
 @app.command()

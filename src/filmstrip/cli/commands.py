@@ -41,7 +41,7 @@ class Commands(TyperGroup):
             status, sentence = describe(error)
             print(f"Error: {sentence}", file=sys.stderr)
         if status == INTERRUPTED:
-            print("Interrupted; no unfinished file is left.", file=sys.stderr)
+            print("Interrupted; no unfinished video is left.", file=sys.stderr)
         if standalone_mode:
             sys.exit(status)
         return status

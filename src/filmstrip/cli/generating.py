@@ -30,6 +30,8 @@ class Output:
     is_json: bool = False
     is_quiet: bool = False
     has_sheet: bool = False
+    every: int | None = None
+    """After how many steps what is done is kept."""
 
 
 def generate(options: Mapping[str, Any], output: Output) -> None:
@@ -39,6 +41,8 @@ def generate(options: Mapping[str, Any], output: Output) -> None:
         model = DEFAULT_MODEL
         hint = "name another with --model: a folder, or a hub repository such as org/name"
         note(f"using the built-in model {model!r}; {hint}.", is_quiet=output.is_quiet)
+    if output.every is not None and output.every < 1:
+        raise ValueError(f"--checkpoint-every must be at least 1, got {output.every}.")
     if options["num_videos"] < 1:
         raise ValueError(f"--num-videos must be at least 1, got {options['num_videos']}.")
     seed = options["seed"]
@@ -125,15 +129,20 @@ def _carry_out(plan: Plan, targets: list[Path], output: Output) -> None:
         note(sentence, is_quiet=output.is_quiet)
     made = []
     with make_progress(is_quiet=output.is_quiet) as progress:
-        for video in make_videos(plan, targets, progress, has_sheet=output.has_sheet):
+        for video in make_videos(plan, targets, progress, has_sheet=output.has_sheet, every=output.every):
             made.append(video)
+    tell_made(made, plan.notes, output)
+
+
+def tell_made(made: list[Made], notes: Sequence[str], output: Output) -> None:
+    """Print what was made, with what was done otherwise than asked for."""
     if output.is_json:
-        print_json(_content(plan, made))
+        print_json(_content(made, notes))
     elif output.is_quiet:
         for video in made:
             print(video.path)
     else:
-        print_facts(_facts(plan, made))
+        print_facts(_facts(made, notes))
 
 
 def _plan_content(plan: Plan, targets: list[Path]) -> dict[str, Any]:
@@ -168,7 +177,7 @@ def _plan_facts(plan: Plan, targets: list[Path]) -> list[tuple[str, str]]:
     ]
 
 
-def _content(plan: Plan, made: list[Made]) -> dict[str, Any]:
+def _content(made: list[Made], notes: Sequence[str]) -> dict[str, Any]:
     return {
         "files": [
             {
@@ -185,11 +194,11 @@ def _content(plan: Plan, made: list[Made]) -> dict[str, Any]:
             for video in made
         ],
         **{name: value for name, value in made[0].record.items() if name != "seed"},
-        "adjustments": list(plan.notes),
+        "adjustments": list(notes),
     }
 
 
-def _facts(plan: Plan, made: list[Made]) -> list[tuple[str, str]]:
+def _facts(made: list[Made], notes: Sequence[str]) -> list[tuple[str, str]]:
     first = made[0]
     stages = {
         stage: sum(video.stages.get(stage, 0.0) for video in (made[:1] if stage == "load" else made))
@@ -203,7 +212,7 @@ def _facts(plan: Plan, made: list[Made]) -> list[tuple[str, str]]:
         ("size", f"{first.width}x{first.height} at {first.fps:g} fps"),
         ("took", ", ".join(f"{stage} {_seconds(seconds)}" for stage, seconds in stages.items())),
         ("seed", ", ".join(str(video.seed) for video in made)),
-        *_continued("adjusted", plan.notes),
+        *_continued("adjusted", notes),
         *_continued("not used", [f"this end of the prompt: {part!r}" for part in first.cut_off]),
     ]
 

@@ -8,12 +8,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filmstrip.cli.plans import Plan, generator_of
-from filmstrip.cli.progress import Progress
+from filmstrip.cli.plans import Job, Plan, generator_of
+from filmstrip.cli.progress import Progress, note
 from filmstrip.cli.records import record_of
-from filmstrip.cli.targets import sheet_path
+from filmstrip.cli.targets import kept_path, sheet_path
 
 if TYPE_CHECKING:
+    import torch
+
     from filmstrip.generation import Pipeline
     from filmstrip.generation.request import Request
 
@@ -25,7 +27,7 @@ class Made:
     """A finished video."""
 
     path: Path
-    seed: int
+    seed: int | None
     num_frames: int
     width: int
     height: int
@@ -38,62 +40,84 @@ class Made:
     contact_sheet: Path | None = None
 
 
-def make_videos(plan: Plan, targets: list[Path], progress: Progress, *, has_sheet: bool) -> Iterator[Made]:
+def make_videos(
+    plan: Plan, targets: list[Path], progress: Progress, *, has_sheet: bool, every: int | None = None
+) -> Iterator[Made]:
     """Yield each video when its file is whole.
 
     Several videos are made one after the other, so that each is the one that its own seed gives.
+
+    Args:
+        every: after how many steps what is done is kept.
     """
+    from filmstrip.generation.keeping import Keeper
+
     begin = time.monotonic()
     progress.update("load", 0, 1, 0.0)
-    pipeline = load(plan)
+    scheduler = None if plan.job.scheduler is None else plan.outline.scheduler
+    pipeline = load(plan.outline, plan.job, plan.dtype, plan.device, scheduler)
     load_seconds = time.monotonic() - begin
     progress.update("load", 1, 1, load_seconds)
     for number, target in enumerate(targets):
         progress.begin(f"video {number + 1} of {len(targets)}: " if len(targets) > 1 else "")
         seed = plan.job.seed + number
-        request = replace(plan.request, generator=generator_of(seed))
-        made = make_video(pipeline, request, target, plan.fps, record_of(plan, pipeline, seed), progress, has_sheet)
+        record = record_of(plan, pipeline, seed)
+        about = {"record": record, "target": str(target.absolute()), "fps": plan.fps, "has_sheet": has_sheet}
+        keeper = Keeper(kept_path(target), every, about)
+        request = replace(plan.request, generator=generator_of(seed), keeper=keeper)
+        made = make_video(pipeline, request, target, plan.fps, record, progress, has_sheet)
         made.stages = {"load": load_seconds, **made.stages}
         yield made
 
 
-def load(plan: Plan) -> Pipeline:
-    """The pipeline of a plan, with its weights."""
-    placement: dict[str, Any] = {"dtype": plan.dtype, "device": plan.device}
-    parts = {
-        name: type(plan.outline.components[name]).from_pretrained(model, **placement)
-        for name, model in plan.job.components.items()
+def load(outline: Pipeline, job: Job, dtype: Any, device: torch.device, scheduler: Any = None) -> Pipeline:
+    """The pipeline of an outline, with its weights.
+
+    Args:
+        job: names the model, and the checkpoints of other components.
+        dtype: one type for all networks, or a dictionary of types.
+        scheduler: in place of the checkpoint's.
+    """
+    one = dtype.get("default") if isinstance(dtype, dict) else dtype
+    parts: dict[str, Any] = {
+        name: type(outline.components[name]).from_pretrained(model, dtype=one, device=device)
+        for name, model in job.components.items()
     }
-    if plan.job.scheduler is not None:
-        parts["scheduler"] = plan.outline.scheduler
-    return type(plan.outline).from_pretrained(plan.job.model, **placement, **parts)
+    if scheduler is not None:
+        parts["scheduler"] = scheduler
+    return type(outline).from_pretrained(job.model, dtype=dtype, device=device, **parts)
 
 
 def make_video(
     pipeline: Any, request: Request, target: Path, fps: float, record: dict[str, Any], progress: Progress, sheet: bool
 ) -> Made:
-    """Generate one video into a file; stopped half-way, it leaves none."""
+    """Generate one video into a file; stopped half-way, it leaves none, but what the request's keeper has kept."""
     from filmstrip.generation import run
     from filmstrip.media import VideoWriter, video_to_output
 
-    size = request.size
-    made = Made(target, record["seed"], size.num_frames, size.width, size.height, fps, record)
+    size, keeper = request.size, request.keeper
+    assert keeper is not None, "whoever makes a video says where it is kept until it is whole"
+    made = Made(target, record.get("seed"), size.num_frames, size.width, size.height, fps, record)
     samples = _Samples(size.num_frames)
-    with VideoWriter(target, fps, metadata=record) as writer:
-        for event in run(pipeline, request, collect=False):
-            progress.show(event)
-            if event.frames is not None:
-                frames = video_to_output(event.frames, "uint8")[0]
-                writer.write(frames)
-                if sheet:
-                    samples.add(frames)
-            if event.stage == "done":
-                made.stages, made.cut_off = (
-                    event.output.report.seconds,
-                    tuple(filter(None, event.output.report.cut_off)),
-                )
-    if sheet:
-        made.contact_sheet = samples.save(sheet_path(target))
+    try:
+        with VideoWriter(target, fps, metadata=record) as writer:
+            for event in run(pipeline, request, collect=False):
+                progress.show(event)
+                if event.frames is not None:
+                    frames = video_to_output(event.frames, "uint8")[0]
+                    writer.write(frames)
+                    if sheet:
+                        samples.add(frames)
+                if event.stage == "done":
+                    report = event.output.report
+                    made.stages, made.cut_off = report.seconds, tuple(filter(None, report.cut_off))
+        if sheet:
+            made.contact_sheet = samples.save(sheet_path(target))
+    except BaseException:
+        if keeper.is_kept:
+            note(f"what is done is kept in {keeper.path}; `filmstrip decode {keeper.path}` goes on from there.")
+        raise
+    keeper.remove()
     return made
 
 

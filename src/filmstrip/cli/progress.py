@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 CONSOLE = Console(stderr=True, highlight=False, soft_wrap=True)
 _NEXT = {"load": "encode", "encode": "denoise", "denoise": "decode"}
+# Parts of the library that tell more than what a request says already.
+_TOLD_ANYWAY = ("filmstrip.generation.keeping", "filmstrip.generation.finishing")
 _PARTS = 4  # lines for one stage, where there are no bars
 
 
@@ -140,7 +142,8 @@ def library_notes(*, is_quiet: bool) -> Iterator[None]:
 
 
 def _is_told_elsewhere(record: logging.LogRecord) -> bool:
-    return record.name.startswith(("filmstrip.models.", "filmstrip.generation."))
+    is_told_anyway = record.name.startswith(_TOLD_ANYWAY)
+    return record.name.startswith(("filmstrip.models.", "filmstrip.generation.")) and not is_told_anyway
 
 
 def _clock(seconds: float) -> str:

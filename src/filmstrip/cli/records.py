@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def record_of(plan: Plan, pipeline: Pipeline, seed: int) -> dict[str, Any]:
     """A video's metadata: the same for the same video, so it holds no times."""
-    from filmstrip.generation.keeping import versions
+    from filmstrip.generation.keeping import lasting_name, versions
 
     settings = plan.settings
     prompts = {name: settings.pop(name, None) for name in ("prompt", "negative_prompt")}
@@ -24,14 +24,14 @@ def record_of(plan: Plan, pipeline: Pipeline, seed: int) -> dict[str, Any]:
     return {
         **prompts,
         "seed": seed,
-        "model": model_name(plan.job.model),
+        "model": lasting_name(plan.job.model),
         "pipeline": type(pipeline).__name__,
         "settings": settings,
         "fps": plan.fps,
         "inputs": {name: one.record for name, one in plan.job.inputs.items()},
         **(
             {"components": components}
-            if (components := {name: model_name(one) for name, one in plan.job.components.items()})
+            if (components := {name: lasting_name(one) for name, one in plan.job.components.items()})
             else {}
         ),
         "scheduler": None if scheduler is None else type(scheduler).__name__,
@@ -45,19 +45,12 @@ def record_of(plan: Plan, pipeline: Pipeline, seed: int) -> dict[str, Any]:
     }
 
 
-def model_name(name: str) -> str:
-    """A model's name that means the same in any folder."""
-    from filmstrip.registry import BUILTIN_MODELS
-
-    is_folder = name not in BUILTIN_MODELS and Path(name).is_dir()
-    return str(Path(name).absolute()) if is_folder else name
-
-
-def job_of(record: Mapping[str, Any], made: Path) -> Job:
+def job_of(record: Mapping[str, Any], made: Path, *, with_inputs: bool = True) -> Job:
     """The job that made a video.
 
     Args:
         made: the video, for messages.
+        with_inputs: read the pictures and clips that it was made from, too.
 
     Raises:
         ValueError: the record is not one of `record_of`, or what the video was made from is gone or changed.
@@ -80,5 +73,7 @@ def job_of(record: Mapping[str, Any], made: Path) -> Job:
         raise ValueError(
             f"{made} was not made by `filmstrip generate`: its metadata lack {error}; rerun needs all of them."
         ) from error
+    if not with_inputs:
+        return job
     found = {name: read_recorded(name, entry, made) for name, entry in inputs.items()}
     return replace(job, inputs=found)

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 FOLDER = Path("outputs")
+KEPT_SUFFIX = ".latents.safetensors"
 _LONGEST = 48
 
 
@@ -42,6 +43,12 @@ def slug(text: str) -> str:
 def sheet_path(target: Path) -> Path:
     """Where the contact sheet of a video goes."""
     return target.with_suffix(".png") if target.suffix else target.with_name(f"{target.name}.png")
+
+
+def kept_path(target: Path) -> Path:
+    """Where what is done of a video is kept until it is whole: beside it, in the way of no other one."""
+    name = target.stem if target.suffix else target.name
+    return unused(target.with_name(f"{name}{KEPT_SUFFIX}"))
 
 
 def check_targets(targets: list[Path], fps: float, inputs: list[str], *, has_sheet: bool, is_dry: bool) -> None:

@@ -25,6 +25,7 @@ from filmstrip.generation import written
 from filmstrip.generation.events import Step
 from filmstrip.memory.coding import coding_settings
 from filmstrip.nn.noise import NoiseState
+from filmstrip.registry import BUILTIN_MODELS
 from filmstrip.schedulers.base import memory_of, remember
 
 if TYPE_CHECKING:
@@ -274,7 +275,7 @@ def describe(recipe: Any, request: Request) -> Unfinished:
     scheduler = recipe.components.get("scheduler")
     return Unfinished(
         pipeline=type(recipe).__name__,
-        model=recipe.name_or_path,
+        model=lasting_name(recipe.name_or_path),
         request=request,
         noise=NoiseState.of(request.generator, recipe.device),
         dtypes={name: next(network.parameters()).dtype for name, network in recipe.networks.items()},
@@ -302,6 +303,12 @@ def changed_versions(before: Mapping[str, str]) -> list[str]:
         for name, now in versions().items()
         if name in before and before[name] != now
     ]
+
+
+def lasting_name(model: str) -> str:
+    """A model's name that means the same in any folder."""
+    is_folder = bool(model) and model not in BUILTIN_MODELS and Path(model).is_dir()
+    return str(Path(model).absolute()) if is_folder else model
 
 
 def new_path(folder: Path, name: str) -> Path:
