@@ -185,3 +185,23 @@ def test_a_folder_that_can_not_be_written_is_told_before_any_work(tmp_path):
         tiny_pipeline().keep_unfinished(tmp_path / "file")
     with pytest.raises(ValueError, match="every must be a whole number"):
         tiny_pipeline().keep_unfinished(tmp_path, every=0)
+
+
+def test_a_fallback_in_decoding_is_told(filmstrip, checkpoint, tmp_path, monkeypatch):
+    from filmstrip import AutoencoderKLLTXVideo
+
+    stream = AutoencoderKLLTXVideo.decode_stream
+
+    def fail_in_large_chunks(self, *args):
+        if self.frames_at_once == 8:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return stream(self, *args)
+
+    call = ("generate", "a cat", *SMALL, "--model", checkpoint, "--seed", "5")
+    filmstrip(*call, "-o", "whole.mkv")
+    monkeypatch.setattr(AutoencoderKLLTXVideo, "decode_stream", fail_in_large_chunks)
+    result = filmstrip(*call, "-o", "out.mkv")
+    assert "Note: Decoding ran out of memory and continues in chunks of 2 frames." in result.stderr
+    assert filmstrip(*call, "-o", "quiet.mkv", "-q").stderr == ""
+    difference = read_video("out.mkv")[0].astype(int) - read_video("whole.mkv")[0]
+    assert np.abs(difference).max() <= 1

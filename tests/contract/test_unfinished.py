@@ -1,5 +1,6 @@
 """A run that is cut off is finished from what was kept of it, bit for bit."""
 
+import logging
 import shutil
 from dataclasses import replace
 
@@ -8,8 +9,21 @@ import torch
 
 from filmstrip.generation.keeping import Keeper, read_unfinished
 from filmstrip.generation.running import run
+from filmstrip.memory.coding import coding_settings, smaller_ways
 from tests.contract.registered import CASES
-from tests.contract.runs import SEED, frames_of, fresh, over, over_all, over_those_with, request, shared, video
+from tests.contract.runs import (
+    SEED,
+    close,
+    frames_of,
+    fresh,
+    over,
+    over_all,
+    over_those_with,
+    request,
+    seeded,
+    shared,
+    video,
+)
 
 with_callback = over_those_with("callback_on_step_end", "num_inference_steps")
 STEPS = [case for case in CASES if case.takes("num_inference_steps")]
@@ -155,3 +169,32 @@ def test_a_pipeline_keeps_its_calls_in_a_folder(case, tmp_path):
         video(case, pipeline)
     [kept] = folder.iterdir()
     assert torch.equal(finished(case, kept), video(case))
+
+
+@over_all
+def test_out_of_memory_in_decoding_costs_nothing_but_time(case, caplog):
+    pipeline, generator = fresh(case), seeded()
+    whole = video(case, generator=generator)
+    state, vae = generator.get_state(), pipeline.vae
+    size = request(case).size
+    ways = smaller_ways(vae, size.height, size.width)
+    before, stream, generator = coding_settings(vae), vae.decode_stream, seeded()
+
+    def fail_once(*args, **kwargs):
+        vae.decode_stream = stream
+        yield next(stream(*args, **kwargs))[:, :, :0]  # all noise is drawn
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    vae.decode_stream = fail_once
+    if not ways:
+        with pytest.raises(torch.OutOfMemoryError):
+            video(case, pipeline, generator=generator)
+        return
+    with caplog.at_level(logging.WARNING):
+        frames = video(case, pipeline, generator=generator)
+    assert f"ran out of memory and continues {ways[0].name}." in caplog.text
+    assert coding_settings(vae) == before
+    assert torch.equal(generator.get_state(), state)
+    assert frames.shape == whole.shape
+    if ways[0].tile is None:
+        close(frames, whole)

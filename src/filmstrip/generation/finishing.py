@@ -12,6 +12,7 @@ from filmstrip.generation.keeping import (
     Keeper,
     Unfinished,
     changed_versions,
+    dtype_of,
     new_path,
     read_unfinished,
     settings_of,
@@ -122,7 +123,7 @@ def changes_of(pipeline: Any, unfinished: Unfinished) -> list[str]:
     for name, dtype in unfinished.dtypes.items():
         network = pipeline.networks.get(name)
         is_used = network is not None and (name == "vae" or not unfinished.is_denoised)
-        if is_used and (present := next(network.parameters()).dtype) != dtype:
+        if is_used and (present := dtype_of(network)) != dtype:
             before, now = (str(one).removeprefix("torch.") for one in (dtype, present))
             sentences.append(f"It was begun with the {name} in {before}, here it is in {now}: frames may differ.")
     return sentences

@@ -19,10 +19,11 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from filmstrip.generation import written
 from filmstrip.generation.events import Step
+from filmstrip.memory.casting import compute_dtype_of
 from filmstrip.memory.coding import coding_settings
 from filmstrip.nn.noise import NoiseState
 from filmstrip.registry import BUILTIN_MODELS
@@ -277,11 +278,16 @@ def describe(recipe: Any, request: Request) -> Unfinished:
         pipeline=type(recipe).__name__,
         model=lasting_name(recipe.name_or_path),
         request=request,
-        noise=NoiseState.of(request.generator, recipe.device),
-        dtypes={name: next(network.parameters()).dtype for name, network in recipe.networks.items()},
+        noise=NoiseState.of(request.generator, recipe._execution_device),
+        dtypes={name: dtype_of(network) for name, network in recipe.networks.items()},
         scheduler=settings_of(scheduler),
         coding=coding_settings(recipe.vae),
     )
+
+
+def dtype_of(network: nn.Module) -> torch.dtype:
+    """The type that a network computes in."""
+    return compute_dtype_of(network) or next(network.parameters()).dtype
 
 
 def settings_of(scheduler: Any) -> str:

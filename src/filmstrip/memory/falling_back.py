@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from filmstrip.devices import empty_cache, is_out_of_memory
+from filmstrip.memory.casting import compute_dtype_of
 from filmstrip.memory.coding import Size, Way, smaller_ways
 from filmstrip.memory.residency import execution_device
 
@@ -35,7 +36,7 @@ def decoded(decode: Decode, vae: Any, size: Size) -> Iterator[Tensor]:
     done = 0
     for number, (way, network) in enumerate(attempts):
         if number:
-            logger.warning("Decoding ran out of memory; it goes on %s.", way.name)
+            logger.warning("Decoding ran out of memory and continues %s.", way.name)
             empty_cache(device)
         network = on_cpu(vae) if network is None else network
         seen = 0
@@ -54,14 +55,15 @@ def decoded(decode: Decode, vae: Any, size: Size) -> Iterator[Tensor]:
 
 
 def on_cpu(network: nn.Module) -> nn.Module:
-    """A copy of a network on the CPU, in float32 if it is in float16, which a CPU computes badly.
+    """A copy of a network on the CPU, in float32 if it computes in float16, which a CPU does badly.
 
     No memory of the device is used, and the network itself stays where it is.
     """
+    computes_in = compute_dtype_of(network)  # where its weights are stored in a narrower type
 
     def moved(tensor: Tensor) -> Tensor:
-        is_half = tensor.dtype == torch.float16
-        there = tensor.detach().to("cpu", torch.float32 if is_half else tensor.dtype)
+        dtype = computes_in if computes_in and tensor.is_floating_point() and tensor.itemsize == 1 else tensor.dtype
+        there = tensor.detach().to("cpu", torch.float32 if dtype == torch.float16 else dtype)
         return nn.Parameter(there, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else there
 
     tensors = [*network.parameters(), *network.buffers()]
