@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from filmstrip.nn.linear import product, takes_onednn
+from filmstrip.nn.valueless import in_turn
 
 # Scores that are computed at a time: 4 MB in float32, small enough to stay in a core's caches.
 BLOCK_SCORES = 2**20
@@ -42,12 +43,12 @@ def blocked_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     most_rows = max(1, BLOCK_SCORES * torch.get_num_threads() // key.shape[-2])
     num_rows = math.ceil(tokens / math.ceil(tokens / most_rows))  # blocks alike: a short last one is inefficient
     scale = math.log2(math.e) / math.sqrt(head_dim)  # for powers of two, which are quicker than those of e
-    for i in range(batch * heads):
+    for i in in_turn(range(batch * heads), query):
         head = divmod(i, heads)
         queries, keys = query[head].float() * scale, key[head].float()
         values = value[head].T.contiguous()  # (head_dim, key_tokens)
         is_safe = _longest(queries) * _longest(keys) < SAFE_SCORE  # by Cauchy and Schwarz
-        for rows, out in zip(queries.split(num_rows), attended[head].split(num_rows), strict=True):
+        for rows, out in in_turn(zip(queries.split(num_rows), attended[head].split(num_rows), strict=True), query):
             scores = product(rows, keys)  # (rows, key_tokens)
             if not is_safe:
                 scores -= scores.amax(-1, keepdim=True)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from filmstrip.nn.convolution import convolve
 from filmstrip.nn.modules import is_plain
 from filmstrip.nn.streaming import FrameStream
+from filmstrip.nn.valueless import in_turn, is_on_cpu
 from filmstrip.nn.winograd import TimeConvolution, saves_time, write
 
 # Weights that a convolution on the CPU reorders at a time, in bytes.
@@ -112,7 +113,7 @@ class CausalConv3d(nn.Module):
         if (
             num_parts == 1
             or bias is None
-            or weight.device.type != "cpu"
+            or not is_on_cpu(weight)
             or torch.is_grad_enabled()
             or torch.compiler.is_compiling()
         ):
@@ -129,9 +130,9 @@ class CausalConv3d(nn.Module):
 def strips(hidden_states: Tensor, out_channels: int) -> Iterator[slice]:
     """The rows of a video, as many at a time as a convolution to so many channels works on best."""
     _, channels, frames, height, width = hidden_states.shape
-    numbers = STRIP_CPU if hidden_states.device.type == "cpu" else STRIP_ACCELERATOR
+    numbers = STRIP_CPU if is_on_cpu(hidden_states) else STRIP_ACCELERATOR
     step = max(MIN_ROWS, numbers // (max(channels, out_channels) * frames * width))
-    for top in range(0, height, step):
+    for top in in_turn(range(0, height, step), hidden_states):
         yield slice(top, min(top + step, height))
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from filmstrip.nn.linear import product, takes_onednn
 from filmstrip.nn.modules import is_plain
+from filmstrip.nn.valueless import is_on_cpu
 
 # Pixels of all pictures together up to which a convolution is one product of matrices, and those taken at a time.
 FEW_PIXELS, BLOCK_PIXELS = 1024, 512
@@ -41,8 +42,8 @@ def convolve(
 
 
 def convolved(layer: nn.Module, hidden_states: Tensor) -> Tensor:
-    """What a layer of our networks makes of pictures: zeros around them, no gaps in the kernel, one group."""
-    if is_plain(layer, nn.Conv2d):
+    """What a layer of our networks makes of pictures or videos: zeros around them, no gaps in the kernel, one group."""
+    if is_plain(layer, nn.Conv2d, nn.Conv3d):
         assert not isinstance(layer.padding, str)
         return convolve(hidden_states, layer.weight, layer.bias, layer.padding, layer.stride)
     result: Tensor = layer(hidden_states)
@@ -81,7 +82,7 @@ def _leaves_onednn_out(hidden_states: Tensor, weight: Tensor) -> bool:
     return (
         not torch.compiler.is_compiling()
         and not torch.is_grad_enabled()
-        and hidden_states.device.type == "cpu"
+        and is_on_cpu(hidden_states)
         and hidden_states.dtype == weight.dtype == torch.float32
         and torch.backends.mkldnn.is_available()
     )

@@ -12,13 +12,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from filmstrip.nn.valueless import in_turn, is_on_cpu
+
 # Numbers worked on at a time: what stays in the caches of a core, or what an accelerator finds worth a call.
 PORTION_CPU, PORTION_ACCELERATOR = 2**18, 2**26
 
 
 def portion(tensor: Tensor) -> int:
     """How many numbers to work on at a time, where this tensor lives."""
-    return PORTION_CPU if tensor.device.type == "cpu" else PORTION_ACCELERATOR
+    return PORTION_CPU if is_on_cpu(tensor) else PORTION_ACCELERATOR
 
 
 def runs_in_portions() -> bool:
@@ -42,7 +44,7 @@ def _moments_in_portions(video: Tensor, num_groups: int) -> tuple[Tensor, Tensor
     # Deviations from a value near the mean: squares of the values themselves would cancel.
     pivot = portions[0].float().mean(dim=0)
     sums, squares = [], []
-    for part in portions:
+    for part in in_turn(portions, video):
         deviation = part.float() - pivot  # (positions, channels), float32
         sums.append(deviation.sum(dim=0))
         squares.append(deviation.square_().sum(dim=0))
@@ -107,7 +109,7 @@ def _row_portions(hidden_states: Tensor, affine: Affine) -> Iterator[tuple[slice
     size = hidden_states.shape[3] // coarse if coarse > 1 else 1
     total = hidden_states.shape[3] // size
     step = max(1, portion(hidden_states) * total // hidden_states.numel())
-    for start in range(0, total, step):
+    for start in in_turn(range(0, total, step), hidden_states):
         stop = min(start + step, total)
         part = affine
         if coarse > 1:

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from filmstrip.nn.rotary import rotate_pairs
+from filmstrip.nn.valueless import in_turn, is_on_cpu
 
 # Tokens that are taken at a time on a CPU, where the steps would otherwise each go through the memory.
 BLOCK_TOKENS = 128
@@ -30,7 +31,7 @@ def normed_heads(
 
 def _blocks_pay(hidden_states: Tensor, norm: nn.Module) -> bool:
     return (
-        hidden_states.device.type == "cpu"
+        is_on_cpu(hidden_states)
         and type(norm) is nn.LayerNorm
         and not (norm._forward_hooks or norm._forward_pre_hooks)
         and not torch.compiler.is_compiling()
@@ -45,7 +46,7 @@ def _normed_in_blocks(heads: Tensor, norm: nn.LayerNorm, rotation: Tensor | None
     weight = None if norm.weight is None else norm.weight.float()
     bias = None if norm.bias is None else norm.bias.float()
     turns = None if rotation is None else torch.view_as_complex(rotation[:, None].contiguous())
-    for start in range(0, tokens, BLOCK_TOKENS):
+    for start in in_turn(range(0, tokens, BLOCK_TOKENS), heads):
         block = slice(start, start + BLOCK_TOKENS)
         normed = F.layer_norm(heads[:, block].float(), norm.normalized_shape, weight, bias, norm.eps)
         if turns is not None:

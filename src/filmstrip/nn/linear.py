@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from filmstrip.nn.modules import is_plain
+from filmstrip.nn.valueless import is_on_cpu
 
 # Tokens that are taken at a time where a wide intermediate result would not stay in a core's caches.
 BLOCK_TOKENS = 512
@@ -34,7 +35,7 @@ def takes_onednn(hidden_states: Tensor, weight: Tensor) -> bool:
     In float32 torch's own products take twice as long on processors that its library MKL does not favour.
     """
     return (
-        hidden_states.device.type == "cpu"
+        is_on_cpu(hidden_states)
         and hidden_states.dtype == weight.dtype
         and type(weight) in (Tensor, nn.Parameter)  # not quantised, nor otherwise more than numbers
         and not torch.is_grad_enabled()  # oneDNN's product has no gradient

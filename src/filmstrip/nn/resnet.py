@@ -16,6 +16,7 @@ from filmstrip.nn.activations import Activation, activation_named
 from filmstrip.nn.convolution import convolve, convolved
 from filmstrip.nn.group_norm import Affine, runs_in_portions, write_activated
 from filmstrip.nn.modules import is_plain
+from filmstrip.nn.valueless import in_turn, is_on_cpu
 
 # Numbers that are convolved at a time where nothing is recorded, and the least pixels: less would not be worth the
 # reordering of the weights.
@@ -212,7 +213,7 @@ def _stripes(hidden_states: Tensor) -> Iterator[slice]:
     """Rows that are worked on together."""
     batch, channels, height, width = hidden_states.shape
     num_rows = max(_stripe(hidden_states) // channels, STRIPE_PIXELS) // (batch * width) or 1
-    for start in range(0, height, num_rows):
+    for start in in_turn(range(0, height, num_rows), hidden_states):
         yield slice(start, min(start + num_rows, height))
 
 
@@ -228,7 +229,7 @@ def _fits(hidden_states: Tensor) -> bool:
 
 
 def _stripe(tensor: Tensor) -> int:
-    return STRIPE_CPU if tensor.device.type == "cpu" else STRIPE_ACCELERATOR
+    return STRIPE_CPU if is_on_cpu(tensor) else STRIPE_ACCELERATOR
 
 
 def _added_pairs(weight: Tensor, dim: int) -> tuple[Tensor, Tensor]:

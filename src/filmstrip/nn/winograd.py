@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from filmstrip.nn.convolution import convolve
+from filmstrip.nn.valueless import in_turn, is_on_cpu
 
 TAPS = 3
 # Where the polynomials behind m outputs are evaluated, infinity besides. Points near one keep the rounding small: four
@@ -62,7 +63,7 @@ def saves_time(hidden_states: Tensor, conv: nn.Conv3d, num_outputs: int) -> bool
         num_outputs: frames that come out.
     """
     return (
-        hidden_states.device.type == "cpu"
+        is_on_cpu(hidden_states)
         and hidden_states.dtype in (torch.float32, torch.bfloat16)
         and conv.kernel_size == (TAPS,) * 3
         and conv.stride == (1, 1, 1)
@@ -101,7 +102,7 @@ class TimeConvolution:
     ) -> None:
         """Write the result, or add it to what is there. Columns are padded with zeros, frames and rows are not."""
         num_frames = into.shape[2]
-        for start in range(0, num_frames, self.max_outputs):
+        for start in in_turn(range(0, num_frames, self.max_outputs), strip):
             stop = min(start + self.max_outputs, num_frames)
             frames, outputs = strip[:, :, start : stop + TAPS - 1], into[:, :, start:stop]
             if stop - start > 1:

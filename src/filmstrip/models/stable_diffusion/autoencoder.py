@@ -16,6 +16,7 @@ from filmstrip.nn.attention_layers import AttentionModel
 from filmstrip.nn.group_norm import runs_in_portions
 from filmstrip.nn.noise import Generators
 from filmstrip.nn.outputs import DiagonalGaussian, EncoderOutput, SampleOutput
+from filmstrip.nn.valueless import is_on_cpu
 
 DOWN_BLOCK, UP_BLOCK = "DownEncoderBlock2D", "UpDecoderBlock2D"
 # Pixels that an accelerator codes together where nothing is recorded; a CPU takes one picture after the other.
@@ -168,7 +169,7 @@ class AutoencoderKL(Model, AttentionModel):
         return self.decode(posterior.sample(generator) if sample_posterior else posterior.mode(), return_dict)
 
     def _pictures_at_once(self, batch: Tensor, pixels: int) -> int:
-        if self.use_slicing or (runs_in_portions() and batch.device.type == "cpu"):
+        if self.use_slicing or (runs_in_portions() and is_on_cpu(batch)):
             return 1
         return max(1, PIXELS_AT_ONCE // pixels) if runs_in_portions() else len(batch)
 

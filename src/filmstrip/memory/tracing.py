@@ -1,0 +1,230 @@
+"""How much memory a computation takes, found by going through it without values, hence without memory.
+
+Networks are copied to the meta device, where operations only work out shapes. `Ledger` sees every operation and adds
+up what is alive. Weights are not counted: where they are is a matter of residency.
+"""
+
+from __future__ import annotations
+
+import copy
+import weakref
+from collections import Counter, OrderedDict, defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
+
+aten = torch.ops.aten
+DtypeOf = Callable[[str, Tensor], torch.dtype]
+"""From the name of a weight and the weight itself, the type that it is to have."""
+
+
+class Ledger(TorchDispatchMode):
+    """While it is active: bytes of the tensors that are alive, and the most of them so far.
+
+    Args:
+        networks: whose weights are not counted; by name.
+        given: other tensors that were there before, and are not counted.
+        on_cpu: whether a CPU is to do the work; else tensors with values are the host's, and not counted.
+    """
+
+    def __init__(self, networks: Mapping[str, nn.Module], given: Iterable[Tensor] = (), *, on_cpu: bool) -> None:
+        super().__init__()
+        self.live = self.peak = self.operations = 0
+        self.stage = ""
+        self.network = ""
+        """The network whose weights were last used."""
+        self.peaks: defaultdict[tuple[str, str], int] = defaultdict(int)
+        """The most bytes by stage and by the network that was at work."""
+        self.calls: Counter[str] = Counter()
+        """How often each network was called."""
+        self._on_cpu = on_cpu
+        self._alive: dict[int, Any] = {}
+        self._given = {one.untyped_storage()._cdata: one for one in given}
+        self._weights = {
+            tensor.untyped_storage()._cdata: (name, tensor.untyped_storage())
+            for name, network in networks.items()
+            for tensor in (*network.parameters(), *network.buffers())
+        }
+
+    def enter(self, stage: str, network: str = "") -> None:
+        """Begin a stage of the work."""
+        self.stage, self.network = stage, network
+        self.grow_to(self.live)
+
+    def grow_to(self, live: int) -> None:
+        """Note that so many bytes were alive at a time."""
+        self.peak = max(self.peak, live)
+        key = self.stage, self.network
+        self.peaks[key] = max(self.peaks[key], live)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        self.operations += 1
+        for leaf in tree_leaves((args, kwargs)):
+            if isinstance(leaf, Tensor) and leaf.is_meta:
+                weight = self._weights.get(leaf.untyped_storage()._cdata)
+                if weight is not None:
+                    self.network = weight[0]
+        rule = _RULES.get(func)
+        result = func(*args, **kwargs) if rule is None else rule(self, func, *args, **kwargs)
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, Tensor) and (leaf.is_meta or self._on_cpu):
+                self._count(leaf)
+        if self._on_cpu and (scratch := _CPU_SCRATCH.get(func)) is not None:
+            self.grow_to(self.live + scratch(*args))
+        return result
+
+    def _count(self, tensor: Tensor, size: int | None = None) -> None:
+        storage = tensor.untyped_storage()
+        key = storage._cdata
+        if key in self._alive or key in self._weights or key in self._given:
+            return
+        size = storage.nbytes() if size is None else size
+        self._alive[key] = weakref.ref(storage, lambda _: self._forget(key, size))
+        self.live += size
+        self.grow_to(self.live)
+
+    def _forget(self, key: int, size: int) -> None:
+        if self._alive.pop(key, None) is not None:
+            self.live -= size
+
+    # ---- operations that need values, or that the meta device lacks ----------------------------------------------
+
+    def _number(self, func: Any, tensor: Tensor) -> Any:
+        if not tensor.is_meta:
+            return func(tensor)
+        return True if tensor.dtype == torch.bool else 1.0 if tensor.is_floating_point() else 1
+
+    def _onednn_convolution(
+        self, _: Any, hidden_states: Tensor, weight: Tensor, bias: Tensor | None, *settings: Any
+    ) -> Tensor:
+        padding, stride, dilation, groups = settings
+        usual = aten.convolution.default
+        unused = False, [0] * len(padding)  # what only transposed convolutions take
+        return self._convolution(usual, hidden_states, weight, bias, stride, padding, dilation, *unused, groups)
+
+    def _convolution(self, func: Any, hidden_states: Tensor, weight: Tensor, *settings: Any) -> Tensor:
+        result: Tensor = func(hidden_states.to("meta"), weight, *settings)
+        layout = torch.channels_last if weight.dim() == 4 else torch.channels_last_3d
+        if self._on_cpu and any(one.is_contiguous(memory_format=layout) for one in (hidden_states, weight)):
+            return torch.empty(result.shape, dtype=result.dtype, device="meta", memory_format=layout)
+        return result
+
+    def _copy(self, func: Any, tensor: Tensor, **kwargs: Any) -> Tensor:
+        device = torch.device(kwargs.get("device") or tensor.device)
+        if tensor.is_meta and device.type == "cpu":  # from the accelerator to the host, or from the CPU to itself
+            return cast("Tensor", func(tensor, **{**kwargs, "device": torch.device("meta")}))
+        copied: Tensor = func(tensor, **kwargs)
+        if self._on_cpu and not tensor.is_meta and kwargs.get("dtype") in (None, tensor.dtype):
+            # A CPU would not copy: what was counted stays so, and what was there before the ledger is the caller's.
+            storage = tensor.untyped_storage()
+            size = storage.nbytes() if storage._cdata in self._alive else 0
+            self._forget(storage._cdata, size)
+            self._count(copied, size)
+        return copied
+
+
+def _convolution_scratch(hidden_states: Tensor, weight: Tensor, *_: Any) -> int:
+    """What oneDNN reorders for itself: the weights, and a video or the weights again where one is not channels-last."""
+    layout = torch.channels_last if weight.dim() == 4 else torch.channels_last_3d
+    if not hidden_states.is_contiguous(memory_format=layout):
+        return weight.nbytes + hidden_states.nbytes
+    return weight.nbytes if weight.is_contiguous(memory_format=layout) else 2 * weight.nbytes
+
+
+def _product_scratch(hidden_states: Tensor, weight: Tensor, *_: Any) -> int:
+    """The panel of the weights that each of oneDNN's threads packs."""
+    return torch.get_num_threads() * (1024 + 256 * min(weight.shape[-1], 1024))
+
+
+_CPU_SCRATCH: dict[Any, Callable[..., int]] = {
+    aten.mkldnn_convolution.default: _convolution_scratch,
+    aten.convolution.default: _convolution_scratch,
+    torch.ops.mkldnn._linear_pointwise.default: _product_scratch,
+}
+_RULES: dict[Any, Callable[..., Any]] = {
+    aten._local_scalar_dense.default: Ledger._number,
+    aten.mkldnn_convolution.default: Ledger._onednn_convolution,
+    aten.convolution.default: Ledger._convolution,
+    aten._to_copy.default: Ledger._copy,
+}
+
+
+class FusedAttention(TorchFunctionMode):
+    """While it is active: attention of tensors without values holds no table of scores, as on any real device."""
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+        if func is F.scaled_dot_product_attention and args[0].is_meta:
+            query, _, value = args[:3]
+            batch, heads, tokens, _ = query.shape
+            sums = query.new_empty(batch, heads, tokens, dtype=torch.float32)  # their logarithms, of every kernel
+            attended = query.new_empty(batch, tokens, heads, value.shape[-1]).transpose(1, 2)
+            del sums
+            return attended
+        return func(*args, **(kwargs or {}))
+
+
+def without_values(network: nn.Module, dtype_of: DtypeOf) -> nn.Module:
+    """A copy of a network on the meta device, without what others have hooked to it."""
+    network = getattr(network, "_orig_mod", network)  # a compiled network is one that wraps it
+    table: dict[int, Any] = {}
+    for name, tensor in (*network.named_parameters(remove_duplicate=False), *network.named_buffers()):
+        dtype = dtype_of(name, tensor) if tensor.is_floating_point() else tensor.dtype
+        made = torch.empty_strided(tensor.size(), tensor.stride(), dtype=dtype, device="meta")
+        table[id(tensor)] = nn.Parameter(made, requires_grad=False) if isinstance(tensor, nn.Parameter) else made
+    for module in network.modules():  # hooks may hold more than can be copied
+        for hooks in (module._forward_hooks, module._forward_pre_hooks):
+            table[id(hooks)] = OrderedDict()
+    return copy.deepcopy(network, table)
+
+
+def replay(network: nn.Module, name: str, ledger: Ledger) -> None:
+    """Go through a network twice for every kind of input, and from then on only note what the second time took.
+
+    The first call may keep something for those after it, such as the keys and values of a prompt.
+    """
+    forward, seen, known = network.forward, set[Any](), dict[Any, Any]()
+
+    def forward_or_replay(*args: Any, **kwargs: Any) -> Any:
+        leaves, form = tree_flatten((args, kwargs))
+        key = (str(form), *map(_kind, leaves))
+        ledger.network = name
+        ledger.calls[name] += 1
+        if key in known:
+            extra, made, made_form = known[key]
+            result = tree_unflatten([one() if callable(one) else one for one in made], made_form)
+            ledger.grow_to(ledger.live + extra)
+            return result
+        before, most = ledger.live, ledger.peak
+        ledger.peak = before
+        result = forward(*args, **kwargs)
+        extra, ledger.peak = ledger.peak - before, max(most, ledger.peak)
+        if key in seen:
+            made, made_form = tree_flatten(result)
+            remade = [_maker(one) if isinstance(one, Tensor) else one for one in made]
+            extra -= sum(one.nbytes for one in made if isinstance(one, Tensor))
+            known[key] = extra, remade, made_form
+        seen.add(key)
+        return result
+
+    network.forward = forward_or_replay
+
+
+def _kind(leaf: Any) -> Any:
+    """What of an argument decides how much memory it leads to."""
+    if isinstance(leaf, Tensor):
+        return tuple(leaf.shape), leaf.stride(), leaf.dtype
+    if isinstance(leaf, (int, float)) and not isinstance(leaf, bool):
+        return type(leaf)
+    return leaf if isinstance(leaf, (bool, str)) else id(leaf)
+
+
+def _maker(tensor: Tensor) -> Callable[[], Tensor]:
+    size, stride, dtype = tensor.size(), tensor.stride(), tensor.dtype
+    return lambda: torch.empty_strided(size, stride, dtype=dtype, device="meta")

@@ -1,0 +1,121 @@
+"""Counting memory without having any."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from filmstrip.memory.tracing import FusedAttention, Ledger, replay, without_values
+from filmstrip.nn.valueless import in_turn, is_on_cpu, standing_for
+
+KILO = 1000
+
+
+def counted(work, networks=(), *, on_cpu=False):
+    ledger = Ledger(dict(networks), on_cpu=on_cpu)
+    with ledger, standing_for("cpu" if on_cpu else "meta"):
+        kept = work()
+    return ledger, kept
+
+
+def nothing(size=KILO):
+    return torch.empty(size, dtype=torch.uint8, device="meta")
+
+
+def test_what_is_alive_at_a_time_is_added_up():
+    def work():
+        first = nothing()
+        second = nothing(2 * KILO)
+        del first
+        return second, nothing()
+
+    ledger, _ = counted(work)
+
+    assert (ledger.peak, ledger.live) == (3 * KILO, 3 * KILO)
+
+
+def test_views_and_work_in_place_take_nothing():
+    ledger, _ = counted(lambda: nothing().view(10, -1).add_(1)[2:])
+
+    assert ledger.peak == KILO
+
+
+def test_weights_are_not_counted_and_tell_which_network_is_at_work():
+    networks = {name: without_values(nn.Linear(8, 8, bias=False), lambda _, one: one.dtype) for name in ("a", "b")}
+    ledger = Ledger(networks, on_cpu=False)
+    with ledger, torch.no_grad():
+        ledger.enter("first")
+        networks["b"](networks["a"](torch.empty(2, 8, device="meta")))
+
+    assert {name for _, name in ledger.peaks if name} == {"a", "b"}
+    assert ledger.peaks["first", "b"] == 2 * 2 * 8 * 4  # its input and its output
+
+
+def test_tensors_of_the_host_count_only_where_the_host_does_the_work():
+    assert counted(lambda: torch.empty(KILO))[0].peak == 0
+    assert counted(lambda: torch.empty(KILO), on_cpu=True)[0].peak == 4 * KILO
+
+
+def test_attention_holds_no_table_of_scores():
+    query = torch.empty(1, 1, 1000, 8, device="meta")
+    with FusedAttention():
+        ledger, attended = counted(lambda: nn.functional.scaled_dot_product_attention(query, query, query))
+
+    assert attended.shape == query.shape
+    assert ledger.peak == attended.nbytes + 1000 * 4
+
+
+def test_a_network_without_values_has_the_types_asked_for_and_no_hooks():
+    network = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4))
+    network[0].register_forward_pre_hook(lambda *_: 1 / 0)
+    copied = without_values(network, lambda name, one: torch.bfloat16 if name.startswith("0") else one.dtype)
+
+    assert [one.dtype for one in copied.parameters()] == [torch.bfloat16] * 2 + [torch.float32] * 2
+    assert all(one.is_meta for one in copied.parameters())
+    assert copied[0](torch.empty(1, 4, dtype=torch.bfloat16, device="meta")).shape == (1, 4)
+    assert not any(one.is_meta for one in network.parameters())
+
+
+def test_a_network_is_gone_through_twice_and_then_replayed():
+    calls = []
+
+    class Widening(nn.Linear):
+        def forward(self, hidden_states):
+            calls.append(len(hidden_states))
+            return super().forward(hidden_states.repeat(4, 1))[:1]
+
+    network = without_values(Widening(8, 8, bias=False), lambda _, one: one.dtype)
+    ledger = Ledger({"a": network}, on_cpu=False)
+    replay(network, "a", ledger)
+    peaks = []
+    with ledger, torch.no_grad():
+        hidden_states = torch.empty(1, 8, device="meta")
+        for _ in range(4):
+            ledger.peak = 0
+            network(hidden_states)
+            peaks.append(ledger.peak)
+        network(torch.empty(2, 8, device="meta"))
+
+    assert calls == [1, 1, 2]
+    assert len(set(peaks)) == 1
+    assert ledger.calls["a"] == 5
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 9])
+def test_only_the_ends_of_a_work_without_values_are_done(count):
+    real, valueless = torch.empty(1), torch.empty(1, device="meta")
+
+    assert list(in_turn(range(count), real)) == list(range(count))
+    assert list(in_turn(range(count), valueless)) == sorted(
+        {0, count - 1} | set(range(min(count, 2)) if count < 3 else ())
+    )
+
+
+def test_tensors_without_values_stand_for_those_of_a_cpu_only_when_told():
+    valueless = torch.empty(1, device="meta")
+    assert is_on_cpu(torch.empty(1))
+    assert not is_on_cpu(valueless)
+    with standing_for("cpu"):
+        assert is_on_cpu(valueless)
+    assert not is_on_cpu(valueless)
