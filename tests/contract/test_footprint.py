@@ -81,7 +81,7 @@ def test_a_prediction_changes_nothing(case):
     request = pipeline.request(**case.call, generator=generator)
     state = generator.get_state()
 
-    footprint(pipeline, request, "cpu", torch.bfloat16)
+    footprint(pipeline, request, "cpu")
 
     assert torch.equal(generator.get_state(), state)
     for name, network in pipeline.networks.items():

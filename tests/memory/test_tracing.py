@@ -42,7 +42,7 @@ def test_views_and_work_in_place_take_nothing():
 
 
 def test_weights_are_not_counted_and_tell_which_network_is_at_work():
-    networks = {name: without_values(nn.Linear(8, 8, bias=False), lambda _, one: one.dtype) for name in ("a", "b")}
+    networks = {name: without_values(nn.Linear(8, 8, bias=False)) for name in ("a", "b")}
     ledger = Ledger(networks, on_cpu=False)
     with ledger, torch.no_grad():
         ledger.enter("first")
@@ -69,9 +69,9 @@ def test_attention_holds_no_table_of_scores():
 def test_a_network_without_values_has_the_types_asked_for_and_no_hooks():
     network = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4))
     network[0].register_forward_pre_hook(lambda *_: 1 / 0)
-    copied = without_values(network, lambda name, one: torch.bfloat16 if name.startswith("0") else one.dtype)
+    copied = without_values(network, torch.bfloat16)
 
-    assert [one.dtype for one in copied.parameters()] == [torch.bfloat16] * 2 + [torch.float32] * 2
+    assert [one.dtype for one in copied.parameters()] == [torch.bfloat16] * 4
     assert all(one.is_meta for one in copied.parameters())
     assert copied[0](torch.empty(1, 4, dtype=torch.bfloat16, device="meta")).shape == (1, 4)
     assert not any(one.is_meta for one in network.parameters())
@@ -85,7 +85,7 @@ def test_a_network_is_gone_through_twice_and_then_replayed():
             calls.append(len(hidden_states))
             return super().forward(hidden_states.repeat(4, 1))[:1]
 
-    network = without_values(Widening(8, 8, bias=False), lambda _, one: one.dtype)
+    network = without_values(Widening(8, 8, bias=False))
     ledger = Ledger({"a": network}, on_cpu=False)
     replay(network, "a", ledger)
     peaks = []

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
@@ -14,95 +15,118 @@ from torch.utils._pytree import tree_leaves
 
 from filmstrip.generation.request import Request
 from filmstrip.generation.running import Report
+from filmstrip.memory.coding import Way
 from filmstrip.memory.tracing import FusedAttention, Ledger, replay, without_values
 from filmstrip.nn.valueless import standing_for
 
 STAGES = ("encode", "denoise", "decode")
 # Operations after which decoding is taken to go on as it began, once it has given so many runs of frames.
 ENOUGH_OPERATIONS, ENOUGH_RUNS = 30_000, 4
-_WINDOW = 512
+_WINDOW = 512  # tokens of a text encoder that names no limit
+Types = Mapping[str, torch.dtype]
+"""From the name of a network, the type of its weights; others keep their own."""
 
 
 @dataclass(frozen=True)
 class Footprint:
-    """What a request needs on the device that does the work."""
+    """What a request needs on the device that does the work, beside weights."""
 
     working: Mapping[tuple[str, str], int]
-    """The most bytes beside weights, by stage and by the component that was at work ("" before the first)."""
-    weights: Mapping[str, int]
-    """Bytes of each component's weights."""
+    """The most bytes by stage and by the network that was at work ("" before the first)."""
+    calls: Mapping[str, int]
+    """How often each network was called."""
 
-    def components(self, stage: str) -> list[str]:
+    def networks(self, stage: str) -> list[str]:
         """Those that work in a stage."""
         return [name for of, name in self.working if of == stage and name]
 
     def activations(self, stage: str) -> int:
-        """The most bytes beside weights in a stage."""
+        """The most bytes in a stage."""
         return max((size for (of, _), size in self.working.items() if of == stage), default=0)
 
 
-def footprint(
-    pipeline: Any,
-    request: Request,
-    device_type: str,
-    dtype: torch.dtype | None = None,
-    *,
-    stages: tuple[str, ...] = STAGES,
-) -> Footprint:
-    """The memory of a request on a device of that kind, with the networks in a type or, for None, in their own.
+def footprint(pipeline: Any, request: Request, device_type: str) -> Footprint:
+    """The memory of a request on a device of that kind, as the pipeline is set."""
+    rehearsal = Rehearsal(pipeline, request, device_type)
+    denoising, decoding = rehearsal.denoise(), rehearsal.decode()
+    return Footprint({**denoising.working, **decoding.working}, denoising.calls)
+
+
+class Rehearsal:
+    """A request gone through without values, in one way after another; the pipeline stays as it is.
 
     Args:
-        pipeline: a pipeline or the outline of one; it stays as it is. Texts are taken to fill the encoder's window
-            where it has no tokenizer.
-        stages: those to go through, in order; without "denoise", decoding begins with latents of the usual shape.
+        pipeline: a pipeline, or the outline of one: texts are taken to fill the encoder's window where there is no
+            tokenizer.
+        device_type: the kind of the device that is to do the work.
+        types: what the networks are to be in.
     """
-    shadow = _shadow(pipeline, dtype)
-    given = [one for one in tree_leaves(dict(request.options)) if isinstance(one, Tensor)]
-    ledger = Ledger(shadow.networks, given, on_cpu=device_type == "cpu")
-    for name, network in shadow.networks.items():
-        replay(network, name, ledger)
-    request = replace(request, generator=_fresh_generators(request), output_type="latent")
-    with torch.no_grad(), standing_for(device_type), FusedAttention(), ledger:
-        _go_through(shadow, request, ledger, stages)
-    weights = {
-        name: sum(one.nbytes for one in (*network.parameters(), *network.buffers()))
-        for name, network in shadow.networks.items()
-    }
-    return Footprint(dict(ledger.peaks), weights)
+
+    def __init__(self, pipeline: Any, request: Request, device_type: str, types: Types | None = None) -> None:
+        self.recipe = _shadow(pipeline, types or {})
+        self.networks: dict[str, nn.Module] = self.recipe.networks
+        self._device_type = device_type
+        generator = [torch.Generator() for _ in request.generator] if isinstance(request.generator, list) else None
+        self._request = replace(request, generator=generator or torch.Generator(), keeper=None, output_type="latent")
+        self._forwards = {name: network.forward for name, network in self.networks.items()}
+        self._latents: Tensor | None = None
+        self._kept = 0
+
+    def denoise(self, **options: Any) -> Footprint:
+        """The memory of the stages before decoding, with these options of the request."""
+        request = self._request.with_options(**options)
+        with self._counting(request) as ledger:
+            for name, network in self.networks.items():
+                network.forward = self._forwards[name]
+                replay(network, name, ledger)
+            self._latents = self._denoised(request, ledger)
+        self._kept = ledger.live
+        return Footprint(dict(ledger.peaks), dict(ledger.calls))
+
+    def decode(self, way: Way | None = None) -> Footprint:
+        """The memory of decoding what `denoise` gave, in a way or as the autoencoder is set."""
+        assert self._latents is not None, "denoising comes first"
+        for name, network in self.networks.items():
+            network.forward = self._forwards[name]
+        with self._counting(self._request, self._latents) as ledger:
+            ledger.live = self._kept
+            ledger.enter("decode")
+            runs = self.recipe.decode(self._request, self._latents)
+            if way is not None:
+                runs = way.while_working(self.recipe.vae, runs)
+            for number, frames in enumerate(runs, 1):
+                del frames
+                if number >= ENOUGH_RUNS and ledger.operations > ENOUGH_OPERATIONS:
+                    break
+        return Footprint(dict(ledger.peaks), {})
+
+    def _denoised(self, request: Request, ledger: Ledger) -> Tensor:
+        ledger.enter("encode")
+        conditions = self.recipe.encode(request, Report())
+        ledger.enter("denoise")
+        for step in self.recipe.steps(request, conditions):
+            latents: Tensor = step.latents
+        return latents
+
+    @contextmanager
+    def _counting(self, request: Request, *given: Tensor) -> Iterator[Ledger]:
+        known = [one for one in tree_leaves(dict(request.options)) if isinstance(one, Tensor)]
+        ledger = Ledger(self.networks, [*known, *given], on_cpu=self._device_type == "cpu")
+        with torch.no_grad(), standing_for(self._device_type), FusedAttention(), ledger:
+            yield ledger
 
 
-def _go_through(recipe: Any, request: Request, ledger: Ledger, stages: tuple[str, ...]) -> None:
-    ledger.enter("encode")
-    conditions = recipe.encode(request, Report())
-    ledger.enter("denoise")
-    latents: Tensor | None = None
-    for step in recipe.steps(request, conditions):
-        latents = step.latents
-    if "decode" in stages and latents is not None:
-        ledger.enter("decode")
-        for number, frames in enumerate(recipe.decode(request, latents), 1):
-            del frames
-            if number >= ENOUGH_RUNS and ledger.operations > ENOUGH_OPERATIONS:
-                break
-
-
-def _shadow(pipeline: Any, dtype: torch.dtype | None) -> Any:
+def _shadow(pipeline: Any, types: Types) -> Any:
     """The pipeline with networks that have no values, and with tokenizers that need no files."""
     shadow = copy.copy(pipeline)
     components = dict(pipeline.components)
     for name, component in components.items():
         if isinstance(component, nn.Module):
-            components[name] = without_values(component, lambda _, tensor: dtype or tensor.dtype)
+            components[name] = without_values(component, types.get(name))
         elif component is None and name.startswith("tokenizer"):
             components[name] = FullTokenizer(components.get(name.replace("tokenizer", "text_encoder")))
     shadow.__dict__["components"] = components
     return shadow
-
-
-def _fresh_generators(request: Request) -> Any:
-    if isinstance(request.generator, list):
-        return [torch.Generator() for _ in request.generator]
-    return torch.Generator()
 
 
 class FullTokenizer:
@@ -115,10 +139,12 @@ class FullTokenizer:
         self.model_max_length = getattr(config, "max_position_embeddings", _WINDOW)
 
     def __call__(self, texts: Any, *, max_length: int | None = None, **_: Any) -> Any:
-        if max_length is None:  # one text, as it is
+        """Ids of texts that fill `max_length`; without it, of one text by itself."""
+        if max_length is None:
             return SimpleNamespace(input_ids=[])
         ids = torch.zeros(len(texts), max_length, dtype=torch.long)
         return SimpleNamespace(input_ids=ids, attention_mask=torch.ones_like(ids))
 
     def decode(self, ids: Any, **_: Any) -> str:
+        """What is cut off of a text: nothing."""
         return ""

@@ -20,8 +20,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 aten = torch.ops.aten
-DtypeOf = Callable[[str, Tensor], torch.dtype]
-"""From the name of a weight and the weight itself, the type that it is to have."""
 
 
 class Ledger(TorchDispatchMode):
@@ -170,13 +168,13 @@ class FusedAttention(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def without_values(network: nn.Module, dtype_of: DtypeOf) -> nn.Module:
-    """A copy of a network on the meta device, without what others have hooked to it."""
+def without_values(network: nn.Module, dtype: torch.dtype | None = None) -> nn.Module:
+    """A copy of a network on the meta device, in a type or its own, without what others have hooked to it."""
     network = getattr(network, "_orig_mod", network)  # a compiled network is one that wraps it
     table: dict[int, Any] = {}
-    for name, tensor in (*network.named_parameters(remove_duplicate=False), *network.named_buffers()):
-        dtype = dtype_of(name, tensor) if tensor.is_floating_point() else tensor.dtype
-        made = torch.empty_strided(tensor.size(), tensor.stride(), dtype=dtype, device="meta")
+    for tensor in (*network.parameters(), *network.buffers()):
+        wanted = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
+        made = torch.empty_strided(tensor.size(), tensor.stride(), dtype=wanted, device="meta")
         table[id(tensor)] = nn.Parameter(made, requires_grad=False) if isinstance(tensor, nn.Parameter) else made
     for module in network.modules():  # hooks may hold more than can be copied
         for hooks in (module._forward_hooks, module._forward_pre_hooks):
