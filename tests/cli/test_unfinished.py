@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -205,3 +207,29 @@ def test_a_fallback_in_decoding_is_told(filmstrip, checkpoint, tmp_path, monkeyp
     assert filmstrip(*call, "-o", "quiet.mkv", "-q").stderr == ""
     difference = read_video("out.mkv")[0].astype(int) - read_video("whole.mkv")[0]
     assert np.abs(difference).max() <= 1
+
+
+@pytest.mark.parametrize("page", ["guide.md", "guide.zh.md"])
+def test_the_guide_is_true(filmstrip, checkpoint, tmp_path, monkeypatch, page):
+    from filmstrip import LTXPipeline
+
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    [section] = [part for part in text.split("\n## ") if "keep_unfinished" in part]
+    begin, go_on = re.findall(r"^```python\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
+    commands = re.findall(r"^    filmstrip (.*)$", section, re.MULTILINE)
+    monkeypatch.setattr("filmstrip.checkpoints.locate.builtin_folder", lambda name: checkpoint)
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(3)
+    whole = LTXPipeline.from_pretrained("shapes")(prompt="a red star spinning").frames[0]
+    torch.manual_seed(3)
+    with monkeypatch.context() as patched:
+        patched.setattr(LTXPipeline, "decode", lambda *_: (_ for _ in ()).throw(RuntimeError("no power")))
+        with pytest.raises(RuntimeError):
+            exec(begin, {})
+        assert filmstrip(*shlex.split(commands[0])).exit_code == 1
+    found = {}
+    exec(go_on, found)
+    assert all(np.array_equal(one, other) for one, other in zip(found["frames"], whole, strict=True))
+    assert not list(Path("unfinished").iterdir())
+    assert filmstrip(*shlex.split(commands[1])).exit_code == 0
+    assert Path("star.mp4").exists() and not list(Path().glob("*.safetensors"))
