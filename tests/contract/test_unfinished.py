@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from filmstrip.generation.finishing import request_of
 from filmstrip.generation.keeping import Keeper, read_unfinished
 from filmstrip.generation.running import run
 from filmstrip.memory.coding import coding_settings, smaller_ways
@@ -198,3 +199,13 @@ def test_out_of_memory_in_decoding_costs_nothing_but_time(case, caplog):
     assert frames.shape == whole.shape
     if ways[0].tile is None:
         close(frames, whole)
+
+
+@over(STEPS)
+def test_only_the_steps_that_are_left_are_told(case, tmp_path):
+    path = snapshots(case, tmp_path, 1, num_inference_steps=3)[1]
+    pipeline = fresh(case)
+    events = list(run(pipeline, request_of(pipeline, read_unfinished(path), None)))
+    steps = [(event.step, event.total) for event in events if event.stage == "denoise"]
+    total = 3 + case.extra_steps
+    assert steps == [(step, total) for step in range(3, total + 1)]
