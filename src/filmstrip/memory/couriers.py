@@ -17,6 +17,7 @@ _ALIGNMENT = 256  # bytes; what the allocators of accelerators give too
 class Load(Protocol):
     """Tensors that come together."""
 
+    company: str
     stays: bool
 
     @property
@@ -118,7 +119,7 @@ class StreamCourier(DirectCourier):
             self._followers[self._last] = load
         self._last = load
         follower = self._followers.get(load)
-        if follower is not None and follower is not load:
+        if follower is not None and follower is not load and follower.company == load.company:
             self._coming = follower, self._start(follower)
 
     def retire(self, copies: Sequence[Tensor]) -> None:
