@@ -54,4 +54,5 @@ def counts(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counts]:
 
 def present(networks: Mapping[str, nn.Module]) -> list[str]:
     """The networks that have something on the device."""
-    return [unit.company for network in networks.values() for room in rooms(network, PLACED) for unit in room.present]
+    places = dict.fromkeys(room for network in networks.values() for room in rooms(network, PLACED))
+    return [unit.company for room in places for unit in room.present]

@@ -107,8 +107,8 @@ class StreamCourier(DirectCourier):
             if load.stays:
                 return super().fetch(load)
             self._coming = load, self._start(load)
-        copies, arrived = self._coming[1].result()
-        self._coming = None
+        (_, future), self._coming = self._coming, None
+        copies, arrived = future.result()
         self._stream.wait_for(arrived)
         return copies
 
@@ -133,7 +133,7 @@ class StreamCourier(DirectCourier):
     def _drain(self) -> None:
         """Let go of what left, and of what comes though it is not wanted."""
         if self._coming is not None:
-            self._coming[1].result()
+            self._coming[1].exception()  # waits; if it failed, whoever wants that unit will see it
             self._coming = None
         self._stream.mark().synchronize()
         self._retired.clear()

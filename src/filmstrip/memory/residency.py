@@ -30,6 +30,7 @@ class Table(dict[str, Any]):
     def __init__(self, inner: dict[str, Any], unit: Unit) -> None:
         super().__init__(inner)
         self.inner, self.unit = inner, unit
+        self.device = next((one.device for one in inner.values() if one is not None), torch.device("cpu"))
 
     def __getitem__(self, name: str) -> Any:
         self.unit.bring()
@@ -48,12 +49,13 @@ class Unit:
         self.came: dict[tuple[int, str], tuple[Tensor, int, int]] = {}
         self.tables: list[tuple[nn.Module, str, dict[str, Any], Table]] = []
         for module in modules:
+            if not any(tensor is not None for field in _FIELDS for tensor in module.__dict__[field].values()):
+                continue
+            module.__dict__[room.mark] = room
             for field in _FIELDS:
                 inner = module.__dict__[field]
-                if any(tensor is not None for tensor in inner.values()):
-                    module.__dict__[field] = table = Table(inner, self)
-                    module.__dict__[room.mark] = room
-                    self.tables.append((module, field, inner, table))
+                module.__dict__[field] = table = Table(inner, self)
+                self.tables.append((module, field, inner, table))
 
     @property
     def homes(self) -> list[Tensor]:
@@ -116,17 +118,12 @@ def _take_home(table: Table, inner: dict[str, Any], came: Mapping[str, tuple[Ten
         del table[name]
     for name, now in inner.items():
         before, home = came[name], table.get(name)
-        is_same = before is not None and now is before[0]
-        if is_same and before is not None and (now._version, now.data_ptr()) == before[1:]:
-            continue
-        if is_same and home is not None and home.shape == now.shape:
+        if before is None or now is not before[0]:
+            moved = None if now is None else now.detach().to(table.device)
+            table[name] = nn.Parameter(moved, now.requires_grad) if isinstance(now, nn.Parameter) else moved
+        elif home is not None and (now._version, now.data_ptr()) != before[1:]:
             with torch.no_grad():
                 home.copy_(now)
-        elif now is None or home is None:
-            table[name] = now
-        else:
-            moved = now.detach().to(home.device)
-            table[name] = nn.Parameter(moved, now.requires_grad) if isinstance(now, nn.Parameter) else moved
 
 
 class Room:
