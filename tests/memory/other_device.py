@@ -16,6 +16,9 @@ from torch.utils.backend_registration import (
     _setup_privateuseone_for_python_backend,
 )
 
+from filmstrip import devices
+from filmstrip.memory import couriers
+
 _tensor, _as_tensor, _aten = torch.tensor, torch.as_tensor, torch.ops.aten
 _MAY_MIX = (_aten._to_copy, _aten.copy_)
 _TAKE_INDICES = (_aten.index, _aten.index_put_)
@@ -25,6 +28,8 @@ class _Module(_DummyBackendModule):
     """What torch and `filmstrip.devices` ask the module of a device for."""
 
     Event, current_stream = torch.cpu.Event, staticmethod(torch.cpu.current_stream)
+
+    def empty_cache(self) -> None: ...
 
 
 class _Hook(_DummyPrivateUse1Hook):
@@ -97,7 +102,11 @@ for _arange in (_aten.arange.default, _aten.arange.start, _aten.arange.start_ste
 
 
 def install(monkeypatch: Any) -> None:
-    """Have functions go another way that copy where no device in Python can take part."""
+    """Have the device found, and functions go another way that copy where no device in Python can take part."""
+    monkeypatch.setattr(devices, "ACCELERATORS", (OTHER.type,))
+    monkeypatch.setattr(devices, "_NAMES", (OTHER.type, "cpu"))
+    monkeypatch.setattr(devices, "_is_available", lambda kind: kind == OTHER.type)
+    monkeypatch.setattr(couriers, "pinned_buffer", lambda size: torch.empty(size, dtype=torch.uint8))
 
     def moving(make: Any) -> Any:
         def made(data: Any, *, device: Any = None, **settings: Any) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from filmstrip.checkpoints.mapping import map_to_disk
-from filmstrip.devices import ACCELERATORS, empty_cache, parse_device, supports_dtype
+from filmstrip.devices import empty_cache, parse_device, supports_dtype
 from filmstrip.memory.casting import compute_dtype_of
 from filmstrip.memory.offloading import check_group_arguments, group_grain, offload, tell_once
 from filmstrip.memory.residency import Grain, execution_device, release, remove
@@ -177,7 +177,7 @@ class Placement:
         """Send all offloaded weights home, as the end of every run does."""
         for network in self.networks.values():
             release(network)
-        if self._offloading is not None and self._offloading.device.type in ACCELERATORS:
+        if self._offloading is not None:
             empty_cache(self._offloading.device)
 
     # ---- switches --------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from filmstrip.memory.couriers import Courier, DirectCourier, StreamCourier
+from filmstrip.memory.couriers import Courier, DirectCourier, StreamCourier, like
 
 logger = logging.getLogger(__name__)
 
@@ -118,9 +118,10 @@ def _take_home(table: Table, inner: dict[str, Any], came: Mapping[str, tuple[Ten
         del table[name]
     for name, now in inner.items():
         before, home = came[name], table.get(name)
-        if before is None or now is not before[0]:
-            moved = None if now is None else now.detach().to(table.device)
-            table[name] = nn.Parameter(moved, now.requires_grad) if isinstance(now, nn.Parameter) else moved
+        if now is None:
+            table[name] = None
+        elif before is None or now is not before[0]:
+            table[name] = like(now, now.detach().to(table.device))
         elif home is not None and (now._version, now.data_ptr()) != before[1:]:
             with torch.no_grad():
                 home.copy_(now)
