@@ -151,6 +151,8 @@ class AutoencoderKLCogVideoX(Model):
                 "tile_sample_min_width": columns * ratio,
                 "tile_latent_min_height": rows,
                 "tile_latent_min_width": columns,
+                "tile_overlap_factor_height": 0.25,
+                "tile_overlap_factor_width": 0.25,
             }
             yield tile_way((rows * ratio, columns * ratio), settings)
 

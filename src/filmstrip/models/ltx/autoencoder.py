@@ -140,7 +140,7 @@ class AutoencoderKLLTXVideo(Model):
         for frames in (None, 8, 2):
             name = "whole" if frames is None else f"in chunks of {frames} frames"
             yield Way(name, {"frames_at_once": frames, "use_tiling": False})
-        for size, stride in ((16, 14), (8, 6), (4, 2)):
+        for size, stride in ((16, 12), (8, 6), (4, 2)):
             pixels, step = size * self.spatial_compression_ratio, stride * self.spatial_compression_ratio
             settings: dict[str, Any] = {"frames_at_once": 2, "use_tiling": True, "use_slicing": True}
             for side in ("height", "width"):

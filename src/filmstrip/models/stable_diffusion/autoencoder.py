@@ -100,11 +100,20 @@ class AutoencoderKL(Model, AttentionModel):
         self.tile_latent_min_size = self.tile_sample_min_size // self.spatial_compression_ratio
         self.tile_overlap_factor = 0.25
 
-    def enable_tiling(self) -> None:
-        """Code pictures larger than `tile_sample_min_size` in overlapping tiles of that size.
+    def enable_tiling(self, tile_sample_min_size: int | None = None, tile_overlap_factor: float | None = None) -> None:
+        """Code pictures larger than a tile in overlapping tiles; None keeps a setting.
 
         Tiles differ from the undivided result: each has its own statistics and its own borders.
+
+        Args:
+            tile_sample_min_size: a tile's sides in pixels.
+            tile_overlap_factor: the share of a tile, below 1, that overlaps the next.
         """
+        if tile_sample_min_size is not None:
+            self.tile_sample_min_size = tile_sample_min_size
+            self.tile_latent_min_size = tile_sample_min_size // self.spatial_compression_ratio
+        if tile_overlap_factor is not None:
+            self.tile_overlap_factor = tile_overlap_factor
         self.use_tiling = True
 
     def disable_tiling(self) -> None:
@@ -124,9 +133,15 @@ class AutoencoderKL(Model, AttentionModel):
         side = self.config.sample_size if isinstance(self.config.sample_size, int) else self.config.sample_size[0]
         for share in (1, 2, 4):
             latents = max(side // share // ratio, 4)
-            settings = {"use_slicing": True, "use_tiling": True, "tile_latent_min_size": latents}
             pixels = latents * ratio
-            yield tile_way((pixels, pixels), {**settings, "tile_sample_min_size": pixels})
+            settings = {
+                "use_slicing": True,
+                "use_tiling": True,
+                "tile_sample_min_size": pixels,
+                "tile_latent_min_size": latents,
+                "tile_overlap_factor": 0.25,
+            }
+            yield tile_way((pixels, pixels), settings)
 
     def enable_slicing(self) -> None:
         """Code the pictures of a batch one after the other, for less memory."""
