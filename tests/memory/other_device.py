@@ -31,6 +31,12 @@ class _Module(_DummyBackendModule):
 
     def empty_cache(self) -> None: ...
 
+    def get_rng_state(self, device: Any) -> Tensor:
+        return torch.get_rng_state()  # numbers there are drawn here
+
+    def set_rng_state(self, state: Tensor, device: Any) -> None:
+        torch.set_rng_state(state)
+
 
 class _Hook(_DummyPrivateUse1Hook):
     """Other tests go on to find no accelerator on this machine."""

@@ -1,6 +1,8 @@
 """The calls that offload: what they accept, what they refuse, and what becomes of a pipeline afterwards."""
 
 import logging
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,9 +14,11 @@ from filmstrip.checkpoints.tensors import is_mapped
 from filmstrip.memory.offloading import tell_once
 from filmstrip.memory.residency import Grain, place
 from tests import tiny_stable_diffusion
+from tests.cli.tiny_checkpoint import tiny_pipeline
 from tests.memory.counting import counts, present  # noqa: F401
 from tests.memory.other_device import OTHER, install
 
+ROOT = Path(__file__).parents[2]
 CALLS = {
     "model": lambda pipe: pipe.enable_model_cpu_offload(device=OTHER),
     "sequential": lambda pipe: pipe.enable_sequential_cpu_offload(device="other"),
@@ -193,6 +197,7 @@ def test_without_an_accelerator_nothing_changes_and_that_is_said_once(caplog):
         pipe.enable_model_cpu_offload()
         pipe.enable_sequential_cpu_offload()
         pipe.enable_group_offload("cpu", use_stream=True)
+        pipe.enable_group_offload(torch.device("cuda", 0))
         pipe.unet.enable_group_offload("cpu")
     assert caplog.text.count("offloading changes nothing on a CPU") == 1
     assert pipe.device.type == "cpu" and type(pipe.unet.conv_in._parameters) is dict
@@ -229,3 +234,27 @@ def test_arguments_that_change_nothing_are_said_once(other, caplog):
     for _ in range(2):
         pipeline().enable_group_offload(OTHER, low_cpu_mem_usage=True, non_blocking=True)
     assert caplog.text.count("non_blocking and low_cpu_mem_usage of enable_group_offload changes nothing") == 1
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("checkpoints") / "tiny"
+    made = tiny_pipeline()
+    made.defaults |= {"height": 64, "width": 64, "num_frames": 9, "frame_rate": 8, "num_inference_steps": 2}
+    made.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("page", ["guide.md", "guide.zh.md"])
+def test_the_guide_is_true(page, checkpoint, monkeypatch, capsys):
+    monkeypatch.setattr("filmstrip.checkpoints.locate.builtin_folder", lambda name: checkpoint)
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    [section] = [part for part in re.split(r"\n##+ ", text) if "enable_model_cpu_offload" in part]
+    offloading, casting = re.findall(r"^```python\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
+    exec(offloading, {})  # here without an accelerator: nothing changes
+    exec(casting, {})
+    assert int(capsys.readouterr().out.split()[-3]) > 0
+    install(monkeypatch)  # and with one, which has another name and no streams
+    found = {}
+    exec(offloading.replace('"cuda"', '"other"').replace(", use_stream=True", ""), found)
+    assert found["pipe"]._execution_device.type == OTHER.type and len(found["video"]) == 9

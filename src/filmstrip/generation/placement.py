@@ -13,7 +13,7 @@ from torch import nn
 from filmstrip.checkpoints.mapping import map_to_disk
 from filmstrip.devices import empty_cache, parse_device, supports_dtype
 from filmstrip.memory.casting import compute_dtype_of
-from filmstrip.memory.offloading import check_group_arguments, group_grain, offload, tell_once
+from filmstrip.memory.offloading import check_group_arguments, computing_device, group_grain, offload, tell_once
 from filmstrip.memory.residency import Grain, execution_device, release, remove
 
 PlacedType = TypeVar("PlacedType", bound="Placement")
@@ -36,6 +36,8 @@ class Placement:
     components: dict[str, Any]
     _work_together: ClassVar[tuple[str, ...]] = ()
     """Networks that are called in turns, and so stay on the device side by side when whole components come and go."""
+    _exclude_from_cpu_offload: ClassVar[tuple[str, ...]] = ()
+    """What Diffusers calls the components that its offloading must leave alone: there are none here."""
     _offloading: _Offloading | None = None
 
     @property
@@ -219,7 +221,7 @@ def _numbered(device: str | torch.device | None, index: int | None) -> torch.dev
     Raises:
         ValueError: there is no such device, or two numbers were given.
     """
-    parsed = parse_device(device)
+    parsed = computing_device(device)
     if index is None or parsed.type == "cpu":
         return parsed
     if parsed.index is not None:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from filmstrip.devices import has_streams, parse_device
+from filmstrip.devices import ACCELERATORS, has_accelerator, has_streams, parse_device
 from filmstrip.memory.residency import Grain, place
 
 logger = logging.getLogger(__name__)
@@ -42,6 +42,20 @@ def offload(
     return True
 
 
+def computing_device(device: str | torch.device | None) -> torch.device:
+    """The device that is meant, or the CPU on a machine without an accelerator, whichever one is asked for.
+
+    Raises:
+        ValueError: there is no such device, but another.
+    """
+    try:
+        return parse_device(device)
+    except ValueError:
+        if has_accelerator() or str(device).partition(":")[0] not in ACCELERATORS:
+            raise
+        return torch.device("cpu")
+
+
 def group_grain(offload_type: str, num_blocks_per_group: int | None) -> Grain:
     """The grain that arguments of `enable_group_offload` name.
 
@@ -68,7 +82,7 @@ def check_group_arguments(
     Raises:
         ValueError: groups can't come there, or not that way.
     """
-    device = parse_device(onload_device)
+    device = computing_device(onload_device)
     if parse_device(offload_device).type != "cpu":
         raise ValueError(f"weights wait on the CPU; offload_device must be 'cpu', got {str(offload_device)!r}.")
     if use_stream and device.type != "cpu" and not has_streams(device):
