@@ -1,5 +1,6 @@
 """The calls that offload: what they accept, what they refuse, and what becomes of a pipeline afterwards."""
 
+import copy
 import logging
 import re
 from pathlib import Path
@@ -13,7 +14,7 @@ from filmstrip.checkpoints.mapping import map_to_disk
 from filmstrip.checkpoints.tensors import is_mapped
 from filmstrip.memory.offloading import tell_once
 from filmstrip.memory.residency import Grain, place
-from tests import tiny_stable_diffusion
+from tests import tiny, tiny_stable_diffusion
 from tests.cli.tiny_checkpoint import tiny_pipeline
 from tests.memory.counting import counts, present  # noqa: F401
 from tests.memory.other_device import OTHER, install
@@ -141,6 +142,21 @@ def test_a_compiled_u_net_comes_as_a_whole():
     for _ in range(2):
         torch.testing.assert_close(pictures(pipe), expected, rtol=1e-4, atol=1e-4)
         assert present(pipe.networks) == []
+
+
+@torch.no_grad()
+def test_fused_projections_are_joined_where_they_wait(other, counts):  # noqa: F811
+    torch.manual_seed(0)
+    network = filmstrip.CogVideoXTransformer3DModel(**tiny.COGVIDEOX_TRANSFORMER).eval()
+    whole = copy.deepcopy(network).to(OTHER)
+    network.enable_group_offload(OTHER)
+    assert network.transformer_blocks[0].attn1.to_q.weight.device == OTHER
+    network.fuse_qkv_projections()
+    assert counts.now == 0
+    fused = network.transformer_blocks[0].attn1
+    assert fused.processor.weight.device.type == "cpu"
+    given = torch.randn(1, 5, fused.to_q.in_features).to(OTHER)
+    torch.testing.assert_close(fused(given, None).cpu(), whole.transformer_blocks[0].attn1(given, None).cpu())
 
 
 def test_excluded_networks_are_on_the_device_all_the_time(expected, counts):  # noqa: F811

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from filmstrip.memory.residency import release
 from filmstrip.nn.attention import attention
 from filmstrip.nn.heads import normed_heads
 from filmstrip.nn.linear import linear, product
@@ -27,13 +28,14 @@ class FusedCogVideoXProjections(CogVideoXProjections):
     """
 
     def __init__(self, attn: CogVideoXAttention) -> None:
-        layers = attn.projections()
-        self.weight = torch.cat([layer.weight.detach() for layer in layers])
-        self.bias = None if layers[0].bias is None else torch.cat([layer.bias.detach() for layer in layers])
-        for i, layer in enumerate(layers):
-            layer.weight.data = self.weight.chunk(3)[i]
+        # Listed, and not read: weights that come to a device when they are read are joined where they wait.
+        parts = [dict(layer.named_parameters(recurse=False)) for layer in attn.projections()]
+        self.weight = torch.cat([part["weight"].detach() for part in parts])
+        self.bias = torch.cat([part["bias"].detach() for part in parts]) if "bias" in parts[0] else None
+        for i, part in enumerate(parts):
+            part["weight"].data = self.weight.chunk(3)[i]
             if self.bias is not None:
-                layer.bias.data = self.bias.chunk(3)[i]
+                part["bias"].data = self.bias.chunk(3)[i]
 
     def __call__(self, attn: CogVideoXAttention, hidden_states: Tensor) -> tuple[Tensor, ...]:
         if torch.is_grad_enabled() or torch.compiler.is_compiling() or not self._is_current(attn):
@@ -82,6 +84,7 @@ class CogVideoXAttention(nn.Module):
 
     def fuse_projections(self, fuse: bool = True) -> None:
         """Compute queries, keys and values in one product, or in three again."""
+        release(self)
         self.processor = FusedCogVideoXProjections(self) if fuse else CogVideoXProjections()
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> CogVideoXAttention:
