@@ -144,6 +144,27 @@ def test_a_compiled_u_net_comes_as_a_whole():
         assert present(pipe.networks) == []
 
 
+def test_an_autoencoder_that_is_widened_for_decoding_is_offloaded_widened(other, counts):  # noqa: F811
+    def made():
+        parts = tiny_stable_diffusion.xl_parts()
+        parts["vae"] = parts["vae"].half()
+        parts["vae"].register_to_config(force_upcast=True)
+        pipe = filmstrip.TextToVideoZeroSDXLPipeline(**parts)
+        pipe.set_progress_bar_config(disable=True)
+        return pipe
+
+    def videos(pipe):
+        size = {"height": 64, "width": 64, "video_length": 2, "num_inference_steps": 3, "t0": 1, "t1": 2}
+        return pipe("a cat", **size, output_type="pt", generator=torch.Generator().manual_seed(0)).frames
+
+    expected, pipe = videos(made().to(OTHER)).cpu(), made()
+    pipe.enable_model_cpu_offload()
+    for _ in range(2):
+        assert torch.equal(videos(pipe).cpu(), expected)
+        assert (present(pipe.networks), counts.now) == ([], 0)
+    assert counts.units == ["text_encoder", "text_encoder_2", "unet", "copy of AutoencoderKL"] * 2
+
+
 @torch.no_grad()
 def test_fused_projections_are_joined_where_they_wait(other, counts):  # noqa: F811
     torch.manual_seed(0)

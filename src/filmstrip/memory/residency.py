@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -278,6 +279,19 @@ def place(
     room = Room(PLACED, StreamCourier(device) if streamed else DirectCourier(device), together)
     for name, network in networks.items():
         room.admit(name, network, grain.divide(network))
+
+
+@contextmanager
+def placed_like(copied: nn.Module, original: nn.Module) -> Iterator[None]:
+    """As long as it lasts, a copy comes to the device as a whole where the original comes and goes."""
+    places = rooms(original, PLACED)
+    for room in places:
+        room.admit(f"copy of {type(original).__name__}", copied, Grain().divide(copied))
+    try:
+        yield
+    finally:
+        for room in places:
+            room.dismiss(copied)
 
 
 def rooms(network: nn.Module, *marks: str) -> list[Room]:

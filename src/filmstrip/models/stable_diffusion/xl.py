@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from filmstrip.generation.finite import check_finite
 from filmstrip.generation.prompts import Prompts, encode_clip_text, num_clip_parts
 from filmstrip.generation.request import check_prompts
-from filmstrip.memory.residency import execution_device
+from filmstrip.memory.residency import placed_like, release
 
 # In the order that `encode_prompt` returns them.
 EMBEDS = ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds")
@@ -201,8 +202,13 @@ def _encode(
 # ---- decoding --------------------------------------------------------------------------------------------------------
 
 
-def xl_decoder(vae: Any) -> Any:
+@contextmanager
+def xl_decoder(vae: Any) -> Iterator[Any]:
     """The autoencoder that decodes: a copy in float32 of one that overflows in float16, as that of SDXL does."""
-    overflows = vae.dtype == torch.float16 and vae.config.force_upcast
-    # Offloaded or not, the copy is an ordinary network where the original computes.
-    return copy.deepcopy(vae).to(execution_device(vae), torch.float32) if overflows else vae
+    if vae.dtype != torch.float16 or not vae.config.force_upcast:
+        yield vae
+        return
+    release(vae)  # if it is offloaded, the copy is made where it waits, and comes to the device in its place
+    upcast = copy.deepcopy(vae).float()
+    with placed_like(upcast, vae):
+        yield upcast

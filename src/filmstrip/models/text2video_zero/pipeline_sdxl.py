@@ -199,4 +199,5 @@ class TextToVideoZeroSDXLPipeline(VideosOfPictures, StableDiffusionBase):
 
     def decode(self, request: Request, latents: Tensor) -> Iterator[Tensor]:
         """Yield the videos frame by frame."""
-        return decode_frames(xl_decoder(self.vae), request, latents)
+        with xl_decoder(self.vae) as vae:
+            yield from decode_frames(vae, request, latents)
