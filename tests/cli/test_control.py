@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import filmstrip as package
+from filmstrip.generation.keeping import Keeper
 from filmstrip.media import read_video
 from filmstrip.media.edges import canny_edges
 from tests.media.clips import moving_square
@@ -125,3 +126,28 @@ def test_what_can_not_be_is_said_in_a_sentence(filmstrip, folder, clip, words, s
         for word in placed
     ]
     assert said in refusal(filmstrip, *placed)
+
+
+def test_a_cut_off_video_is_finished_without_what_it_was_made_from(filmstrip, folder, clip, tmp_path, monkeypatch):
+    words = ("--model", folder / "texts", "--component", f"controlnet={folder / 'control'}", "--num-frames", "3")
+    words += ("--control-video", "clip.mkv", "--scheduler", "EulerAncestralDiscreteScheduler")
+    make(filmstrip, *words, "--set", "num_inference_steps=6")
+    (tmp_path / "a.mkv").rename(tmp_path / "whole.mkv")
+    step, steps = Keeper.step, []
+
+    def fail(self, *args):
+        step(self, *args)
+        steps.append(args)
+        if len(steps) == 3:
+            raise RuntimeError("no power")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Keeper, "step", fail)
+        call = ("generate", "a cat", "--seed", "1", "-o", "a.mkv", *words, "--set", "num_inference_steps=6")
+        assert filmstrip(*call, "--checkpoint-every", "2").exit_code == 1
+    (tmp_path / "clip.mkv").unlink()
+    done = filmstrip("decode", "a.latents.safetensors")
+    assert done.exit_code == 0, done.stderr
+    assert np.array_equal(read_video(tmp_path / "a.mkv")[0], read_video(tmp_path / "whole.mkv")[0])
+    recorded, whole = (package.read_metadata(tmp_path / name) for name in ("a.mkv", "whole.mkv"))
+    assert recorded == whole

@@ -78,11 +78,11 @@ def load(outline: Pipeline, job: Job, dtype: Any, device: torch.device, schedule
         dtype: one type for all networks, or a dictionary of types.
         scheduler: in place of the checkpoint's.
     """
-    one = dtype.get("default") if isinstance(dtype, dict) else dtype
-    parts: dict[str, Any] = {
-        name: type(outline.components[name]).from_pretrained(model, dtype=one, device=device)
-        for name, model in job.components.items()
-    }
+    types = dtype if isinstance(dtype, dict) else {"default": dtype}
+    parts: dict[str, Any] = {}
+    for name, model in job.components.items():
+        kind = type(outline.components[name])
+        parts[name] = kind.from_pretrained(model, dtype=types.get(name, types["default"]), device=device)
     if scheduler is not None:
         parts["scheduler"] = scheduler
     return type(outline).from_pretrained(job.model, dtype=dtype, device=device, **parts)
