@@ -1,8 +1,10 @@
 """A run that is cut off is finished from what was kept of it, bit for bit."""
 
+import copy
 import logging
 import shutil
 from dataclasses import replace
+from functools import cache
 
 import pytest
 import torch
@@ -28,6 +30,7 @@ from tests.contract.runs import (
 
 with_callback = over_those_with("callback_on_step_end", "num_inference_steps")
 STEPS = [case for case in CASES if case.takes("num_inference_steps")]
+SOME, SOME_STEPS = CASES[::3], STEPS[::3]  # for what is the same in all
 
 
 class CopyingKeeper(Keeper):
@@ -47,9 +50,22 @@ def snapshots(case, folder, every, **arguments):
     return keeper.copies
 
 
+@cache
+def another(case_name):
+    """A pipeline of a case that is not the one which began."""
+    return fresh(next(case for case in CASES if case.name == case_name))
+
+
 def finished(case, path, **arguments):
-    """The video that a new pipeline makes of a kept file."""
-    return frames_of(fresh(case).finish(path, **arguments))
+    """The video that another pipeline makes of a kept file."""
+    return frames_of(another(case.name).finish(path, **arguments))
+
+
+def broken(case):
+    """A pipeline of a case that can't decode."""
+    pipeline = copy.copy(shared(case.name))
+    pipeline.decode = lambda *_: (_ for _ in ()).throw(RuntimeError("broken"))
+    return pipeline
 
 
 @over_all
@@ -84,7 +100,7 @@ def test_a_batch_goes_on_with_the_generators_of_its_videos(case, tmp_path):
     assert torch.equal(finished(case, copies[0]), whole)
 
 
-@over(STEPS)
+@over(SOME_STEPS)
 def test_a_run_without_a_generator_goes_on_with_the_global_stream(case, tmp_path):
     torch.manual_seed(SEED)
     whole = video(case, generator=None)
@@ -130,33 +146,29 @@ def test_what_a_callback_has_changed_stays_changed(case, tmp_path):
         assert torch.equal(finished(case, path), whole), path.name
 
 
-@over(STEPS)
+@over(SOME_STEPS)
 def test_a_run_that_goes_on_is_kept_further(case, tmp_path):
     [first, *_] = snapshots(case, tmp_path, 1, num_inference_steps=3)
     whole = video(case, num_inference_steps=3)
-    pipeline = fresh(case)
-    pipeline.decode = lambda *_: (_ for _ in ()).throw(RuntimeError("broken"))
     with pytest.raises(RuntimeError, match="broken"):
-        pipeline.finish(first)
+        broken(case).finish(first)
     assert read_unfinished(first).is_denoised
     assert torch.equal(finished(case, first), whole)
 
 
-@over_all
+@over(SOME)
 def test_a_decode_that_fails_leaves_the_latents_with_its_error(case):
-    pipeline = fresh(case)
-    pipeline.decode = lambda *_: (_ for _ in ()).throw(RuntimeError("broken"))
     with pytest.raises(RuntimeError, match="broken") as caught:
-        video(case, pipeline)
-    assert torch.equal(frames_of(fresh(case).finish(caught.value.unfinished)), video(case))
+        video(case, broken(case))
+    assert torch.equal(finished(case, caught.value.unfinished), video(case))
     if hasattr(caught.value, "__notes__"):
         assert "pipeline.finish(error.unfinished)" in caught.value.__notes__[0]
 
 
-@over_all
+@over(SOME)
 def test_a_pipeline_keeps_its_calls_in_a_folder(case, tmp_path):
     folder = tmp_path / "new" / "folder"
-    pipeline = fresh(case)
+    pipeline = copy.copy(shared(case.name))
     pipeline.keep_unfinished(folder, every=1 if case in STEPS else None)
     seen = []
     decode = pipeline.decode
@@ -165,7 +177,7 @@ def test_a_pipeline_keeps_its_calls_in_a_folder(case, tmp_path):
     assert [path.name.startswith(case.pipeline) for path in seen] == [True]
     assert not list(folder.iterdir())
 
-    pipeline.decode = lambda *_: (_ for _ in ()).throw(RuntimeError("broken"))
+    pipeline.decode = broken(case).decode
     with pytest.raises(RuntimeError, match="broken"):
         video(case, pipeline)
     [kept] = folder.iterdir()
@@ -201,10 +213,10 @@ def test_out_of_memory_in_decoding_costs_nothing_but_time(case, caplog):
         close(frames, whole)
 
 
-@over(STEPS)
+@over(SOME_STEPS)
 def test_only_the_steps_that_are_left_are_told(case, tmp_path):
     path = snapshots(case, tmp_path, 1, num_inference_steps=3)[1]
-    pipeline = fresh(case)
+    pipeline = another(case.name)
     events = list(run(pipeline, request_of(pipeline, read_unfinished(path), None)))
     steps = [(event.step, event.total) for event in events if event.stage == "denoise"]
     total = 3 + case.extra_steps
