@@ -55,7 +55,11 @@ class DirectCourier:
         self.device = device
 
     def fetch(self, load: Load) -> Mapping[int, Tensor]:
-        return {id(home): like(home, home.detach().to(self.device, copy=True)) for home in load.homes}
+        return {id(home): self._copied(home) for home in load.homes}
+
+    def _copied(self, home: Tensor) -> Tensor:
+        copy = home.detach().to(self.device) if home.device != self.device else home.detach().clone()
+        return like(home, copy)
 
     def look_ahead(self, load: Load) -> None:
         """Nothing."""
@@ -75,10 +79,8 @@ class CastingCourier(DirectCourier):
         self.dtype = dtype
 
     def fetch(self, load: Load) -> Mapping[int, Tensor]:
-        return {
-            id(home): like(home, home.detach().to(self.dtype if home.is_floating_point() else home.dtype, copy=True))
-            for home in load.homes
-        }
+        widened = {home: self.dtype if home.is_floating_point() else home.dtype for home in load.homes}
+        return {id(home): like(home, home.detach().to(dtype, copy=True)) for home, dtype in widened.items()}
 
 
 class StreamCourier(DirectCourier):
@@ -159,7 +161,7 @@ class StreamCourier(DirectCourier):
             whole = torch.empty(total, dtype=torch.uint8, device=self.device).copy_(buffer[:total], non_blocking=True)
             copies = {id(home): like(home, _part(whole, at, home)) for home, at in zip(plain, starts, strict=True)}
             others = [home for home in load.homes if id(home) not in copies]  # quantised, or the like
-            copies |= {id(home): like(home, home.detach().to(self.device, copy=True)) for home in others}
+            copies |= {id(home): self._copied(home) for home in others}
             arrived = self._stream.mark_side()
         self._sent[0] = arrived
         return copies, arrived
