@@ -31,6 +31,9 @@ class _Module(_DummyBackendModule):
 
     def empty_cache(self) -> None: ...
 
+    def get_amp_supported_dtype(self) -> list[torch.dtype]:
+        return []
+
     def get_rng_state(self, device: Any) -> Tensor:
         return torch.get_rng_state()  # numbers there are drawn here
 
