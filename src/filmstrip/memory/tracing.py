@@ -41,6 +41,8 @@ class Ledger(TorchDispatchMode):
         """The most bytes by stage and by the network that was at work."""
         self.calls: Counter[str] = Counter()
         """How often each network was called."""
+        self.work = 0.0
+        """Multiplications of convolutions and products of matrices."""
         self._on_cpu = on_cpu
         self._alive: dict[int, Any] = {}
         self._given = {one.untyped_storage()._cdata: one for one in given}
@@ -74,6 +76,8 @@ class Ledger(TorchDispatchMode):
         for leaf in tree_leaves(result):
             if isinstance(leaf, Tensor) and (leaf.is_meta or self._on_cpu):
                 self._count(leaf)
+        if (multiplied := _MULTIPLIED.get(func)) is not None:
+            self.work += result.numel() * args[multiplied].numel() / args[multiplied].shape[_OUTPUTS.get(func, 0)]
         if self._on_cpu and (scratch := _CPU_SCRATCH.get(func)) is not None:
             self.grow_to(self.live + scratch(*args))
         return result
@@ -146,6 +150,15 @@ _CPU_SCRATCH: dict[Any, Callable[..., int]] = {
     aten.convolution.default: _convolution_scratch,
     torch.ops.mkldnn._linear_pointwise.default: _product_scratch,
 }
+# Of each product, the factor whose numbers take part in one output, and the axis along which it holds the outputs.
+_MULTIPLIED = {
+    aten.convolution.default: 1,
+    aten.mkldnn_convolution.default: 1,
+    torch.ops.mkldnn._linear_pointwise.default: 1,
+    aten.mm.default: 1,
+    aten.addmm.default: 2,
+}
+_OUTPUTS = {aten.mm.default: 1, aten.addmm.default: 1}
 _RULES: dict[Any, Callable[..., Any]] = {
     aten._local_scalar_dense.default: Ledger._number,
     aten.mkldnn_convolution.default: Ledger._onednn_convolution,

@@ -38,7 +38,7 @@ class CogVideoXPipeline(CogVideoXVideoPipeline):
         callback_on_step_end: Callable[..., Any] | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
         max_sequence_length: int | None = None,
-        sequential_guidance: bool = False,
+        sequential_guidance: bool | None = None,
     ) -> VideoOutput | tuple[Any, ...]:
         """Generate videos. Arguments that are None take the checkpoint's or the family's default.
 
@@ -65,7 +65,8 @@ class CogVideoXPipeline(CogVideoXVideoPipeline):
                 setting `pipeline._guidance_scale` changes the guidance of the next steps.
             callback_on_step_end_tensor_inputs: the tensors it is given.
             max_sequence_length: tokens that a prompt is cut or padded to; networks are trained for one number.
-            sequential_guidance: run the network for the prompt and against it in turn: less memory, more time.
+            sequential_guidance: run the network for the prompt and against it in turn: less memory, more time; None: as
+                `fit` chose, else together.
 
         Raises:
             ValueError: the model can't do what is asked, or the arguments contradict each other.

@@ -44,7 +44,7 @@ class CogVideoXVideoToVideoPipeline(CogVideoXVideoPipeline):
         callback_on_step_end: Callable[..., Any] | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
         max_sequence_length: int | None = None,
-        sequential_guidance: bool = False,
+        sequential_guidance: bool | None = None,
     ) -> VideoOutput | tuple[Any, ...]:
         """Generate videos from videos, as long as they. The arguments are those of `CogVideoXPipeline`, and:
 

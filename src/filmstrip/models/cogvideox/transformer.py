@@ -15,7 +15,7 @@ from filmstrip.models.cogvideox.attention import CogVideoXAttention, CogVideoXPr
 from filmstrip.models.cogvideox.embeddings import CogVideoXPatchEmbed, counted_axes, cropped_axes, rotations
 from filmstrip.nn.activations import ACTIVATIONS
 from filmstrip.nn.embeddings import TwoLayers, sinusoidal_embedding
-from filmstrip.nn.feed_forward import FeedForward
+from filmstrip.nn.feed_forward import FeedForward, ForwardChunking
 from filmstrip.nn.modules import module_list
 from filmstrip.nn.normalization import modulate
 from filmstrip.nn.outputs import SampleOutput
@@ -122,7 +122,7 @@ class CogVideoXBlock(nn.Module):
         return add_gated(hidden_states, prompt_tokens, self.ff(normed), gate)
 
 
-class CogVideoXTransformer3DModel(Model):
+class CogVideoXTransformer3DModel(ForwardChunking, Model):
     """Predicts noise or v of video latents from their noisy state, the timestep and a prompt.
 
     Args: those of the published `config.json`. Patches have sine positions (2b), rotations (5b) or rotations and

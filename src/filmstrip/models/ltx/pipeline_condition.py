@@ -78,7 +78,7 @@ class LTXConditionPipeline(LTXVideoPipeline):
         callback_on_step_end: Callable[..., Any] | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
         max_sequence_length: int | None = None,
-        sequential_guidance: bool = False,
+        sequential_guidance: bool | None = None,
     ) -> VideoOutput | tuple[Any, ...]:
         """Generate videos around pictures and clips, or from the prompt alone.
 

@@ -49,7 +49,7 @@ class LTXPipeline(LTXVideoPipeline):
         callback_on_step_end: Callable[..., Any] | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
         max_sequence_length: int | None = None,
-        sequential_guidance: bool = False,
+        sequential_guidance: bool | None = None,
     ) -> VideoOutput | tuple[Any, ...]:
         """Generate videos. Arguments that are None take the checkpoint's or the family's default.
 
@@ -78,7 +78,8 @@ class LTXPipeline(LTXVideoPipeline):
                 setting `pipeline._guidance_scale` changes the guidance of the next steps.
             callback_on_step_end_tensor_inputs: the tensors it is given.
             max_sequence_length: tokens of a prompt that count.
-            sequential_guidance: run the network for the prompt and against it in turn: less memory, more time.
+            sequential_guidance: run the network for the prompt and against it in turn: less memory, more time; None: as
+                `fit` chose, else together.
 
         Raises:
             ValueError: the model can't do what is asked, or the arguments contradict each other.

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from filmstrip.checkpoints import Model
 from filmstrip.nn.attention import attention
 from filmstrip.nn.embeddings import AdaLayerNormSingle, TwoLayers
-from filmstrip.nn.feed_forward import ACTIVATIONS, FeedForward
+from filmstrip.nn.feed_forward import ACTIVATIONS, FeedForward, ForwardChunking
 from filmstrip.nn.linear import linear
 from filmstrip.nn.modules import module_list
 from filmstrip.nn.normalization import modulate
@@ -122,7 +122,7 @@ class LTXVideoTransformerBlock(nn.Module):
         return torch.addcmul(hidden_states, transformed, ff_gate)
 
 
-class LTXVideoTransformer3DModel(Model):
+class LTXVideoTransformer3DModel(ForwardChunking, Model):
     """Predicts the velocity of packed video latents from their noisy state, the timestep and a caption.
 
     Args: those of the published `config.json`. `qk_norm` knows "rms_norm_across_heads" only.

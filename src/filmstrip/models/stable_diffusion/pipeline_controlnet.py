@@ -138,7 +138,7 @@ class StableDiffusionControlNetPipeline(ControlledBase):
         clip_skip: int | None = None,
         callback_on_step_end: Callable[..., Any] | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
-        sequential_guidance: bool = False,
+        sequential_guidance: bool | None = None,
         long_prompts: bool = False,
     ) -> ImageOutput | tuple[Any, ...]:
         """Generate pictures. The arguments are those of `StableDiffusionPipeline`, and:

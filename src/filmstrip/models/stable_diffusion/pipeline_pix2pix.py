@@ -62,7 +62,7 @@ class StableDiffusionInstructPix2PixPipeline(StableDiffusionBase):
         callback_on_step_end: Callable[..., Any] | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
         cross_attention_kwargs: Mapping[str, Any] | None = None,
-        sequential_guidance: bool = False,
+        sequential_guidance: bool | None = None,
         long_prompts: bool = False,
     ) -> ImageOutput | tuple[Any, ...]:
         """Change pictures. The arguments are those of `StableDiffusionPipeline`, and:

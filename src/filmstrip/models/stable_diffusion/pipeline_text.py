@@ -73,7 +73,7 @@ class StableDiffusionPipeline(StableDiffusionBase):
         clip_skip: int | None = None,
         callback_on_step_end: Callable[..., Any] | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
-        sequential_guidance: bool = False,
+        sequential_guidance: bool | None = None,
         long_prompts: bool = False,
     ) -> ImageOutput | tuple[Any, ...]:
         """Generate pictures. Arguments that are None take the checkpoint's or the family's default.
@@ -99,7 +99,8 @@ class StableDiffusionPipeline(StableDiffusionBase):
             callback_on_step_end: called as (pipeline, step, timestep, tensors) after every step; what it returns
                 under a tensor's name replaces that tensor. Setting `pipeline._interrupt` ends the denoising.
             callback_on_step_end_tensor_inputs: the tensors it is given.
-            sequential_guidance: run the network for the prompt and against it in turn: less memory, more time.
+            sequential_guidance: run the network for the prompt and against it in turn: less memory, more time; None: as
+                `fit` chose, else together.
             long_prompts: encode prompts beyond the text encoder's window in parts, in place of cutting them off.
 
         Raises:

@@ -49,7 +49,7 @@ class TextToVideoZeroPipeline(VideosOfPictures, StableDiffusionBase):
         callback_on_step_end: Callable[..., Any] | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
         cross_attention_kwargs: Any = None,
-        sequential_guidance: bool = False,
+        sequential_guidance: bool | None = None,
         long_prompts: bool = False,
     ) -> TextToVideoPipelineOutput | tuple[Any, ...]:
         """Generate videos. The arguments are those of `StableDiffusionPipeline`, and:

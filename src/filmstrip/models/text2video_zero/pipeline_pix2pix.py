@@ -56,7 +56,7 @@ class TextToVideoZeroInstructPix2PixPipeline(VideosOfPictures, StableDiffusionBa
         return_dict: bool = True,
         callback_on_step_end: Callable[..., Any] | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
-        sequential_guidance: bool = False,
+        sequential_guidance: bool | None = None,
         long_prompts: bool = False,
     ) -> TextToVideoPipelineOutput | tuple[Any, ...]:
         """Change videos. The arguments are those of `StableDiffusionInstructPix2PixPipeline`, and:

@@ -108,7 +108,7 @@ class TextToVideoZeroSDXLPipeline(VideosOfPictures, StableDiffusionBase):
         clip_skip: int | None = None,
         callback_on_step_end: Callable[..., Any] | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
-        sequential_guidance: bool = False,
+        sequential_guidance: bool | None = None,
         long_prompts: bool = False,
     ) -> TextToVideoPipelineOutput | tuple[Any, ...]:
         """Generate videos. The arguments are those of `TextToVideoZeroPipeline`, and:

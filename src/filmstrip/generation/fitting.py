@@ -1,0 +1,292 @@
+"""Fitting a pipeline into a given memory: from its rehearsals to a plan, and from the plan to its settings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+from typing import Any
+
+import torch
+
+from filmstrip.checkpoints.tensors import is_mapped
+from filmstrip.devices import has_streams, supports_dtype
+from filmstrip.generation.footprint import STAGES, Footprint, Rehearsal, Types
+from filmstrip.generation.request import Request
+from filmstrip.memory.coding import Way, smaller_ways
+from filmstrip.memory.planner import (
+    COPY_RATE,
+    USABLE,
+    Alternatives,
+    Choice,
+    Choices,
+    Found,
+    beside,
+    cheapest,
+    resident_bytes,
+    smallest,
+    total_cost,
+)
+from filmstrip.memory.residency import Grain
+
+CHUNK_TOKENS = 1024
+# What choices cost that no copying or computing explains, in the seconds of `Choice.cost`.
+HALF_COST, IN_TURN_COST, CHUNKS_COST, SMALLER_COST, SEAMS_COST, DECODING_SECONDS = 5.0, 1.0, 2.0, 0.5, 5.0, 10.0
+MAPPED_COST = 3.0
+GRAINS: Mapping[str, tuple[Grain, float]] = {
+    # How much of the copying is waited for: groups are copied while others compute, layers wait for each copy.
+    "components": (Grain("components"), 1.0),
+    "blocks": (Grain("blocks"), 0.5),
+    "leaves": (Grain("leaves"), 1.5),
+}
+
+
+class DoesNotFitError(ValueError):
+    """No way of working needs as little memory as there is."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a request is to be carried out within a memory, and what it is predicted to need."""
+
+    memory: int
+    """Bytes that may be used."""
+    device: str
+    choices: tuple[Choice, ...]
+    needs: Mapping[str, int]
+    """Bytes that each stage needs at its most, weights included."""
+    activations: Mapping[str, int]
+    """What of that is not weights."""
+
+    @property
+    def peak(self) -> int:
+        """What the stage needs that needs most."""
+        return max(self.needs.values())
+
+    @property
+    def cost(self) -> float:
+        """Seconds, roughly, that the choices add to a run where memory is no matter."""
+        return total_cost(self.choices)
+
+    def chosen(self, kind: str) -> Any:
+        """The value of the choice of that kind, None if there is none."""
+        return next((choice.value for choice in self.choices if choice.kind == kind), None)
+
+    def lines(self) -> Iterator[tuple[str, str]]:
+        """The plan in words: a name and what is to be said about it."""
+        yield "memory", f"{_gigabytes(self.memory)} on {self.device}"
+        for choice in self.choices:
+            yield choice.kind, choice.said + (f" ({choice.price})" if choice.price else "")
+        for stage, need in self.needs.items():
+            working = self.activations[stage]
+            yield (
+                stage,
+                f"{_gigabytes(need)} at its most: weights {_gigabytes(need - working)}, work {_gigabytes(working)}",
+            )
+
+    def __str__(self) -> str:
+        return "\n".join(f"{name:12}{said}" for name, said in self.lines())
+
+
+class Planner:
+    """The ways in which a pipeline can carry out a request on a device, and what each needs.
+
+    Args:
+        pipeline: a pipeline or the outline of one.
+        stored: of an outline, the types of its networks' files.
+    """
+
+    def __init__(self, pipeline: Any, request: Request, device: torch.device, stored: Types | None = None) -> None:
+        self._pipeline, self._request, self._device = pipeline, request, device
+        self._stored = dict(stored or {})
+        self._rehearsals: dict[torch.dtype | None, Rehearsal] = {}
+        self._footprints: dict[Any, Footprint] = {}
+
+    def plan(self, memory: int) -> Plan:
+        """The quickest plan within so many bytes.
+
+        Raises:
+            DoesNotFitError: there is none; says what would do.
+        """
+        found = cheapest(self.alternatives, self.need, memory * USABLE)
+        if found is None:
+            raise DoesNotFitError(self._least(memory))
+        return self._plan(found, memory)
+
+    def least(self) -> Plan:
+        """The plan that needs least."""
+        found = smallest(self.alternatives, self.need)
+        return self._plan(found, int(found.peak / USABLE) + 1)
+
+    def need(self, stage: str, whole: Choices, own: Choices) -> int:
+        """Bytes that a stage needs with these choices."""
+        dtype, grain = whole[0].value, whole[1].value
+        print_ = self._footprint(stage, dtype, own)
+        rehearsal = self._rehearsal(dtype)
+        networks = rehearsal.networks
+        if grain is None:
+            return print_.activations(stage) + sum(resident_bytes(one, None) for one in networks.values())
+        together = self._pipeline._work_together
+        needs = [print_.working.get((stage, ""), 0)]
+        for name in print_.networks(stage):
+            side_by_side = beside(name, together, networks) if grain != "mapped" else print_.networks(stage)
+            streamed = grain == "blocks" and has_streams(self._device)
+            weights = (
+                resident_bytes(networks[other], None if grain == "mapped" else GRAINS[grain][0], streamed=streamed)
+                for other in side_by_side
+            )
+            needs.append(print_.working[stage, name] + sum(weights))
+        return max(needs)
+
+    def activations(self, stage: str, found: Found) -> int:
+        """What of a stage's need is not weights."""
+        return self._footprint(stage, found.whole[0].value, found.by_stage[stage]).activations(stage)
+
+    @cached_property
+    def alternatives(self) -> Alternatives:
+        """All that there is to choose from."""
+        whole = [(dtype, residency) for dtype in self._types() for residency in self._residencies(dtype)]
+        return Alternatives(
+            whole, {"encode": [()], "denoise": list(self._denoising()), "decode": list(self._decoding())}
+        )
+
+    # ---- what there is to choose from ------------------------------------------------------------------------------
+
+    def _types(self) -> Iterator[Choice]:
+        kept = {self._stored.get(name, one.dtype) for name, one in self._pipeline.networks.items()}
+        names = " and ".join(sorted(str(dtype).removeprefix("torch.") for dtype in kept))
+        yield Choice("weights", None, f"{names}, as they are")
+        half = torch.bfloat16 if supports_dtype(self._device, torch.bfloat16) else torch.float16
+        if torch.float32 in kept:
+            name = str(half).removeprefix("torch.")
+            yield Choice("weights", half, name, HALF_COST, "half the memory and quicker; numbers are rounded")
+
+    def _residencies(self, dtype: Choice) -> Iterator[Choice]:
+        if self._device.type == "cpu":
+            yield Choice("residency", None, "all weights in memory")
+            if dtype.value is None and all(map(_lies_in_files, self._pipeline.networks.values())):
+                price = "those that the system drops are read from their files again"
+                yield Choice("residency", "mapped", "the weights of the network at work", MAPPED_COST, price)
+            return
+        yield Choice("residency", None, f"all weights on {self._device}")
+        rehearsal, calls = self._rehearsal(dtype.value), self._footprint("denoise", dtype.value, ()).calls
+        sizes = {name: resident_bytes(network, None) for name, network in rehearsal.networks.items()}
+        used = {name for stage in STAGES for name in self._footprint(stage, dtype.value, ()).networks(stage)}
+        once = sum(size for name, size in sizes.items() if name in used)
+        often = sum(size * max(1, calls.get(name, 1)) for name, size in sizes.items() if name in used)
+        said = {
+            "components": "one network at a time comes to the device, whole",
+            "blocks": "one block of a network at a time comes to the device",
+            "leaves": "one layer at a time comes to the device",
+        }
+        for grain, (_, waiting) in GRAINS.items():
+            copied = once if grain == "components" else often
+            seconds = waiting * copied / COPY_RATE
+            price = f"copies {_gigabytes(copied)}, about {seconds:.2g} s of waiting"
+            yield Choice("residency", grain, said[grain], 1.0 + waiting + seconds, price)
+
+    def _denoising(self) -> Iterator[Choices]:
+        guidances: list[Choices] = [()]
+        options = self._request.options
+        if options.get("sequential_guidance") is None and options.get("guidance_scale", 1) > 1:
+            price = "two calls of half the size: no slower for large videos"
+            guidances.append((Choice("guidance", True, "for the prompt and against it in turn", IN_TURN_COST, price),))
+        chunked: list[Choices] = [()]
+        if any(hasattr(network, "enable_forward_chunking") for network in self._pipeline.networks.values()):
+            said = f"feed-forward layers take {CHUNK_TOKENS} tokens at a time"
+            chunked.append((Choice("feed-forward", CHUNK_TOKENS, said, CHUNKS_COST, "a few percent of time"),))
+        for guidance, chunks in product(guidances, chunked):
+            yield (*guidance, *chunks)
+
+    def _decoding(self) -> Iterator[Choices]:
+        yield ()
+        size = self._request.size
+        usual = self._footprint("decode", None, ())
+        for number, way in enumerate(smaller_ways(self._pipeline.vae, size.height, size.width), 1):
+            work = self._footprint("decode", None, (Choice("decoding", way, ""),)).work / max(usual.work, 1)
+            price = f"{max(work, 1):.2f} times the work of decoding" if way.tile else "little time"
+            seams = SEAMS_COST if way.tile else 0.0
+            cost = number * SMALLER_COST + seams + DECODING_SECONDS * max(work - 1, 0)
+            yield (Choice("decoding", way, way.name, cost, price),)
+
+    # ---- what each needs -------------------------------------------------------------------------------------------
+
+    def _rehearsal(self, dtype: torch.dtype | None) -> Rehearsal:
+        if dtype not in self._rehearsals:
+            types = self._stored if dtype is None else dict.fromkeys(self._pipeline.networks, dtype)
+            made = Rehearsal(self._pipeline, self._request, self._device.type, types)
+            self._footprints[dtype, "denoise", ()] = made.denoise()
+            self._rehearsals[dtype] = made
+        return self._rehearsals[dtype]
+
+    def _footprint(self, stage: str, dtype: torch.dtype | None, own: Choices) -> Footprint:
+        rehearsal = self._rehearsal(dtype)
+        stage = "decode" if stage == "decode" else "denoise"
+        values = tuple(
+            (choice.kind, choice.value if choice.kind != "decoding" else choice.value.name) for choice in own
+        )
+        key = dtype, stage, values
+        if key not in self._footprints:
+            chosen = {choice.kind: choice.value for choice in own}
+            if stage == "decode":
+                self._footprints[key] = rehearsal.decode(chosen.get("decoding"))
+            else:
+                _set_chunks(rehearsal.networks, chosen.get("feed-forward"))
+                self._footprints[key] = rehearsal.denoise(sequential_guidance=chosen.get("guidance"))
+                _set_chunks(rehearsal.networks, None)
+        return self._footprints[key]
+
+    def _plan(self, found: Found, memory: int) -> Plan:
+        activations = {stage: self.activations(stage, found) for stage in found.needs}
+        return Plan(memory, str(self._device), tuple(found.choices), found.needs, activations)
+
+    def _least(self, memory: int) -> str:
+        least, size = self.least(), self._request.size
+        stage = max(least.needs, key=lambda one: least.needs[one])
+        what = f"{size.width}x{size.height}" + (f" with {size.num_frames} frames" if size.num_frames > 1 else "")
+        return (
+            f"{what} does not fit into {_gigabytes(memory)} on {self._device}: {stage} needs {_gigabytes(least.peak)}"
+            f" even so ({'; '.join(choice.said for choice in least.choices)}). Give {_gigabytes(least.memory)}, or make"
+            " a smaller or shorter video."
+        )
+
+
+def apply(plan: Plan, pipeline: Any) -> None:
+    """Set a pipeline as a plan says."""
+    pipeline.remove_all_hooks()
+    if (dtype := plan.chosen("weights")) is not None:
+        pipeline.to(dtype)
+    device, residency = torch.device(plan.device), plan.chosen("residency")
+    if residency == "components":
+        pipeline.enable_model_cpu_offload(device=device)
+    elif residency == "blocks":
+        pipeline.enable_group_offload(device, use_stream=has_streams(device))
+    elif residency == "leaves":
+        pipeline.enable_sequential_cpu_offload(device=device)
+    else:
+        pipeline.to(device)
+    _set_chunks(pipeline.networks, plan.chosen("feed-forward"))
+    pipeline.defaults["sequential_guidance"] = plan.chosen("guidance")
+    way: Way | None = plan.chosen("decoding")
+    for name, value in (way.settings if way else {}).items():
+        setattr(pipeline.vae, name, value)
+
+
+def _set_chunks(networks: Mapping[str, Any], num_tokens: int | None) -> None:
+    for network in networks.values():
+        if hasattr(network, "enable_forward_chunking"):
+            network.disable_forward_chunking()
+            if num_tokens is not None:
+                network.enable_forward_chunking(num_tokens, dim=1)
+
+
+def _lies_in_files(network: Any) -> bool:
+    return all(map(is_mapped, network.parameters()))
+
+
+def _gigabytes(size: float) -> str:
+    for unit, scale in (("GB", 1e9), ("MB", 1e6)):
+        if size >= 0.1 * scale:
+            return f"{size / scale:.3g} {unit}"
+    return f"{size / 1e3:.3g} kB"

@@ -1,0 +1,140 @@
+"""Choosing the quickest way of working that fits into a given memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from filmstrip.memory.residency import Grain
+
+# Bytes a second that come to a device over PCIe 4.0, in practice: what copying is priced by.
+COPY_RATE = 12e9
+# Of the memory given, what a plan may fill: allocators lose some to gaps.
+USABLE = 0.95
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One thing that a plan does, and what that costs."""
+
+    kind: str
+    """What it is about: "weights", "residency", "guidance", "feed-forward" or "decoding"."""
+    value: Any
+    said: str
+    """What is done, in words."""
+    cost: float = 0.0
+    """Seconds, roughly, that it adds to a run: plans are compared by the sum."""
+    price: str = ""
+    """What it costs, in words; empty if nothing."""
+
+
+Choices = tuple[Choice, ...]
+
+
+def total_cost(*groups: Choices) -> float:
+    """What all these choices cost together."""
+    return sum(choice.cost for choices in groups for choice in choices)
+
+
+@dataclass(frozen=True)
+class Alternatives:
+    """What there is to choose from; each list has one set of choices for each way of working."""
+
+    whole: Sequence[Choices]
+    """For all stages together."""
+    by_stage: Mapping[str, Sequence[Choices]]
+    """For one stage alone."""
+
+
+Need = Callable[[str, Choices, Choices], int]
+"""Bytes that a stage needs, by the choices for all stages and those for itself."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """The choices of a plan, and what each stage needs with them."""
+
+    whole: Choices
+    by_stage: Mapping[str, Choices]
+    needs: Mapping[str, int]
+
+    @property
+    def choices(self) -> list[Choice]:
+        """All of them, those for the whole first."""
+        return [*self.whole, *(choice for choices in self.by_stage.values() for choice in choices)]
+
+    @property
+    def cost(self) -> float:
+        """Their costs together."""
+        return sum(choice.cost for choice in self.choices)
+
+    @property
+    def peak(self) -> int:
+        """What the stage needs that needs most."""
+        return max(self.needs.values())
+
+
+def cheapest(alternatives: Alternatives, need: Need, memory: float) -> Found | None:
+    """The choices that cost least of those with which every stage fits into so many bytes; None if none does.
+
+    What does not fit does not fit into less, so more memory never makes a plan cost more.
+    """
+    best: Found | None = None
+    for whole in sorted(alternatives.whole, key=total_cost):
+        if best is not None and total_cost(whole) >= best.cost:
+            break
+        chosen: dict[str, Choices] = {}
+        for stage, ways in alternatives.by_stage.items():
+            fits = (way for way in sorted(ways, key=total_cost) if need(stage, whole, way) <= memory)
+            if (way := next(fits, None)) is None:
+                break
+            chosen[stage] = way
+        else:
+            found = _found(whole, chosen, need)
+            best = found if best is None or found.cost < best.cost else best
+    return best
+
+
+def smallest(alternatives: Alternatives, need: Need) -> Found:
+    """The choices with which the stage that needs most needs least."""
+    found = []
+    for whole in alternatives.whole:
+        chosen = {
+            stage: min(ways, key=lambda way: (need(stage, whole, way), total_cost(way)))
+            for stage, ways in alternatives.by_stage.items()
+        }
+        found.append(_found(whole, chosen, need))
+    return min(found, key=lambda one: (one.peak, one.cost))
+
+
+def _found(whole: Choices, chosen: dict[str, Choices], need: Need) -> Found:
+    return Found(whole, chosen, {stage: need(stage, whole, way) for stage, way in chosen.items()})
+
+
+def resident_bytes(network: nn.Module, grain: Grain | None, *, streamed: bool = False) -> int:
+    """The most bytes of a network's weights that are on the device while it works; None has all of them there."""
+    if grain is None:
+        return _nbytes(network.modules())
+    staying, passing = 0, [0]
+    for modules, stays in grain.divide(network):
+        size = _nbytes(modules)
+        if stays:
+            staying += size
+        else:
+            passing.append(size)
+    # While one computes the next may come; and a layer may read a neighbour's weights beside its own.
+    at_once = 2 if streamed or grain.name == "leaves" else 1
+    return staying + sum(sorted(passing)[-at_once:])
+
+
+def _nbytes(modules: Iterable[nn.Module]) -> int:
+    own = (one for m in modules for one in (*m.parameters(recurse=False), *m.buffers(recurse=False)))
+    return sum(tensor.nbytes for tensor in {id(tensor): tensor for tensor in own}.values())  # tied weights once
+
+
+def beside(name: str, together: Collection[str], networks: Collection[str]) -> list[str]:
+    """The networks that are on the device while this one works, itself first: those that work in turns with it."""
+    return [name, *(other for other in networks if other != name and {name, other} <= set(together))]
