@@ -9,6 +9,7 @@ import re
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,6 +17,9 @@ from torch import Tensor
 
 ACCELERATORS = ("cuda", "xpu", "mps")
 """Accelerator kinds that torch can drive, the best first."""
+
+STREAMED = ("cuda", "xpu")
+"""Those to which copies can be made beside their computing."""
 
 _NAMES = (*ACCELERATORS, "cpu", "meta")
 
@@ -131,6 +135,22 @@ def empty_cache(device: str | torch.device) -> None:
         _backend(kind).empty_cache()
 
 
+def free_memory(device: str | torch.device) -> int:
+    """Bytes that can be had now on a device; on a CPU, those that programs can still take of the machine's memory."""
+    device = torch.device(device)
+    if device.type in STREAMED:
+        backend = _backend(device.type)
+        idle = backend.memory_reserved(device) - backend.memory_allocated(device)  # what torch holds and does not use
+        return int(backend.mem_get_info(device)[0]) + int(idle)
+    if device.type == "mps":
+        return int(torch.mps.recommended_max_memory()) - int(torch.mps.current_allocated_memory())
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):  # not Linux
+        return _physical_memory() or 0
+
+
 def peak_memory(device: str | torch.device) -> int:
     """The most bytes in use so far: of the process on a CPU, else of torch's allocator on the accelerator."""
     device = torch.device(device)
@@ -152,7 +172,7 @@ def reset_peak_memory(device: str | torch.device) -> None:
 def has_streams(device: str | torch.device) -> bool:
     """Whether copies to the device can be made beside its computing."""
     kind = torch.device(device).type
-    return kind in ("cuda", "xpu") and has_accelerator(kind)
+    return kind in STREAMED and has_accelerator(kind)
 
 
 class SideStream:

@@ -32,6 +32,9 @@ Assignments = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="Any other argument of the pipeline's call; may be repeated."),
 ]
+Memory = Annotated[
+    str | None, typer.Option("--memory", metavar="SIZE", help="What may be used, such as 8GB; the rest is planned.")
+]
 Device = Annotated[str | None, typer.Option("--device", help="Such as cpu or mps; the best one there is if left out.")]
 
 
@@ -95,6 +98,7 @@ def generate(
     seed: Annotated[int | None, typer.Option("--seed", help="Decides the video; drawn and told if left out.")] = None,
     num_videos: Annotated[int, typer.Option("--num-videos", help="Videos, of this seed and those after it.")] = 1,
     device: Device = None,
+    memory: Memory = None,
     dtype: Annotated[str | None, typer.Option("--dtype", help="Of the weights: bfloat16, float16, float32.")] = None,
     scheduler: Annotated[str | None, typer.Option("--scheduler", help="The class of another scheduler.")] = None,
     checkpoint_every: Annotated[
@@ -152,13 +156,17 @@ def decode(
 @app.command()
 def inspect(
     model: Annotated[str, typer.Argument(help="A folder, a hub name, or a built-in model.", show_default=False)],
+    memory: Memory = None,
+    device: Annotated[
+        str | None, typer.Option("--device", help="That --memory is of; an accelerator if left out.")
+    ] = None,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Say what a MODEL is made of and what it can make; reads no weights."""
+    """Say what a MODEL is made of and what it can make, and with --memory how it fits; reads no weights."""
     from filmstrip.cli import inspecting
 
-    inspecting.inspect(model, is_json=json)
+    inspecting.inspect(model, memory, device, is_json=json)
 
 
 @app.command()

@@ -10,6 +10,7 @@ from typing import Any
 
 from filmstrip.cli.inputs import Input, read_input
 from filmstrip.cli.making import Made, make_videos
+from filmstrip.cli.memory import plan_by_headers, plan_content
 from filmstrip.cli.plans import Job, Plan, make_plan, parse_size
 from filmstrip.cli.printing import print_facts, print_json
 from filmstrip.cli.progress import library_notes, make_progress, note
@@ -58,7 +59,7 @@ def generate(options: Mapping[str, Any], output: Output) -> None:
         assignments=tuple(options["set"] or ()),
         inputs=_inputs(options),
         components=_components(options["component"] or ()),
-        **{name: options[name] for name in ("seconds", "fps", "scheduler", "device", "dtype")},
+        **{name: options[name] for name in ("seconds", "fps", "scheduler", "device", "dtype", "memory")},
     )
     with library_notes(is_quiet=output.is_quiet):
         plan = make_plan(job)
@@ -145,6 +146,12 @@ def tell_made(made: list[Made], notes: Sequence[str], output: Output) -> None:
         print_facts(_facts(made, notes))
 
 
+def _memory_plan(plan: Plan) -> Any:
+    """How the job fits into the memory that was given, and what is assumed for that."""
+    assert plan.job.memory is not None, "only asked where a memory is given"
+    return plan_by_headers(plan.job.model, plan.outline, plan.request, plan.device, plan.job.memory, plan.dtype)
+
+
 def _plan_content(plan: Plan, targets: list[Path]) -> dict[str, Any]:
     size = plan.request.size
     return {
@@ -157,6 +164,7 @@ def _plan_content(plan: Plan, targets: list[Path]) -> dict[str, Any]:
         "settings": plan.settings,
         "resolved": {**asdict(size), "seconds": size.num_frames / plan.fps, "num_tokens": size.num_tokens},
         "adjustments": list(plan.notes),
+        **({} if plan.job.memory is None else {"memory": plan_content(_memory_plan(plan)[0])}),
     }
 
 
@@ -174,6 +182,7 @@ def _plan_facts(plan: Plan, targets: list[Path]) -> list[tuple[str, str]]:
         ("seed", str(plan.job.seed)),
         ("device", str(plan.device)),
         *_continued("adjusted", plan.notes),
+        *(_memory_plan(plan)[0].lines() if plan.job.memory is not None else ()),
     ]
 
 

@@ -21,9 +21,13 @@ if TYPE_CHECKING:
 _OUR_LICENCE = "Apache-2.0"
 
 
-def inspect(name: str, *, is_json: bool) -> None:
-    """Print what a model is."""
+def inspect(name: str, memory: str | None, device: str | None, *, is_json: bool) -> None:
+    """Print what a model is, and how its usual video fits into a memory."""
+    if device is not None and memory is None:
+        raise ValueError("--device has no effect without --memory; give both.")
     content = describe(name)
+    if memory is not None:
+        content["plan"] = _plan(content, memory, device)
     print_json(content) if is_json else _print(content)
 
 
@@ -53,6 +57,23 @@ def describe(name: str) -> dict[str, Any]:
         "defaults": {},
         **(_abilities(name, family) if family else {}),
     }
+
+
+def _plan(content: dict[str, Any], memory: str, device: str | None) -> dict[str, Any]:
+    """How the usual video of a model fits into a memory.
+
+    Raises:
+        ValueError: it does not, or the model is not one that makes videos by itself.
+    """
+    from filmstrip.cli.memory import device_to_plan_for, plan_by_headers, plan_content
+    from filmstrip.generation.fitting import usual_request
+
+    name, tasks = content["name"], content["tasks"]
+    if not tasks:
+        raise ValueError(f"{name} makes no videos by itself, so there is no memory to plan; leave --memory out.")
+    outline: Any = resolve_class("filmstrip", next(iter(tasks.values()))).outline(name)
+    plan, notes = plan_by_headers(name, outline, usual_request(outline, {}), device_to_plan_for(device), memory)
+    return {**plan_content(plan), "lines": list(plan.lines()), "notes": notes}
 
 
 def _component(summary: CheckpointSummary, one: ComponentSummary) -> dict[str, Any]:
@@ -146,6 +167,9 @@ def _print(content: dict[str, Any]) -> None:
         ("tasks" if index == 0 else "", f"{task} ({by})") for index, (task, by) in enumerate(content["tasks"].items())
     ]
     print_facts(facts)
+    if plan := content.get("plan"):
+        print()
+        print_facts([*plan["lines"], *(("assumed", sentence) for sentence in plan["notes"])])
     print()
     print_table([("component", "class", "parameters", "weights"), *map(_row, content["components"])])
 

@@ -50,12 +50,19 @@ def make_videos(
     Args:
         every: after how many steps what is done is kept.
     """
+    from filmstrip.generation.fitting import fit
     from filmstrip.generation.keeping import Keeper
 
     begin = time.monotonic()
     progress.update("load", 0, 1, 0.0)
     scheduler = None if plan.job.scheduler is None else plan.outline.scheduler
-    pipeline = load(plan.outline, plan.job, plan.dtype, plan.device, scheduler)
+    # What is planned for comes to the device as the plan says.
+    is_planned = plan.job.memory is not None
+    pipeline = load(plan.outline, plan.job, plan.dtype, "cpu" if is_planned else plan.device, scheduler)
+    fitted = plan.request
+    if is_planned:
+        fitted = fit(pipeline, plan.request, plan.device, plan.job.memory)
+        progress.say(pipeline.plan.lines() if pipeline.plan else ())
     load_seconds = time.monotonic() - begin
     progress.update("load", 1, 1, load_seconds)
     for number, target in enumerate(targets):
@@ -64,13 +71,13 @@ def make_videos(
         record = record_of(plan, pipeline, seed)
         about = {"record": record, "target": str(target.absolute()), "fps": plan.fps, "has_sheet": has_sheet}
         keeper = Keeper(kept_path(target), every, about)
-        request = replace(plan.request, generator=generator_of(seed), keeper=keeper)
+        request = replace(fitted, generator=generator_of(seed), keeper=keeper)
         made = make_video(pipeline, request, target, plan.fps, record, progress, has_sheet)
         made.stages = {"load": load_seconds, **made.stages}
         yield made
 
 
-def load(outline: Pipeline, job: Job, dtype: Any, device: torch.device, scheduler: Any = None) -> Pipeline:
+def load(outline: Pipeline, job: Job, dtype: Any, device: torch.device | str, scheduler: Any = None) -> Pipeline:
     """The pipeline of an outline, with its weights.
 
     Args:

@@ -45,6 +45,8 @@ class Job:
     scheduler: str | None = None
     device: str | None = None
     dtype: str | None = None
+    memory: str | None = None
+    """What may be used, such as "8GB"; None sets no limit."""
 
 
 @dataclass(frozen=True)

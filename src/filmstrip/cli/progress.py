@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -34,6 +34,9 @@ class Progress:
     def update(self, stage: str, step: int, total: int, seconds: float) -> None:
         """So many steps of a stage are done, at that time since the video began."""
 
+    def say(self, facts: Iterable[tuple[str, str]]) -> None:
+        """Facts that a run has found out: a name and what it is."""
+
     def show(self, event: Event) -> None:
         """An event of a run."""
         if event.stage != "done":
@@ -49,6 +52,9 @@ class Lines(Progress):
 
     def begin(self, title: str) -> None:
         self._title, self._stage, self._begin = title, "", 0.0
+
+    def say(self, facts: Iterable[tuple[str, str]]) -> None:
+        _say(facts)
 
     def update(self, stage: str, step: int, total: int, seconds: float) -> None:
         if stage != self._stage:
@@ -94,6 +100,9 @@ class Bars(Progress):
     def begin(self, title: str) -> None:
         self._title, self._tasks = title, {}
 
+    def say(self, facts: Iterable[tuple[str, str]]) -> None:
+        _say(facts)
+
     def update(self, stage: str, step: int, total: int, seconds: float) -> None:
         if stage not in self._tasks:
             self._add(stage)
@@ -105,6 +114,11 @@ class Bars(Progress):
     def _add(self, stage: str) -> None:
         # Without a total it moves, until its first step is done.
         self._tasks[stage] = self._display.add_task(f"{self._title}{stage}", total=None)
+
+
+def _say(facts: Iterable[tuple[str, str]]) -> None:
+    for name, said in facts:
+        CONSOLE.print(f"{name + ':':13}{said}", markup=False)
 
 
 def make_progress(*, is_quiet: bool) -> Progress:

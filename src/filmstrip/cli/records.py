@@ -37,6 +37,7 @@ def record_of(plan: Plan, pipeline: Pipeline, seed: int) -> dict[str, Any]:
         "scheduler": None if scheduler is None else type(scheduler).__name__,
         "device": str(plan.device),
         "dtype": plan.job.dtype or "auto",
+        **({} if plan.job.memory is None else {"memory": plan.job.memory}),
         "network_dtypes": {
             name: str(next(network.parameters()).dtype).removeprefix("torch.")
             for name, network in pipeline.networks.items()
@@ -67,6 +68,7 @@ def job_of(record: Mapping[str, Any], made: Path, *, with_inputs: bool = True) -
             scheduler=record["scheduler"],
             device=str(record["device"]),
             dtype=str(record["dtype"]),
+            memory=record.get("memory"),
         )
         inputs = {str(name): dict(entry) for name, entry in record["inputs"].items()}
     except (KeyError, TypeError, AttributeError, ValueError) as error:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import product
+from itertools import combinations, product
 from typing import Any
 
 import torch
+from PIL import Image
 
+from filmstrip.checkpoints.saving import parse_size
 from filmstrip.checkpoints.tensors import is_mapped
-from filmstrip.devices import has_streams, supports_dtype
+from filmstrip.devices import STREAMED, free_memory, has_streams, supports_dtype
 from filmstrip.generation.footprint import STAGES, Footprint, Rehearsal, Types
-from filmstrip.generation.request import Request
+from filmstrip.generation.request import Request, complete_arguments
 from filmstrip.memory.coding import Way, smaller_ways
 from filmstrip.memory.planner import (
     COPY_RATE,
@@ -34,6 +36,7 @@ CHUNK_TOKENS = 1024
 # What choices cost that no copying or computing explains, in the seconds of `Choice.cost`.
 HALF_COST, IN_TURN_COST, CHUNKS_COST, SMALLER_COST, SEAMS_COST, DECODING_SECONDS = 5.0, 1.0, 2.0, 0.5, 5.0, 10.0
 MAPPED_COST = 3.0
+_SIDE = 512  # of a picture, where nothing says how large it is
 GRAINS: Mapping[str, tuple[Grain, float]] = {
     # How much of the copying is waited for: groups are copied while others compute, layers wait for each copy.
     "components": (Grain("components"), 1.0),
@@ -58,6 +61,8 @@ class Plan:
     """Bytes that each stage needs at its most, weights included."""
     activations: Mapping[str, int]
     """What of that is not weights."""
+    before: Mapping[str, Any] = field(default_factory=dict)
+    """What the autoencoder was set to, of that which the plan sets."""
 
     @property
     def peak(self) -> int:
@@ -131,7 +136,7 @@ class Planner:
         needs = [print_.working.get((stage, ""), 0)]
         for name in print_.networks(stage):
             side_by_side = beside(name, together, networks) if grain != "mapped" else print_.networks(stage)
-            streamed = grain == "blocks" and has_streams(self._device)
+            streamed = grain == "blocks" and self._device.type in STREAMED
             weights = (
                 resident_bytes(networks[other], None if grain == "mapped" else GRAINS[grain][0], streamed=streamed)
                 for other in side_by_side
@@ -252,6 +257,64 @@ class Planner:
         )
 
 
+def fit(pipeline: Any, request: Request, device: torch.device, memory: int | str | None) -> Request:
+    """Set a pipeline so that a request keeps within a memory; returns the request as it then is to be made.
+
+    Raises:
+        DoesNotFitError: no way needs as little; says what would do.
+    """
+    set_back(pipeline)
+    plan = Planner(pipeline, request, device).plan(memory_of(memory, device))
+    apply(plan, pipeline)
+    if plan.chosen("guidance") is None:
+        return request
+    return request.with_options(sequential_guidance=plan.chosen("guidance"))
+
+
+def memory_of(memory: int | str | None, device: torch.device) -> int:
+    """Bytes that a size such as "8GB" stands for; without one, those that are free on the device."""
+    return free_memory(device) if memory is None else parse_size(memory)
+
+
+def usual_request(pipeline: Any, arguments: Mapping[str, Any]) -> Request:
+    """The request of a call with these arguments, and with something in place of a text or of pictures that it needs.
+
+    Raises:
+        ValueError: as the call itself would, were all that given.
+    """
+    takes = complete_arguments(type(pipeline), arguments, pipeline.defaults)
+    sides = (takes.get("width") or _SIDE, takes.get("height") or _SIDE)
+    picture = Image.new("RGB", sides)
+    clip = [picture] * (takes.get("num_frames") or takes.get("video_length") or 1)
+    usual = {"prompt": "a", "image": picture, "control_image": picture, "video": clip, "control_video": clip}
+    usual = {name: value for name, value in usual.items() if name in takes and takes[name] is None}
+    if takes.get("prompt_embeds") is not None:
+        usual.pop("prompt", None)
+    pictures = [name for name in usual if name != "prompt"]
+    text = {name: value for name, value in usual.items() if name == "prompt"}
+    subsets = [names for count in range(len(pictures) + 1) for names in combinations(pictures, count)]
+    for names in subsets:
+        try:
+            return pipeline.request(**arguments, **text, **{name: usual[name] for name in names})
+        except ValueError:
+            if names == subsets[-1]:
+                raise
+    raise AssertionError("there is the empty subset at least")
+
+
+def set_back(pipeline: Any) -> None:
+    """Undo what an earlier plan set, but for the type of the weights."""
+    plan: Plan | None = pipeline.plan
+    if plan is None:
+        return
+    pipeline.remove_all_hooks()
+    _set_chunks(pipeline.networks, None)
+    pipeline.defaults.pop("sequential_guidance", None)
+    for name, value in plan.before.items():
+        setattr(pipeline.vae, name, value)
+    pipeline.plan = None
+
+
 def apply(plan: Plan, pipeline: Any) -> None:
     """Set a pipeline as a plan says."""
     pipeline.remove_all_hooks()
@@ -269,7 +332,9 @@ def apply(plan: Plan, pipeline: Any) -> None:
     _set_chunks(pipeline.networks, plan.chosen("feed-forward"))
     pipeline.defaults["sequential_guidance"] = plan.chosen("guidance")
     way: Way | None = plan.chosen("decoding")
-    for name, value in (way.settings if way else {}).items():
+    settings = way.settings if way else {}
+    pipeline.plan = replace(plan, before={name: getattr(pipeline.vae, name) for name in settings})
+    for name, value in settings.items():
         setattr(pipeline.vae, name, value)
 
 

@@ -116,7 +116,7 @@ class Rehearsal:
     def _counting(self, request: Request, *given: Tensor) -> Iterator[Ledger]:
         known = [one for one in tree_leaves(dict(request.options)) if isinstance(one, Tensor)]
         ledger = Ledger(self.networks, [*known, *given], on_cpu=self._device_type == "cpu")
-        with torch.no_grad(), standing_for(self._device_type), FusedAttention(), ledger:
+        with torch.no_grad(), standing_for(self._device_type, ledger), FusedAttention(), ledger:
             yield ledger
 
 

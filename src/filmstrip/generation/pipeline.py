@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, cast
@@ -20,6 +21,7 @@ from filmstrip.checkpoints.saving import warn_of_pickles
 from filmstrip.devices import parse_device, supports_dtype
 from filmstrip.generation.events import Event
 from filmstrip.generation.finishing import Finishing
+from filmstrip.generation.fitting import Plan, fit, usual_request
 from filmstrip.generation.placement import Placement
 from filmstrip.generation.progress import BarSettings
 from filmstrip.generation.request import Request, complete_arguments
@@ -51,6 +53,7 @@ class Pipeline(Finishing, Placement):
         self.flags: dict[str, bool] = {name: bool(value) for name, value in given.items() if name in flags}
         self.defaults = self.usual_defaults()
         self.name_or_path = ""
+        self.plan: Plan | None = None
         self.bar = BarSettings()
 
     def __getattr__(self, name: str) -> Any:
@@ -146,10 +149,12 @@ class Pipeline(Finishing, Placement):
         cache_dir: str | Path | None = None,
         token: str | bool | None = None,
         local_files_only: bool = False,
+        with_encoders: bool = False,
     ) -> PipelineType:
         """The pipeline without its weights, from JSON files alone: it answers `request`, and knows its rules.
 
-        Networks have no memory for their weights; encoders and tokenizers of transformers are None.
+        Networks have no memory for their weights; tokenizers of transformers are None, and its encoders too unless
+        `with_encoders` asks for them.
 
         Raises:
             CheckpointError: there is no such checkpoint, or it does not fit this pipeline.
@@ -164,7 +169,7 @@ class Pipeline(Finishing, Placement):
         )
 
         def load(component: str, library: str, class_name: str) -> Any:
-            if registry.canonical_library(library) == "transformers":
+            if registry.canonical_library(library) == "transformers" and not with_encoders:
                 return None
             return outline_component(library, class_name, folder / component)
 
@@ -301,6 +306,37 @@ class Pipeline(Finishing, Placement):
         The last event carries what the call would return. Arguments are checked at once, before the first event.
         """
         return run_kept(cast("Any", self), self.request(**arguments))
+
+    def fit(
+        self,
+        memory: int | str | None = None,
+        *,
+        device: str | torch.device | None = None,
+        is_quiet: bool = False,
+        **arguments: Any,
+    ) -> Plan:
+        """Set the pipeline so that a call needs no more than this memory, and as little more time as can be.
+
+        What a call needs is found by going through it without weights, in seconds. The plan may choose the type and
+        the residency of the weights, how guidance and feed-forward layers take their input, and how decoding is
+        divided; it is printed on stderr. A second plan replaces the first, but for the type of the weights.
+
+        Args:
+            memory: bytes, or a text such as "8GB", for weights and the work on them; what is free on the device if
+                None. A system's and a driver's own needs come on top.
+            device: where to work; without it, on the best device.
+            arguments: of the call, as far as they differ from the usual: size, frames, number of videos.
+
+        Raises:
+            DoesNotFitError: no way needs as little; says what would do.
+            ValueError: the call can't be carried out at all.
+        """
+        place = parse_device(device)
+        fit(self, usual_request(self, arguments), place, memory)
+        assert self.plan is not None, "fitting makes a plan or raises"
+        if not is_quiet:
+            print(self.plan, file=sys.stderr)
+        return self.plan
 
     def check_components(self) -> None:
         """See that the components can do this pipeline's task together.

@@ -9,9 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from filmstrip.nn.valueless import one_of_each
 
 Coder = Callable[[Tensor], Tensor]
 
@@ -47,6 +50,7 @@ def tiled_in_space(code: Coder, video: Tensor, rows: Tile, columns: Tile, ratio:
     height, width = video.shape[-2:]
     joined_rows: list[Tensor] = []
     row_before: list[Tensor] = []
+    sizes: dict[Any, Any] = {}
     blend_rows, blend_columns = int((rows.size - rows.stride) * ratio), int((columns.size - columns.stride) * ratio)
     keep_rows, keep_columns = int(rows.stride * ratio), int(columns.stride * ratio)
     # A rest too small for an output pixel makes no tile: it is part of the tile before.
@@ -54,7 +58,7 @@ def tiled_in_space(code: Coder, video: Tensor, rows: Tile, columns: Tile, ratio:
     for top in range(0, height - smallest + 1, rows.stride):
         # Tiles are blended downwards first: the row above is kept as it was blended with its own upper row only.
         row = [
-            code(video[..., top : top + rows.size, left : left + columns.size])
+            one_of_each(code, video[..., top : top + rows.size, left : left + columns.size], sizes)
             for left in range(0, width - smallest + 1, columns.stride)
         ]
         if row_before:

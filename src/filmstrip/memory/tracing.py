@@ -10,6 +10,7 @@ import copy
 import weakref
 from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
@@ -20,6 +21,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 aten = torch.ops.aten
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """Bytes that a work took beside what it gave, at its most and after it, and its multiplications."""
+
+    most: int
+    kept: int
+    work: float
 
 
 class Ledger(TorchDispatchMode):
@@ -62,6 +72,33 @@ class Ledger(TorchDispatchMode):
         self.peak = max(self.peak, live)
         key = self.stage, self.network
         self.peaks[key] = max(self.peaks[key], live)
+
+    def measured(self, work: Callable[[], Any]) -> tuple[Any, _Measured]:
+        """What a work gives, and what it took."""
+        before, most, multiplied = self.live, self.peak, self.work
+        self.peak = before
+        result = work()
+        given = sum(one.nbytes for one in tree_leaves(result) if isinstance(one, Tensor))
+        took = _Measured(self.peak - before - given, self.live - before - given, self.work - multiplied)
+        self.peak = max(most, self.peak)
+        return result, took
+
+    def take(self, took: _Measured) -> None:
+        """Note a work that was measured before, once there is room for what it gives."""
+        self.live += took.kept
+        self.work += took.work
+        self.grow_to(self.live - took.kept + took.most)
+
+    def repeat(self, work: Callable[[Tensor], Tensor], tensor: Tensor, known: dict[Any, Any]) -> Tensor:
+        """What `work` makes of a tensor; of a size that is known, without doing it again."""
+        if tensor.shape not in known:
+            result, took = self.measured(lambda: work(tensor))
+            known[tensor.shape] = _maker(result), took
+            return cast("Tensor", result)
+        make, took = known[tensor.shape]
+        made: Tensor = make()
+        self.take(took)
+        return made
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -208,19 +245,15 @@ def replay(network: nn.Module, name: str, ledger: Ledger) -> None:
         ledger.network = name
         ledger.calls[name] += 1
         if key in known:
-            extra, made, made_form = known[key]
+            made, made_form, took = known[key]
             result = tree_unflatten([one() if callable(one) else one for one in made], made_form)
-            ledger.grow_to(ledger.live + extra)
+            ledger.take(took)
             return result
-        before, most = ledger.live, ledger.peak
-        ledger.peak = before
-        result = forward(*args, **kwargs)
-        extra, ledger.peak = ledger.peak - before, max(most, ledger.peak)
+        result, took = ledger.measured(lambda: forward(*args, **kwargs))
         if key in seen:
             made, made_form = tree_flatten(result)
             remade = [_maker(one) if isinstance(one, Tensor) else one for one in made]
-            extra -= sum(one.nbytes for one in made if isinstance(one, Tensor))
-            known[key] = extra, remade, made_form
+            known[key] = remade, made_form, replace(took, kept=0)
         seen.add(key)
         return result
 

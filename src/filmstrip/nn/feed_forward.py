@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from filmstrip.nn.linear import BLOCK_TOKENS, Activation, fuses, linear, product
+from filmstrip.nn.valueless import joined
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
@@ -79,7 +80,7 @@ class FeedForward(nn.Module):
             return self._at_once(hidden_states)
         # The widened tokens of a block stay in the caches, and in memory that need not be asked for each time.
         blocks = hidden_states.flatten(0, -2).split(BLOCK_TOKENS * torch.get_num_threads())
-        return torch.cat([self._at_once(block) for block in blocks]).view(hidden_states.shape)
+        return joined(self._at_once, blocks).view(hidden_states.shape)
 
     def _at_once(self, hidden_states: Tensor) -> Tensor:
         activated, placeholder, narrowed = self.net

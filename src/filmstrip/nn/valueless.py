@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar
 
+import torch
 from torch import Tensor
 
 Portion = TypeVar("Portion")
 _stand_for_cpu = False
+_account: Account | None = None
 
 
 def is_on_cpu(tensor: Tensor) -> bool:
@@ -28,12 +30,34 @@ def in_turn(portions: Iterable[Portion], tensor: Tensor) -> Iterable[Portion]:
     return whole if len(whole) < 3 else [whole[0], whole[-1]]
 
 
+def joined(work: Callable[[Tensor], Tensor], portions: Sequence[Tensor]) -> Tensor:
+    """What becomes of portions of rows, one after the other, as one tensor."""
+    made = [work(portion) for portion in in_turn(portions, portions[0])]
+    if len(made) == len(portions):
+        return torch.cat(made)
+    rows = sum(map(len, portions))
+    parts = made[0].new_empty(rows - sum(map(len, made)), *made[0].shape[1:])  # those that were left out
+    return torch.cat([*made, parts])
+
+
+class Account(Protocol):
+    """Whoever adds up the memory of a work without values."""
+
+    def repeat(self, work: Callable[[Tensor], Tensor], tensor: Tensor, known: dict[Any, Any]) -> Tensor:
+        """What `work` makes of a tensor; of a size that is known, without doing it again."""
+
+
+def one_of_each(work: Callable[[Tensor], Tensor], tensor: Tensor, known: dict[Any, Any]) -> Tensor:
+    """What `work` makes of one of many tensors; where there are no values, those of a known size are alike."""
+    return work(tensor) if _account is None or not tensor.is_meta else _account.repeat(work, tensor, known)
+
+
 @contextmanager
-def standing_for(device_type: str) -> Iterator[None]:
+def standing_for(device_type: str, account: Account | None = None) -> Iterator[None]:
     """As long as this lasts, tensors without values are taken for those of a CPU, if that is the device's type."""
-    global _stand_for_cpu
-    before, _stand_for_cpu = _stand_for_cpu, device_type == "cpu"
+    global _stand_for_cpu, _account
+    before, (_stand_for_cpu, _account) = (_stand_for_cpu, _account), (device_type == "cpu", account)
     try:
         yield
     finally:
-        _stand_for_cpu = before
+        _stand_for_cpu, _account = before

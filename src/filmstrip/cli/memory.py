@@ -1,0 +1,77 @@
+"""Plans for a given memory, as the command makes and shows them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+    from filmstrip.generation import Pipeline
+    from filmstrip.generation.fitting import Plan
+    from filmstrip.generation.request import Request
+
+
+def plan_by_headers(
+    model: str, outline: Pipeline, request: Request, device: torch.device, memory: str, dtype: torch.dtype | None = None
+) -> tuple[Plan, list[str]]:
+    """The plan for a request by the JSON files and headers of a checkpoint alone, and what is assumed for it.
+
+    Raises:
+        DoesNotFitError: there is none.
+    """
+    import torch
+
+    from filmstrip.checkpoints import inspect_checkpoint
+    from filmstrip.checkpoints.dtypes import resolve_dtype
+    from filmstrip.devices import supports_dtype
+    from filmstrip.generation.fitting import Planner, memory_of
+
+    half = torch.bfloat16 if supports_dtype(device, torch.bfloat16) else torch.float16
+    whole = type(outline).outline(model, with_encoders=True)
+    for name, component in whole.components.items():
+        if outline.components.get(name) is None and component is not None:
+            outline.components[name] = component
+    stored: dict[str, torch.dtype] = {}
+    missing = []
+    sizes = {one.name: one.bytes_per_dtype for one in inspect_checkpoint(model).components}
+    for name in outline.networks:
+        if of_files := sizes.get(name):
+            listed = Counter({getattr(torch, of): size for of, size in of_files.items()})
+            stored[name] = resolve_dtype(dtype, listed.items(), device)
+        else:
+            stored[name] = dtype or half
+            missing.append(name)
+    notes = []
+    if missing and dtype is None:
+        assumed = str(half).removeprefix("torch.")
+        notes.append(f"The weights of {' and '.join(missing)} are not there; {assumed} is assumed.")
+    return Planner(outline, request, device, stored).plan(memory_of(memory, device)), notes
+
+
+def device_to_plan_for(name: str | None) -> torch.device:
+    """The device that a plan is for, which need not be there: the best one here, or any accelerator if there is none.
+
+    Raises:
+        ValueError: there is no such kind of device.
+    """
+    import torch
+
+    from filmstrip.devices import ACCELERATORS, best_device, has_accelerator, parse_device
+
+    if name is None:
+        return best_device() if has_accelerator() else torch.device(ACCELERATORS[0])
+    return torch.device(name) if name.partition(":")[0] in ACCELERATORS else parse_device(name)
+
+
+def plan_content(plan: Plan) -> dict[str, Any]:
+    """A plan for JSON."""
+    return {
+        "memory": plan.memory,
+        "device": plan.device,
+        "choices": [{"kind": one.kind, "said": one.said, "cost": one.cost, "price": one.price} for one in plan.choices],
+        "peaks": dict(plan.needs),
+        "activations": dict(plan.activations),
+        "cost": plan.cost,
+    }
