@@ -15,14 +15,14 @@ OPTIONS = {
         "prompt",
         *("--output", "-o", "--model", "-m", "--image", "--video", "--negative-prompt", "--num-frames", "--seconds"),
         *("--fps", "--size", "--steps", "--guidance-scale", "--seed", "--num-videos", "--device", "--dtype"),
-        *("--control-video", "--edges", "--component", "--checkpoint-every"),
+        *("--control-video", "--edges", "--component", "--checkpoint-every", "--memory"),
         *("--scheduler", "--set", "--dry-run", "--json", "--contact-sheet", "--quiet", "-q"),
     },
     "rerun": {
         *("file", "--output", "-o", "--set", "--device", "--dry-run", "--json", "--contact-sheet", "--quiet", "-q"),
     },
     "decode": {"file", "--output", "-o", "--device", "--json", "--quiet", "-q"},
-    "inspect": {"model", "--json"},
+    "inspect": {"model", "--memory", "--device", "--json"},
     "models": {"--json"},
     "env": {"--json"},
 }

@@ -14,7 +14,7 @@ class Divisible(SimpleNamespace):
         yield Way("whole", {"at_once": None, "tile": None})
         yield Way("in chunks of 8 frames", {"at_once": 8, "tile": None})
         for side in (64, 32, 16):
-            yield tile_way((side, side), {"at_once": 8, "tile": side})
+            yield tile_way((side, side), (side, side), {"at_once": 8, "tile": side})
 
     @property
     def tile_size(self):

@@ -27,7 +27,7 @@ class Autoencoder(nn.Module):
     def decoding_ways(self):
         for at_once in (6, 4, 1):
             yield Way(f"in runs of {at_once}", {"at_once": at_once, "tile": None})
-        yield tile_way((1, 1), {"at_once": 1, "tile": 1})
+        yield tile_way((1, 1), (1, 1), {"at_once": 1, "tile": 1})
 
     def decode(self):
         done = 0

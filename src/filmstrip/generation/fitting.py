@@ -207,12 +207,11 @@ class Planner:
     def _decoding(self) -> Iterator[Choices]:
         yield ()
         size = self._request.size
-        usual = self._footprint("decode", None, ())
         for number, way in enumerate(smaller_ways(self._pipeline.vae, size.height, size.width), 1):
-            work = self._footprint("decode", None, (Choice("decoding", way, ""),)).work / max(usual.work, 1)
-            price = f"{max(work, 1):.2f} times the work of decoding" if way.tile else "little time"
+            work = way.work(size.height, size.width) if way.tile else 1.0
+            price = f"{work:.2f} times the work of decoding" if way.tile else "little time"
             seams = SEAMS_COST if way.tile else 0.0
-            cost = number * SMALLER_COST + seams + DECODING_SECONDS * max(work - 1, 0)
+            cost = number * SMALLER_COST + seams + DECODING_SECONDS * (work - 1)
             yield (Choice("decoding", way, way.name, cost, price),)
 
     # ---- what each needs -------------------------------------------------------------------------------------------

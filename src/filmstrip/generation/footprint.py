@@ -35,8 +35,6 @@ class Footprint:
     """The most bytes by stage and by the network that was at work ("" before the first)."""
     calls: Mapping[str, int]
     """How often each network was called."""
-    work: float = 0.0
-    """Multiplications for each decoded frame."""
 
     def networks(self, stage: str) -> list[str]:
         """Those that work in a stage."""
@@ -96,13 +94,11 @@ class Rehearsal:
             runs = self.recipe.decode(self._request, self._latents)
             if way is not None:
                 runs = way.while_working(self.recipe.vae, runs)
-            seen = 0
             for number, frames in enumerate(runs, 1):
-                seen += frames.shape[2]
                 del frames
                 if number >= ENOUGH_RUNS and ledger.operations > ENOUGH_OPERATIONS:
                     break
-        return Footprint(dict(ledger.peaks), {}, ledger.work / max(seen, 1))
+        return Footprint(dict(ledger.peaks), {})
 
     def _denoised(self, request: Request, ledger: Ledger) -> Tensor:
         ledger.enter("encode")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import logging
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, cast
@@ -319,7 +318,7 @@ class Pipeline(Finishing, Placement):
 
         What a call needs is found by going through it without weights, in seconds. The plan may choose the type and
         the residency of the weights, how guidance and feed-forward layers take their input, and how decoding is
-        divided; it is printed on stderr. A second plan replaces the first, but for the type of the weights.
+        divided; it is told as notes are. A second plan replaces the first, but for the type of the weights.
 
         Args:
             memory: bytes, or a text such as "8GB", for weights and the work on them; what is free on the device if
@@ -335,7 +334,7 @@ class Pipeline(Finishing, Placement):
         fit(self, usual_request(self, arguments), place, memory)
         assert self.plan is not None, "fitting makes a plan or raises"
         if not is_quiet:
-            print(self.plan, file=sys.stderr)
+            logger.warning("This is how it fits:\n%s", self.plan)
         return self.plan
 
     def check_components(self) -> None:

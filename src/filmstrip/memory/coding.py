@@ -24,6 +24,15 @@ class Way:
     settings: Mapping[str, Any] = field(default_factory=dict)
     tile: Size | None = None
     """Height and width of a tile in pixels; None leaves pictures undivided."""
+    stride: Size | None = None
+    """Rows and columns from one tile to the next."""
+
+    def work(self, height: int, width: int) -> float:
+        """How many times each pixel of a picture is decoded, on average."""
+        share = 1.0
+        for extent, size, step in zip((height, width), self.tile or (), self.stride or (), strict=True):
+            share *= sum(min(size, extent - start) for start in range(0, extent, step)) / extent
+        return share
 
     @contextlib.contextmanager
     def applied(self, vae: Any) -> Iterator[None]:
@@ -72,9 +81,9 @@ def smaller_ways(vae: Any, height: int, width: int) -> tuple[Way, ...]:
     return tuple(way for way in ways if way.tile is not None and way.tile[0] * way.tile[1] < rows * columns)
 
 
-def tile_way(size: Size, settings: Mapping[str, Any]) -> Way:
+def tile_way(size: Size, stride: Size, settings: Mapping[str, Any]) -> Way:
     """The way in tiles of so many pixels."""
-    return Way(f"in tiles of {size[1]}x{size[0]}", settings, size)
+    return Way(f"in tiles of {size[1]}x{size[0]}", settings, size, stride)
 
 
 def kept_way(vae: Any, settings: Mapping[str, Any]) -> Way:

@@ -25,11 +25,14 @@ aten = torch.ops.aten
 
 @dataclass(frozen=True)
 class _Measured:
-    """Bytes that a work took beside what it gave, at its most and after it, and its multiplications."""
+    """Bytes that a work took beside what it gave, at its most and after it."""
 
     most: int
     kept: int
-    work: float
+
+    def of(self, share: float) -> _Measured:
+        """The same for a share of the work."""
+        return _Measured(int(self.most * share), int(self.kept * share))
 
 
 class Ledger(TorchDispatchMode):
@@ -51,8 +54,6 @@ class Ledger(TorchDispatchMode):
         """The most bytes by stage and by the network that was at work."""
         self.calls: Counter[str] = Counter()
         """How often each network was called."""
-        self.work = 0.0
-        """Multiplications of convolutions and products of matrices."""
         self._on_cpu = on_cpu
         self._alive: dict[int, Any] = {}
         self._given = {one.untyped_storage()._cdata: one for one in given}
@@ -75,29 +76,31 @@ class Ledger(TorchDispatchMode):
 
     def measured(self, work: Callable[[], Any]) -> tuple[Any, _Measured]:
         """What a work gives, and what it took."""
-        before, most, multiplied = self.live, self.peak, self.work
+        before, most = self.live, self.peak
         self.peak = before
         result = work()
         given = sum(one.nbytes for one in tree_leaves(result) if isinstance(one, Tensor))
-        took = _Measured(self.peak - before - given, self.live - before - given, self.work - multiplied)
+        took = _Measured(self.peak - before - given, self.live - before - given)
         self.peak = max(most, self.peak)
         return result, took
 
     def take(self, took: _Measured) -> None:
         """Note a work that was measured before, once there is room for what it gives."""
         self.live += took.kept
-        self.work += took.work
         self.grow_to(self.live - took.kept + took.most)
 
     def repeat(self, work: Callable[[Tensor], Tensor], tensor: Tensor, known: dict[Any, Any]) -> Tensor:
-        """What `work` makes of a tensor; of a size that is known, without doing it again."""
-        if tensor.shape not in known:
+        """What `work` makes of a tile; the first is worked on, and none is larger."""
+        if not known:
             result, took = self.measured(lambda: work(tensor))
-            known[tensor.shape] = _maker(result), took
+            known["first"] = tensor.shape, result.shape, took
             return cast("Tensor", result)
-        make, took = known[tensor.shape]
-        made: Tensor = make()
-        self.take(took)
+        whole, given, took = known["first"]
+        sides = (
+            out * here // there for out, here, there in zip(given[-2:], tensor.shape[-2:], whole[-2:], strict=True)
+        )
+        made = tensor.new_empty(*given[:-2], *sides)
+        self.take(took.of(tensor.numel() / whole.numel()))
         return made
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
@@ -113,8 +116,6 @@ class Ledger(TorchDispatchMode):
         for leaf in tree_leaves(result):
             if isinstance(leaf, Tensor) and (leaf.is_meta or self._on_cpu):
                 self._count(leaf)
-        if (multiplied := _MULTIPLIED.get(func)) is not None:
-            self.work += result.numel() * args[multiplied].numel() / args[multiplied].shape[_OUTPUTS.get(func, 0)]
         if self._on_cpu and (scratch := _CPU_SCRATCH.get(func)) is not None:
             self.grow_to(self.live + scratch(*args))
         return result
@@ -187,15 +188,6 @@ _CPU_SCRATCH: dict[Any, Callable[..., int]] = {
     aten.convolution.default: _convolution_scratch,
     torch.ops.mkldnn._linear_pointwise.default: _product_scratch,
 }
-# Of each product, the factor whose numbers take part in one output, and the axis along which it holds the outputs.
-_MULTIPLIED = {
-    aten.convolution.default: 1,
-    aten.mkldnn_convolution.default: 1,
-    torch.ops.mkldnn._linear_pointwise.default: 1,
-    aten.mm.default: 1,
-    aten.addmm.default: 2,
-}
-_OUTPUTS = {aten.mm.default: 1, aten.addmm.default: 1}
 _RULES: dict[Any, Callable[..., Any]] = {
     aten._local_scalar_dense.default: Ledger._number,
     aten.mkldnn_convolution.default: Ledger._onednn_convolution,

@@ -44,11 +44,11 @@ class Account(Protocol):
     """Whoever adds up the memory of a work without values."""
 
     def repeat(self, work: Callable[[Tensor], Tensor], tensor: Tensor, known: dict[Any, Any]) -> Tensor:
-        """What `work` makes of a tensor; of a size that is known, without doing it again."""
+        """What `work` makes of a tile; the first is worked on, and none is larger."""
 
 
 def one_of_each(work: Callable[[Tensor], Tensor], tensor: Tensor, known: dict[Any, Any]) -> Tensor:
-    """What `work` makes of one of many tensors; where there are no values, those of a known size are alike."""
+    """What `work` makes of one of many tiles; where there are no values, all are like the first, or smaller."""
     return work(tensor) if _account is None or not tensor.is_meta else _account.repeat(work, tensor, known)
 
 

@@ -154,7 +154,8 @@ class AutoencoderKLCogVideoX(Model):
                 "tile_overlap_factor_height": 0.25,
                 "tile_overlap_factor_width": 0.25,
             }
-            yield tile_way((rows * ratio, columns * ratio), settings)
+            steps = int(0.75 * rows) * ratio, int(0.75 * columns) * ratio
+            yield tile_way((rows * ratio, columns * ratio), steps, settings)
 
     def enable_slicing(self) -> None:
         """Code the videos of a batch one after the other, for less memory."""

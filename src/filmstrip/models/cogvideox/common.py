@@ -321,7 +321,11 @@ class CogVideoXVideoPipeline(Pipeline):
         """Yield the video in runs of frames."""
         latents = latents[:, request.size.spare_latents :].movedim(1, 2)  # (batch, channels, frames, height, width)
         latents = latents / self.vae.config.scaling_factor
-        yield from self.vae.decode_stream(latents.to(execution_device(self.vae), self.vae.dtype))
+        latents = latents.to(execution_device(self.vae), self.vae.dtype)
+        if self.vae.use_tiling:  # whose pasts, all at once, would take more than the video
+            yield self.vae.decode(latents, return_dict=False)[0]
+        else:
+            yield from self.vae.decode_stream(latents)
 
 
 def dynamic_guidance(kind: bool | str, timesteps: Sequence[float]) -> Callable[[float, float], float] | None:

@@ -145,7 +145,7 @@ class AutoencoderKLLTXVideo(Model):
             settings: dict[str, Any] = {"frames_at_once": 2, "use_tiling": True, "use_slicing": True}
             for side in ("height", "width"):
                 settings |= {f"tile_sample_min_{side}": pixels, f"tile_sample_stride_{side}": step}
-            yield tile_way((pixels, pixels), settings)
+            yield tile_way((pixels, pixels), (step, step), settings)
 
     def enable_slicing(self) -> None:
         """Code the videos of a batch one after the other, for less memory."""

@@ -141,7 +141,8 @@ class AutoencoderKL(Model, AttentionModel):
                 "tile_latent_min_size": latents,
                 "tile_overlap_factor": 0.25,
             }
-            yield tile_way((pixels, pixels), settings)
+            step = int(0.75 * latents) * ratio
+            yield tile_way((pixels, pixels), (step, step), settings)
 
     def enable_slicing(self) -> None:
         """Code the pictures of a batch one after the other, for less memory."""

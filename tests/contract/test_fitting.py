@@ -1,0 +1,91 @@
+"""Every pipeline fits into the memory that it is given, or says what it would take."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+import torch
+
+from filmstrip.generation.fitting import DoesNotFitError, Planner, usual_request
+from tests.contract.runs import fresh, over_all, video
+from tests.contract.test_footprint import KERNELS, measured
+
+PLENTY = 10**9
+
+
+def planner_of(case, device="cpu"):
+    pipeline = fresh(case)
+    return pipeline, Planner(pipeline, usual_request(pipeline, case.call), torch.device(device))
+
+
+@over_all
+def test_with_plenty_of_memory_nothing_changes(case):
+    pipeline = fresh(case)
+    plan = pipeline.fit(PLENTY, device="cpu", **case.call)
+
+    assert plan.cost == 0
+    assert torch.equal(video(case, pipeline), video(case))
+
+
+@over_all
+def test_on_an_accelerator_less_memory_is_met_by_better_plans_until_none_is_left(case):
+    # The meta device stands for one: plans are made without it.
+    _, planner = planner_of(case, "meta")
+    least = planner.least()
+    costs = []
+    for share in (1.0, 1.2, 2.0, 5.0):
+        memory = int(share * least.memory)
+        plan = planner.plan(memory)
+        assert plan.peak <= memory
+        costs.append(plan.cost)
+    assert costs == sorted(costs, reverse=True)
+    with pytest.raises(DoesNotFitError, match="Give"):
+        planner.plan(least.memory // 2)
+
+
+@over_all
+def test_a_plan_for_half_of_the_memory_is_kept_to(case):
+    pipeline, planner = planner_of(case)
+    usual = planner.plan(PLENTY)
+    memory = max(planner.least().memory, (usual.peak + planner.least().memory) // 2)
+
+    plan = pipeline.fit(memory, device="cpu", **case.call)
+    weights = sum(one.nbytes for network in pipeline.networks.values() for one in network.state_dict().values())
+    real = measured(pipeline, pipeline.request(**case.call, output_type="pt"))
+
+    assert plan.peak <= memory
+    for stage, need in plan.needs.items():
+        assert need == pytest.approx(weights + real[stage], rel=0.1, abs=KERNELS), stage
+
+
+@over_all
+def test_a_second_plan_takes_the_place_of_the_first(case):
+    pipeline, planner = planner_of(case)
+    before = dict(vars(pipeline.vae))
+    pipeline.fit(planner.least().memory, device="cpu", **case.call)
+    pipeline.fit(PLENTY, device="cpu", **case.call)
+
+    assert {name: value for name, value in vars(pipeline.vae).items() if name in before and name[0] != "_"} == {
+        name: value for name, value in before.items() if name[0] != "_"
+    }
+    assert pipeline.defaults.get("sequential_guidance") is None
+
+
+@over_all
+def test_a_plan_is_told_in_words(case, caplog):
+    pipeline = fresh(case)
+    with caplog.at_level(logging.WARNING, logger="filmstrip"):
+        plan = pipeline.fit("1GB", device="cpu", **case.call)
+        pipeline.fit("1GB", device="cpu", is_quiet=True, **case.call)
+
+    assert caplog.text.count("memory      1 GB on cpu") == 1
+    for stage in ("encode", "denoise", "decode"):
+        assert f"{stage:12}" in str(plan)
+
+
+def test_a_size_that_makes_no_sense_is_an_error():
+    from tests.contract.registered import CASES
+
+    with pytest.raises(ValueError, match="'5GB'"):
+        fresh(CASES[0]).fit("lots", device="cpu", **CASES[0].call)
