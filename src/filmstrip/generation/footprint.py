@@ -94,8 +94,7 @@ class Rehearsal:
             runs = self.recipe.decode(self._request, self._latents)
             if way is not None:
                 runs = way.while_working(self.recipe.vae, runs)
-            for number, frames in enumerate(runs, 1):
-                del frames
+            for number, _frames in enumerate(runs, 1):  # each stays until the next has come, as with any reader
                 if number >= ENOUGH_RUNS and ledger.operations > ENOUGH_OPERATIONS:
                     break
         return Footprint(dict(ledger.peaks), {})
