@@ -108,3 +108,13 @@ def test_a_run_that_nobody_reads_on_leaves_nothing_behind(case, counts):  # noqa
     events.close()
     assert (present(pipeline.networks), counts.now) == ([], 0)
     assert is_expected(case, video(case, pipeline))
+
+
+@over_all
+def test_networks_may_come_in_grains_of_their_own(case):
+    pipeline = fresh(case)
+    names = list(pipeline.networks)
+    blocks = dict.fromkeys(names[::2], Grain("blocks"))
+    place(pipeline.networks, OTHER, Grain("components"), together=pipeline._work_together, but=blocks)
+    assert is_expected(case, frames_of(list(pipeline.stream(**arguments_of(case)))[-1].output))
+    assert not present(pipeline.networks)

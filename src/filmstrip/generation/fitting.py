@@ -36,13 +36,11 @@ CHUNK_TOKENS = 1024
 # What choices cost that no copying or computing explains, in the seconds of `Choice.cost`.
 HALF_COST, IN_TURN_COST, CHUNKS_COST, SMALLER_COST, SEAMS_COST, DECODING_SECONDS = 5.0, 1.0, 2.0, 0.5, 5.0, 10.0
 MAPPED_COST = 3.0
+MAPPED = "mapped"
 _SIDE = 512  # of a picture, where nothing says how large it is
-GRAINS: Mapping[str, tuple[Grain, float]] = {
-    # How much of the copying is waited for: groups are copied while others compute, layers wait for each copy.
-    "components": (Grain("components"), 1.0),
-    "blocks": (Grain("blocks"), 0.5),
-    "leaves": (Grain("leaves"), 1.5),
-}
+# How much of the copying is waited for: layers have much to do beside it; groups are copied while others compute.
+WAITING = {"components": 1.0, "blocks": 1.0, "leaves": 1.5}
+STREAMED_WAITING = 0.5
 
 
 class DoesNotFitError(ValueError):
@@ -126,22 +124,22 @@ class Planner:
 
     def need(self, stage: str, whole: Choices, own: Choices) -> int:
         """Bytes that a stage needs with these choices."""
-        dtype, grain = whole[0].value, whole[1].value
-        print_ = self._footprint(stage, dtype, own)
-        rehearsal = self._rehearsal(dtype)
-        networks = rehearsal.networks
-        if grain is None:
-            return print_.activations(stage) + sum(resident_bytes(one, None) for one in networks.values())
-        together = self._pipeline._work_together
-        needs = [print_.working.get((stage, ""), 0)]
-        for name in print_.networks(stage):
-            side_by_side = beside(name, together, networks) if grain != "mapped" else print_.networks(stage)
-            streamed = grain == "blocks" and self._device.type in STREAMED
-            weights = (
-                resident_bytes(networks[other], None if grain == "mapped" else GRAINS[grain][0], streamed=streamed)
-                for other in side_by_side
-            )
-            needs.append(print_.working[stage, name] + sum(weights))
+        dtype, residency = whole[0].value, whole[1].value
+        working = self._footprint(stage, dtype, own)
+        networks = self._rehearsal(dtype).networks
+        if residency is None:
+            return working.activations(stage) + sum(resident_bytes(one, None) for one in networks.values())
+        if residency == MAPPED:
+            weights = sum(resident_bytes(networks[name], None) for name in working.networks(stage))
+            return working.activations(stage) + weights
+        streamed = set(residency.values()) == {"blocks"} and self._device.type in STREAMED
+        resident = {
+            name: resident_bytes(networks[name], Grain(grain), streamed=streamed) for name, grain in residency.items()
+        }
+        needs = [working.working.get((stage, ""), 0)]
+        for name in working.networks(stage):
+            weights = sum(resident[other] for other in beside(name, self._pipeline._work_together, resident))
+            needs.append(working.working[stage, name] + weights)
         return max(needs)
 
     def activations(self, stage: str, found: Found) -> int:
@@ -172,24 +170,21 @@ class Planner:
             yield Choice("residency", None, "all weights in memory")
             if dtype.value is None and all(map(_lies_in_files, self._pipeline.networks.values())):
                 price = "those that the system drops are read from their files again"
-                yield Choice("residency", "mapped", "the weights of the network at work", MAPPED_COST, price)
+                yield Choice("residency", MAPPED, "the weights of the network at work", MAPPED_COST, price)
             return
         yield Choice("residency", None, f"all weights on {self._device}")
-        rehearsal, calls = self._rehearsal(dtype.value), self._footprint("denoise", dtype.value, ()).calls
-        sizes = {name: resident_bytes(network, None) for name, network in rehearsal.networks.items()}
+        calls = self._footprint("denoise", dtype.value, ()).calls
         used = {name for stage in STAGES for name in self._footprint(stage, dtype.value, ()).networks(stage)}
-        once = sum(size for name, size in sizes.items() if name in used)
-        often = sum(size * max(1, calls.get(name, 1)) for name, size in sizes.items() if name in used)
-        said = {
-            "components": "one network at a time comes to the device, whole",
-            "blocks": "one block of a network at a time comes to the device",
-            "leaves": "one layer at a time comes to the device",
-        }
-        for grain, (_, waiting) in GRAINS.items():
-            copied = once if grain == "components" else often
-            seconds = waiting * copied / COPY_RATE
-            price = f"copies {_gigabytes(copied)}, about {seconds:.2g} s of waiting"
-            yield Choice("residency", grain, said[grain], 1.0 + waiting + seconds, price)
+        sizes = {name: resident_bytes(self._rehearsal(dtype.value).networks[name], None) for name in sorted(used)}
+        often = {name: size * max(1, calls.get(name, 1)) for name, size in sizes.items()}
+        for in_blocks in (names for count in range(len(sizes)) for names in combinations(sizes, count)):
+            copied = sum(often[name] if name in in_blocks else size for name, size in sizes.items())
+            said = "one network at a time comes to the device, whole"
+            said += f" but {' and '.join(in_blocks)}, block by block" if in_blocks else ""
+            yield _moving(dict.fromkeys(sizes, "components") | dict.fromkeys(in_blocks, "blocks"), said, copied)
+        for grain, said in (("blocks", "block"), ("leaves", "layer")):
+            said = f"one {said} of a network at a time comes to the device"
+            yield _moving(dict.fromkeys(sizes, grain), said, sum(often.values()))
 
     def _denoising(self) -> Iterator[Choices]:
         guidances: list[Choices] = [()]
@@ -314,20 +309,31 @@ def set_back(pipeline: Any) -> None:
     pipeline.plan = None
 
 
+def _moving(grains: dict[str, str], said: str, copied: int) -> Choice:
+    """The choice to have networks come to the device in these grains, for so many bytes in all."""
+    kinds = set(grains.values())
+    waiting = max(WAITING[kind] for kind in kinds)
+    if kinds == {"blocks"}:
+        waiting = STREAMED_WAITING
+    seconds = waiting * copied / COPY_RATE
+    price = f"copies {_gigabytes(copied)}, about {seconds:.2g} s of waiting"
+    return Choice("residency", grains, said, 1.0 + waiting + seconds, price)
+
+
 def apply(plan: Plan, pipeline: Any) -> None:
     """Set a pipeline as a plan says."""
     pipeline.remove_all_hooks()
     if (dtype := plan.chosen("weights")) is not None:
         pipeline.to(dtype)
     device, residency = torch.device(plan.device), plan.chosen("residency")
-    if residency == "components":
-        pipeline.enable_model_cpu_offload(device=device)
-    elif residency == "blocks":
+    if residency in (None, MAPPED):
+        pipeline.to(device)
+    elif set(residency.values()) == {"blocks"}:
         pipeline.enable_group_offload(device, use_stream=has_streams(device))
-    elif residency == "leaves":
+    elif set(residency.values()) == {"leaves"}:
         pipeline.enable_sequential_cpu_offload(device=device)
     else:
-        pipeline.to(device)
+        pipeline.offload_by_size(device, [name for name, grain in residency.items() if grain == "blocks"])
     _set_chunks(pipeline.networks, plan.chosen("feed-forward"))
     pipeline.defaults["sequential_guidance"] = plan.chosen("guidance")
     way: Way | None = plan.chosen("decoding")

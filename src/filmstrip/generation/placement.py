@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -28,6 +28,8 @@ class _Offloading:
     streamed: bool = False
     whole: frozenset[str] = frozenset()
     """Networks that are on the device all the time."""
+    in_blocks: frozenset[str] = frozenset()
+    """Networks that come in blocks where the others come whole."""
 
 
 class Placement:
@@ -156,10 +158,19 @@ class Placement:
                 map_to_disk(network, Path(offload_to_disk_path) / f"{name}.safetensors")
         self._offload(_Offloading(device, grain, use_stream, frozenset(whole)))
 
+    def offload_by_size(self, device: str | torch.device, in_blocks: Collection[str] = ()) -> None:
+        """As `enable_model_cpu_offload`, but for networks too large for the device: those come block by block.
+
+        Args:
+            in_blocks: their names.
+        """
+        self._offload(_Offloading(_numbered(device, None), Grain("components"), in_blocks=frozenset(in_blocks)))
+
     def _offload(self, how: _Offloading) -> None:
         self.remove_all_hooks()
         given = {name: one for name, one in self.networks.items() if name not in how.whole}
-        if offload(given, how.device, how.grain, streamed=how.streamed, together=self._work_together):
+        but = dict.fromkeys(how.in_blocks, Grain("blocks"))
+        if offload(given, how.device, how.grain, streamed=how.streamed, together=self._work_together, but=but):
             self._offloading = how
             for name in how.whole & self.networks.keys():
                 self.networks[name].to(how.device)

@@ -31,6 +31,7 @@ def offload(
     *,
     streamed: bool = False,
     together: Collection[str] = (),
+    but: Mapping[str, Grain] | None = None,
 ) -> bool:
     """`place`, after the weights went to the CPU. False if there is nothing to do: the device is a CPU."""
     if device.type == "cpu":
@@ -38,7 +39,7 @@ def offload(
         return False
     for network in networks.values():
         network.to("cpu")
-    place(networks, device, grain, streamed=streamed, together=together)
+    place(networks, device, grain, streamed=streamed, together=together, but=but)
     return True
 
 

@@ -267,10 +267,12 @@ def place(
     *,
     streamed: bool = False,
     together: Collection[str] = (),
+    but: Mapping[str, Grain] | None = None,
 ) -> None:
     """Keep the weights of networks at home, where they are now, and have them come to a device when they are used.
 
     Args:
+        but: names of networks that come in a grain of their own.
         streamed: copy the unit that came next last time on a side stream, while the present one computes.
         together: names of networks that work in turns and therefore stay side by side.
     """
@@ -278,7 +280,7 @@ def place(
         remove(network)
     room = Room(PLACED, StreamCourier(device) if streamed else DirectCourier(device), together)
     for name, network in networks.items():
-        room.admit(name, network, grain.divide(network))
+        room.admit(name, network, (but or {}).get(name, grain).divide(network))
 
 
 @contextmanager
