@@ -21,6 +21,9 @@ ACCELERATORS = ("cuda", "xpu", "mps")
 STREAMED = ("cuda", "xpu")
 """Those to which copies can be made beside their computing."""
 
+FOUR_BITS = ("cpu", "cuda")
+"""Kinds of devices with a product for weights of 4 bits."""
+
 _NAMES = (*ACCELERATORS, "cpu", "meta")
 
 

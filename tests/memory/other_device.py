@@ -69,6 +69,8 @@ class There(Tensor):
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if is_for_others(types):
+            return NotImplemented
         if func is Tensor.__getitem__:
             index = args[1] if isinstance(args[1], tuple) else (args[1],)
             # An index may be on the CPU; of a list torch makes one where no device in Python can take part.
@@ -80,7 +82,12 @@ class There(Tensor):
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return computed(func, args, kwargs or {})
+        return NotImplemented if is_for_others(types) else computed(func, args, kwargs or {})
+
+
+def is_for_others(types: Any) -> bool:
+    """Whether there are tensors that hold others, which may be here or there: what is quantised."""
+    return any(hasattr(one, "__tensor_flatten__") for one in types)
 
 
 def computed(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:

@@ -287,10 +287,12 @@ def test_the_guide_is_true(page, checkpoint, monkeypatch, capsys):
     monkeypatch.setattr("filmstrip.checkpoints.locate.builtin_folder", lambda name: checkpoint)
     text = (ROOT / "docs" / page).read_text(encoding="utf-8")
     [section] = [part for part in re.split(r"\n##+ ", text) if "enable_model_cpu_offload" in part]
-    offloading, casting = re.findall(r"^```python\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
+    offloading, casting, quantizing = re.findall(r"^```python\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
     exec(offloading, {})  # here without an accelerator: nothing changes
     exec(casting, {})
     assert int(capsys.readouterr().out.split()[-3]) > 0
+    exec(quantizing, {})
+    assert "int8: 20 of 27 linear layers" in capsys.readouterr().out
     install(monkeypatch)  # and with one, which has another name and no streams
     found = {}
     exec(offloading.replace('"cuda"', '"other"').replace(", use_stream=True", ""), found)

@@ -13,6 +13,7 @@ from filmstrip.checkpoints.loading import build_empty
 from filmstrip.checkpoints.locate import find_checkpoint
 from filmstrip.checkpoints.model import Model
 from filmstrip.configuration import Configured
+from filmstrip.memory.quantization import check_unquantized
 from filmstrip.registry import TRANSFORMERS_NETWORKS, canonical_library, reference_library, resolve_class
 
 
@@ -103,6 +104,7 @@ def save_component(
         component.save_config(folder)
     elif type(component).__module__.partition(".")[0] == "transformers":
         if isinstance(component, torch.nn.Module):
+            check_unquantized(component, "it can't be saved; save it before, and quantise it after loading")
             component.save_pretrained(folder, max_shard_size=max_shard_size, variant=variant)  # type: ignore[operator]
         else:
             component.save_pretrained(folder)

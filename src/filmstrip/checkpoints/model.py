@@ -21,6 +21,7 @@ from filmstrip.configuration import Configured
 from filmstrip.devices import parse_device
 from filmstrip.memory.casting import Casting, cast_layers, compute_dtype_of
 from filmstrip.memory.offloading import check_group_arguments, group_grain, offload
+from filmstrip.memory.quantization import Quantization, check_movable, check_unquantized, quantization_of, quantize
 from filmstrip.memory.residency import release
 
 ModelType = TypeVar("ModelType", bound="Model")
@@ -134,6 +135,7 @@ class Model(Configured, nn.Module):
             safe_serialization: False is taken from old code, with a warning: the files are safetensors all the same.
         """
         warn_of_pickles(safe_serialization)
+        check_unquantized(self, "it can't be saved; save it before, and quantise it after loading")
         save_weights(self, folder, max_shard_size=max_shard_size, variant=variant)
         self.save_config(folder)
 
@@ -180,6 +182,25 @@ class Model(Configured, nn.Module):
         named = () if skip_modules_pattern in (None, "auto") else skip_modules_pattern or ()
         kept = (*self.keep_precise, *((named,) if isinstance(named, str) else named))
         return cast_layers(self, storage_dtype, self.dtype, kept, skip_modules_classes or ())
+
+    def quantize(self, kind: str) -> Quantization:
+        """Store the weights of linear layers in fewer bits, but for the sensitive ones that `keep_precise` names.
+
+        It computes in the same type as before, slower on a CPU; the type can't be changed any more, nor can it be
+        saved.
+
+        Args:
+            kind: "int8", "fp8" or "int4".
+
+        Returns:
+            The layers that became smaller, those that did not and why, and the bytes saved.
+
+        Raises:
+            ImportError: torchao is not installed.
+            ValueError: nothing would become smaller, the device can't do it, or the network is stored narrow or
+                offloaded already.
+        """
+        return quantize(self, kind, self.keep_precise)
 
     def enable_group_offload(
         self,
@@ -239,6 +260,12 @@ class Model(Configured, nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         release(self)  # what is moved or changed is what is at home
+        if quantization_of(self) is not None:
+            before = torch.empty(0, dtype=self.dtype, device=self.device)
+            after = fn(before)
+            if after.dtype != before.dtype:
+                check_unquantized(self, f"it stays in {before.dtype}; load it again in {after.dtype} and quantise that")
+            check_movable(self, after.device)
         return super()._apply(fn, recurse)
 
     def _tensors(self) -> list[Tensor]:

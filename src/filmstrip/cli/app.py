@@ -40,14 +40,19 @@ Device = Annotated[str | None, typer.Option("--device", help="Such as cpu or mps
 
 def run(arguments: list[str]) -> int:
     """Run a command line and return its exit status."""
+    import contextlib
     import os
     import warnings
 
+    from filmstrip.memory.hushing import hushed
+
     # Libraries explain themselves to programmers; what a user has to know is an error or a note of ours.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    if "--debug" not in arguments:
+    is_debugged = "--debug" in arguments
+    if not is_debugged:
         warnings.simplefilter("ignore")
-    return int(typer.main.get_command(app).main(arguments, "filmstrip", standalone_mode=False))
+    with contextlib.nullcontext() if is_debugged else hushed():
+        return int(typer.main.get_command(app).main(arguments, "filmstrip", standalone_mode=False))
 
 
 @app.callback(invoke_without_command=True)
@@ -100,6 +105,9 @@ def generate(
     device: Device = None,
     memory: Memory = None,
     dtype: Annotated[str | None, typer.Option("--dtype", help="Of the weights: bfloat16, float16, float32.")] = None,
+    quantize: Annotated[
+        str | None, typer.Option("--quantize", metavar="KIND", help="Smaller weights: int8, fp8 or int4.")
+    ] = None,
     scheduler: Annotated[str | None, typer.Option("--scheduler", help="The class of another scheduler.")] = None,
     checkpoint_every: Annotated[
         int | None,

@@ -59,7 +59,7 @@ def generate(options: Mapping[str, Any], output: Output) -> None:
         assignments=tuple(options["set"] or ()),
         inputs=_inputs(options),
         components=_components(options["component"] or ()),
-        **{name: options[name] for name in ("seconds", "fps", "scheduler", "device", "dtype", "memory")},
+        **{name: options[name] for name in ("seconds", "fps", "scheduler", "device", "dtype", "memory", "quantize")},
     )
     with library_notes(is_quiet=output.is_quiet):
         plan = make_plan(job)
@@ -149,7 +149,9 @@ def tell_made(made: list[Made], notes: Sequence[str], output: Output) -> None:
 def _memory_plan(plan: Plan) -> Any:
     """How the job fits into the memory that was given, and what is assumed for that."""
     assert plan.job.memory is not None, "only asked where a memory is given"
-    return plan_by_headers(plan.job.model, plan.outline, plan.request, plan.device, plan.job.memory, plan.dtype)
+    return plan_by_headers(
+        plan.job.model, plan.outline, plan.request, plan.device, plan.job.memory, plan.dtype, plan.job.quantize
+    )
 
 
 def _plan_content(plan: Plan, targets: list[Path]) -> dict[str, Any]:

@@ -59,6 +59,7 @@ def make_videos(
     # What is planned for comes to the device as the plan says.
     is_planned = plan.job.memory is not None
     pipeline = load(plan.outline, plan.job, plan.dtype, "cpu" if is_planned else plan.device, scheduler)
+    progress.say(("quantized", f"{name}, {report}") for name, report in pipeline.quantized.items())
     fitted = plan.request
     if is_planned:
         fitted = fit(pipeline, plan.request, plan.device, plan.job.memory)
@@ -86,13 +87,19 @@ def load(outline: Pipeline, job: Job, dtype: Any, device: torch.device | str, sc
         scheduler: in place of the checkpoint's.
     """
     types = dtype if isinstance(dtype, dict) else {"default": dtype}
+    # In few bits weights may fit on a device on which they did not as they were stored; int4 is packed for its device.
+    first = device if job.quantize in (None, "int4") else "cpu"
     parts: dict[str, Any] = {}
     for name, model in job.components.items():
         kind = type(outline.components[name])
-        parts[name] = kind.from_pretrained(model, dtype=types.get(name, types["default"]), device=device)
+        parts[name] = kind.from_pretrained(model, dtype=types.get(name, types["default"]), device=first)
     if scheduler is not None:
         parts["scheduler"] = scheduler
-    return type(outline).from_pretrained(job.model, dtype=dtype, device=device, **parts)
+    pipeline = type(outline).from_pretrained(job.model, dtype=dtype, device=first, **parts)
+    if job.quantize is not None:
+        pipeline.quantize(job.quantize)
+        pipeline.to(device)
+    return pipeline
 
 
 def make_video(

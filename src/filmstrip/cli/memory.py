@@ -14,7 +14,13 @@ if TYPE_CHECKING:
 
 
 def plan_by_headers(
-    model: str, outline: Pipeline, request: Request, device: torch.device, memory: str, dtype: torch.dtype | None = None
+    model: str,
+    outline: Pipeline,
+    request: Request,
+    device: torch.device,
+    memory: str,
+    dtype: torch.dtype | None = None,
+    quantize: str | None = None,
 ) -> tuple[Plan, list[str]]:
     """The plan for a request by the JSON files and headers of a checkpoint alone, and what is assumed for it.
 
@@ -43,6 +49,12 @@ def plan_by_headers(
         else:
             stored[name] = dtype or half
             missing.append(name)
+    if quantize is not None:
+        if quantize == "int4":
+            raise ValueError("int4 is packed by the device, so it can't be planned without weights; plan int8 or fp8.")
+        for name, network in outline.networks.items():
+            network.to(stored[name])
+        outline.quantize(quantize)
     notes = []
     if missing and dtype is None:
         assumed = str(half).removeprefix("torch.")

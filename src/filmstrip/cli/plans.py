@@ -47,6 +47,8 @@ class Job:
     dtype: str | None = None
     memory: str | None = None
     """What may be used, such as "8GB"; None sets no limit."""
+    quantize: str | None = None
+    """How the weights of the networks that denoise are stored; None keeps their type."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,8 @@ def make_plan(job: Job) -> Plan:
         ValueError: it can't be done; one sentence says why.
     """
     device, dtype = check_placement(job.device, job.dtype)
+    if job.quantize is not None:
+        check_quantization(job, device, dtype)
     outline = choose_pipeline(job)
     if job.scheduler is not None:
         outline.scheduler = find_scheduler(job.scheduler).from_config(outline.scheduler.config)
@@ -124,6 +128,18 @@ def check_placement(device: str | None, dtype: str | None) -> tuple[torch.device
     if wanted is not None and not supports_dtype(place, wanted):
         raise ValueError(f"the device {str(place)!r} has no {dtype}; give another --dtype, such as float32.")
     return place, wanted
+
+
+def check_quantization(job: Job, device: torch.device, dtype: torch.dtype | None) -> None:
+    """See that this machine can quantise weights as a job says."""
+    from filmstrip.memory.quantization import check_kind
+
+    assert job.quantize is not None, "only asked of jobs that quantise"
+    check_kind(job.quantize, device, dtype)
+    if job.quantize == "int4" and job.memory is not None and device.type != "cpu":
+        raise ValueError(
+            f"int4 is packed where it computes, and --memory keeps weights off {device}; give int8 or fp8."
+        )
 
 
 def choose_pipeline(job: Job) -> Pipeline:

@@ -38,6 +38,7 @@ def record_of(plan: Plan, pipeline: Pipeline, seed: int) -> dict[str, Any]:
         "device": str(plan.device),
         "dtype": plan.job.dtype or "auto",
         **({} if plan.job.memory is None else {"memory": plan.job.memory}),
+        **({} if plan.job.quantize is None else {"quantize": plan.job.quantize}),
         "network_dtypes": {
             name: str(next(network.parameters()).dtype).removeprefix("torch.")
             for name, network in pipeline.networks.items()
@@ -69,6 +70,7 @@ def job_of(record: Mapping[str, Any], made: Path, *, with_inputs: bool = True) -
             device=str(record["device"]),
             dtype=str(record["dtype"]),
             memory=record.get("memory"),
+            quantize=record.get("quantize"),
         )
         inputs = {str(name): dict(entry) for name, entry in record["inputs"].items()}
     except (KeyError, TypeError, AttributeError, ValueError) as error:

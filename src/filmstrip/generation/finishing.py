@@ -14,6 +14,7 @@ from filmstrip.generation.keeping import (
     changed_versions,
     dtype_of,
     new_path,
+    quantized,
     read_unfinished,
     settings_of,
 )
@@ -120,6 +121,11 @@ def request_of(pipeline: Any, unfinished: Unfinished, path: Path | None, **optio
 def changes_of(pipeline: Any, unfinished: Unfinished) -> list[str]:
     """What is not as it was when a run began and can make another video of it, in sentences."""
     sentences = changed_versions(unfinished.versions)
+    here = quantized(pipeline)
+    for name in pipeline.networks.keys() if not unfinished.is_denoised else {"vae"} & pipeline.networks.keys():
+        before, now = (kinds.get(name, "not quantised") for kinds in (unfinished.quantized, here))
+        if before != now:
+            sentences.append(f"It was begun with the {name} {before}, here it is {now}: frames may differ.")
     for name, dtype in unfinished.dtypes.items():
         network = pipeline.networks.get(name)
         is_used = network is not None and (name == "vae" or not unfinished.is_denoised)

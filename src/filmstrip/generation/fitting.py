@@ -31,6 +31,7 @@ from filmstrip.memory.planner import (
     total_cost,
 )
 from filmstrip.memory.residency import Grain
+from filmstrip.memory.sizes import in_words
 
 CHUNK_TOKENS = 1024
 # What choices cost that no copying or computing explains, in the seconds of `Choice.cost`.
@@ -78,14 +79,14 @@ class Plan:
 
     def lines(self) -> Iterator[tuple[str, str]]:
         """The plan in words: a name and what is to be said about it."""
-        yield "memory", f"{_gigabytes(self.memory)} on {self.device}"
+        yield "memory", f"{in_words(self.memory)} on {self.device}"
         for choice in self.choices:
             yield choice.kind, choice.said + (f" ({choice.price})" if choice.price else "")
         for stage, need in self.needs.items():
             working = self.activations[stage]
             yield (
                 stage,
-                f"{_gigabytes(need)} at its most: weights {_gigabytes(need - working)}, work {_gigabytes(working)}",
+                f"{in_words(need)} at its most: weights {in_words(need - working)}, work {in_words(working)}",
             )
 
     def __str__(self) -> str:
@@ -161,7 +162,7 @@ class Planner:
         names = " and ".join(sorted(str(dtype).removeprefix("torch.") for dtype in kept))
         yield Choice("weights", None, f"{names}, as they are")
         half = torch.bfloat16 if supports_dtype(self._device, torch.bfloat16) else torch.float16
-        if torch.float32 in kept:
+        if torch.float32 in kept and not self._pipeline.quantized:
             name = str(half).removeprefix("torch.")
             yield Choice("weights", half, name, HALF_COST, "half the memory and quicker; numbers are rounded")
 
@@ -245,8 +246,8 @@ class Planner:
         stage = max(least.needs, key=lambda one: least.needs[one])
         what = f"{size.width}x{size.height}" + (f" with {size.num_frames} frames" if size.num_frames > 1 else "")
         return (
-            f"{what} does not fit into {_gigabytes(memory)} on {self._device}: {stage} needs {_gigabytes(least.peak)}"
-            f" even so ({'; '.join(choice.said for choice in least.choices)}). Give {_gigabytes(least.memory)}, or make"
+            f"{what} does not fit into {in_words(memory)} on {self._device}: {stage} needs {in_words(least.peak)}"
+            f" even so ({'; '.join(choice.said for choice in least.choices)}). Give {in_words(least.memory)}, or make"
             " a smaller or shorter video."
         )
 
@@ -316,7 +317,7 @@ def _moving(grains: dict[str, str], said: str, copied: int) -> Choice:
     if kinds == {"blocks"}:
         waiting = STREAMED_WAITING
     seconds = waiting * copied / COPY_RATE
-    price = f"copies {_gigabytes(copied)}, about {seconds:.2g} s of waiting"
+    price = f"copies {in_words(copied)}, about {seconds:.2g} s of waiting"
     return Choice("residency", grains, said, 1.0 + waiting + seconds, price)
 
 
@@ -353,10 +354,3 @@ def _set_chunks(networks: Mapping[str, Any], num_tokens: int | None) -> None:
 
 def _lies_in_files(network: Any) -> bool:
     return all(map(is_mapped, network.parameters()))
-
-
-def _gigabytes(size: float) -> str:
-    for unit, scale in (("GB", 1e9), ("MB", 1e6)):
-        if size >= 0.1 * scale:
-            return f"{size / scale:.3g} {unit}"
-    return f"{size / 1e3:.3g} kB"

@@ -84,6 +84,8 @@ class Unfinished:
     """After how many steps the file is written again."""
     about: dict[str, Any] = field(default_factory=dict)
     """What whoever began the run wants to know when it is finished."""
+    quantized: dict[str, str] = field(default_factory=dict)
+    """The networks whose weights are quantised, and how."""
     versions: dict[str, str] = field(default_factory=lambda: versions())
     format: int = FORMAT
 
@@ -282,12 +284,18 @@ def describe(recipe: Any, request: Request) -> Unfinished:
         dtypes={name: dtype_of(network) for name, network in recipe.networks.items()},
         scheduler=settings_of(scheduler),
         coding=coding_settings(recipe.vae),
+        quantized=quantized(recipe),
     )
 
 
 def dtype_of(network: nn.Module) -> torch.dtype:
     """The type that a network computes in."""
     return compute_dtype_of(network) or next(network.parameters()).dtype
+
+
+def quantized(pipeline: Any) -> dict[str, str]:
+    """The networks of a pipeline whose weights are quantised, and how."""
+    return {name: report.kind for name, report in pipeline.quantized.items()}
 
 
 def settings_of(scheduler: Any) -> str:

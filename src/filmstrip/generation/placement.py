@@ -11,9 +11,18 @@ import torch
 from torch import nn
 
 from filmstrip.checkpoints.mapping import map_to_disk
+from filmstrip.checkpoints.model import Model
 from filmstrip.devices import empty_cache, parse_device, supports_dtype
 from filmstrip.memory.casting import compute_dtype_of
 from filmstrip.memory.offloading import check_group_arguments, computing_device, group_grain, offload, tell_once
+from filmstrip.memory.quantization import (
+    Quantization,
+    check_movable,
+    check_unquantized,
+    layers_to_quantize,
+    quantization_of,
+    quantize,
+)
 from filmstrip.memory.residency import Grain, execution_device, release, remove
 
 PlacedType = TypeVar("PlacedType", bound="Placement")
@@ -38,6 +47,8 @@ class Placement:
     components: dict[str, Any]
     _work_together: ClassVar[tuple[str, ...]] = ()
     """Networks that are called in turns, and so stay on the device side by side when whole components come and go."""
+    _denoisers: ClassVar[tuple[str, ...]] = ("transformer", "unet", "controlnet")
+    """What components are called that work at every step: nearly all weights and time are theirs."""
     _exclude_from_cpu_offload: ClassVar[tuple[str, ...]] = ()
     """What Diffusers calls the components that its offloading must leave alone: there are none here."""
     _offloading: _Offloading | None = None
@@ -78,9 +89,13 @@ class Placement:
                     raise ValueError(f"The device {self._execution_device} can't hold {place}; use another type.")
                 if narrow := [name for name, one in self.networks.items() if compute_dtype_of(one) is not None]:
                     raise ValueError(f"{' and '.join(narrow)} is stored in a narrow type; choose {place} when loading.")
+                for network in self.networks.values():
+                    check_unquantized(network, f"it stays as it is; load it in {place}, and quantise it then")
                 target: Any = place
             else:
                 target = parse_device(place)
+                for network in self.networks.values():
+                    check_movable(network, target)
                 if self._offloading is not None:
                     raise ValueError(
                         f"The weights are offloaded, and come to {self._offloading.device} when they are used;"
@@ -90,6 +105,44 @@ class Placement:
                 release(network)
                 network.to(target)
         return self
+
+    # ---- quantisation ----------------------------------------------------------------------------------------------
+
+    def quantize(self, kind: str, components: str | Sequence[str] | None = None) -> dict[str, Quantization]:
+        """Store the weights of linear layers in fewer bits; what is computed is in the same type as before.
+
+        Each family keeps the layers that it names as sensitive. Types can't be changed and nothing can be saved
+        afterwards; offloading and `fit` come after it.
+
+        Args:
+            kind: "int8", "fp8" or "int4"; the last is packed for the device where the weights are.
+            components: names of networks, such as "text_encoder"; None quantises those that denoise.
+
+        Returns:
+            For each network what became smaller, what did not and why, and the bytes saved; printable.
+
+        Raises:
+            ImportError: torchao is not installed.
+            ValueError: there is no such kind or network, a network would not become smaller, or is offloaded already.
+        """
+        names = [components] if isinstance(components, str) else components
+        if names is None:
+            names = [name for name in self._denoisers if name in self.networks]
+        if not names or (unknown := sorted(set(names) - self.networks.keys())):
+            said = f"there is no {', '.join(unknown)}" if names else "no network here denoises"
+            raise ValueError(f"{said}; components to quantise are some of {', '.join(self.networks)}.")
+        for name in names:
+            layers_to_quantize(self.networks[name], kind, _sensitive(self.networks[name]))
+        for name in names:
+            network = self.networks[name]
+            network.quantize(kind) if isinstance(network, Model) else quantize(network, kind, _sensitive(network))
+        return {name: report for name, report in self.quantized.items() if name in names}
+
+    @property
+    def quantized(self) -> dict[str, Quantization]:
+        """For each network whose weights are quantised, what was done."""
+        reports = {name: quantization_of(network) for name, network in self.networks.items()}
+        return {name: report for name, report in reports.items() if report is not None}
 
     # ---- offloading ------------------------------------------------------------------------------------------------
 
@@ -224,6 +277,11 @@ class Placement:
     def disable_vae_tiling(self) -> None:
         """Code pictures undivided again."""
         self.components["vae"].disable_tiling()
+
+
+def _sensitive(network: nn.Module) -> tuple[str, ...]:
+    """Patterns of the layers whose weights are not quantised; encoders of transformers have none."""
+    return getattr(network, "keep_precise", ())
 
 
 def _numbered(device: str | torch.device | None, index: int | None) -> torch.device:

@@ -11,6 +11,7 @@ from torch import nn
 
 from filmstrip.memory.couriers import CastingCourier
 from filmstrip.memory.residency import CAST, PLACED, Room, execution_device, rooms
+from filmstrip.memory.sizes import is_quantized
 
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 """The layers that hold nearly all weights."""
@@ -48,11 +49,13 @@ def cast_layers(
         raise ValueError(f"{name} is stored in a narrow type already; load it again to choose another.")
     if rooms(network, PLACED):
         raise ValueError(f"{name} is offloaded already; call enable_layerwise_casting first, or remove_all_hooks.")
+    if any(map(is_quantized, network.parameters())):
+        raise ValueError(f"{name} is quantised already; load it again to store it in a narrow type instead.")
     spared = {
         inner for module in network.modules() if isinstance(module, tuple(kept_classes)) for inner in module.modules()
     }
     layers = {at: module for at, module in network.named_modules() if isinstance(module, LAYERS)}
-    free = {at: layer for at, layer in layers.items() if layer not in spared and not _is_named(at, kept)}
+    free = {at: layer for at, layer in layers.items() if layer not in spared and not is_named(at, kept)}
     chosen = {at: layer for at, layer in free.items() if _narrows(layer, storage_dtype)}
     if not chosen:
         raise ValueError(
@@ -75,7 +78,8 @@ def compute_dtype_of(network: nn.Module) -> torch.dtype | None:
     return None
 
 
-def _is_named(name: str, patterns: Sequence[str]) -> bool:
+def is_named(name: str, patterns: Sequence[str]) -> bool:
+    """Whether one of these regular expressions is found in a name."""
     return any(re.search(pattern, name) for pattern in patterns)
 
 

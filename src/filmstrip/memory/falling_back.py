@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from filmstrip.devices import empty_cache, is_out_of_memory
 from filmstrip.memory.casting import compute_dtype_of
 from filmstrip.memory.coding import Size, Way, smaller_ways
+from filmstrip.memory.quantization import dequantized
 from filmstrip.memory.residency import execution_device
 
 logger = logging.getLogger(__name__)
@@ -63,7 +64,7 @@ def on_cpu(network: nn.Module) -> nn.Module:
 
     def moved(tensor: Tensor) -> Tensor:
         dtype = computes_in if computes_in and tensor.is_floating_point() and tensor.itemsize == 1 else tensor.dtype
-        there = tensor.detach().to("cpu", torch.float32 if dtype == torch.float16 else dtype)
+        there = dequantized(tensor.detach()).to("cpu", torch.float32 if dtype == torch.float16 else dtype)
         return nn.Parameter(there, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else there
 
     tensors = [*network.parameters(), *network.buffers()]

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from filmstrip.devices import ACCELERATORS, has_accelerator, has_streams, parse_device
+from filmstrip.memory.quantization import check_movable
 from filmstrip.memory.residency import Grain, place
 
 logger = logging.getLogger(__name__)
@@ -37,6 +38,8 @@ def offload(
     if device.type == "cpu":
         tell_once("There is no accelerator to keep weights off: offloading changes nothing on a CPU.")
         return False
+    for network in networks.values():
+        check_movable(network, device)
     for network in networks.values():
         network.to("cpu")
     place(networks, device, grain, streamed=streamed, together=together, but=but)

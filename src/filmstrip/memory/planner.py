@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from filmstrip.memory.residency import Grain
+from filmstrip.memory.sizes import nbytes
 
 # Bytes a second that come to a device over PCIe 4.0, in practice: what copying is priced by.
 COPY_RATE = 12e9
@@ -132,7 +133,7 @@ def resident_bytes(network: nn.Module, grain: Grain | None, *, streamed: bool = 
 
 def _nbytes(modules: Iterable[nn.Module]) -> int:
     own = (one for m in modules for one in (*m.parameters(recurse=False), *m.buffers(recurse=False)))
-    return sum(tensor.nbytes for tensor in {id(tensor): tensor for tensor in own}.values())  # tied weights once
+    return nbytes(own)
 
 
 def beside(name: str, together: Collection[str], networks: Collection[str]) -> list[str]:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from filmstrip.memory.couriers import Courier, DirectCourier, StreamCourier, like
+from filmstrip.memory.sizes import nbytes
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +67,7 @@ class Unit:
 
     @property
     def nbytes(self) -> int:
-        return sum(tensor.nbytes for tensor in self.homes)
+        return nbytes(self.homes)
 
     def bring(self) -> None:
         """See that its tensors are on the device."""

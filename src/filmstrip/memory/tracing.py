@@ -20,6 +20,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
+from filmstrip.memory.sizes import is_quantized, parts
+
 aten = torch.ops.aten
 
 
@@ -58,9 +60,10 @@ class Ledger(TorchDispatchMode):
         self._alive: dict[int, Any] = {}
         self._given = {one.untyped_storage()._cdata: one for one in given}
         self._weights = {
-            tensor.untyped_storage()._cdata: (name, tensor.untyped_storage())
+            part.untyped_storage()._cdata: (name, part.untyped_storage())
             for name, network in networks.items()
             for tensor in (*network.parameters(), *network.buffers())
+            for part in parts(tensor)
         }
 
     def enter(self, stage: str, network: str = "") -> None:
@@ -211,12 +214,18 @@ class FusedAttention(TorchFunctionMode):
 
 
 def without_values(network: nn.Module, dtype: torch.dtype | None = None) -> nn.Module:
-    """A copy of a network on the meta device, in a type or its own, without what others have hooked to it."""
+    """A copy of a network on the meta device, in a type or its own, without what others have hooked to it.
+
+    Quantised weights are as they are in any type.
+    """
     network = getattr(network, "_orig_mod", network)  # a compiled network is one that wraps it
     table: dict[int, Any] = {}
     for tensor in (*network.parameters(), *network.buffers()):
-        wanted = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
-        made = torch.empty_strided(tensor.size(), tensor.stride(), dtype=wanted, device="meta")
+        if is_quantized(tensor):
+            made = tensor.detach().to("meta")
+        else:
+            wanted = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
+            made = torch.empty_strided(tensor.size(), tensor.stride(), dtype=wanted, device="meta")
         table[id(tensor)] = nn.Parameter(made, requires_grad=False) if isinstance(tensor, nn.Parameter) else made
     for module in network.modules():  # hooks may hold more than can be copied
         for hooks in (module._forward_hooks, module._forward_pre_hooks):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from filmstrip.memory.residency import release
+from filmstrip.memory.sizes import is_quantized
 from filmstrip.nn.attention import attention
 from filmstrip.nn.heads import normed_heads
 from filmstrip.nn.linear import linear, product
@@ -30,6 +31,8 @@ class FusedCogVideoXProjections(CogVideoXProjections):
     def __init__(self, attn: CogVideoXAttention) -> None:
         # Listed, and not read: weights that come to a device when they are read are joined where they wait.
         parts = [dict(layer.named_parameters(recurse=False)) for layer in attn.projections()]
+        if any(is_quantized(part["weight"]) for part in parts):
+            raise ValueError("the weights are quantised, so they can't be joined; quantised layers compute apart.")
         self.weight = torch.cat([part["weight"].detach() for part in parts])
         self.bias = torch.cat([part["bias"].detach() for part in parts]) if "bias" in parts[0] else None
         for i, part in enumerate(parts):

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from filmstrip.checkpoints import Model
+from filmstrip.memory.quantization import Quantization
 from filmstrip.memory.residency import execution_device
 from filmstrip.models.cogvideox.attention import CogVideoXAttention, CogVideoXProjections
 from filmstrip.models.cogvideox.embeddings import CogVideoXPatchEmbed, counted_axes, cropped_axes, rotations
@@ -234,6 +235,11 @@ class CogVideoXTransformer3DModel(ForwardChunking, Model):
         self.original_attn_processors = self.attn_processors
         for block in self.transformer_blocks:
             block.attn1.fuse_projections()
+
+    def quantize(self, kind: str) -> Quantization:
+        """As of every network; queries, keys and values are then computed in three products."""
+        self.unfuse_qkv_projections()
+        return super().quantize(kind)
 
     def unfuse_qkv_projections(self) -> None:
         """Compute queries, keys and values in three products again."""
