@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from filmstrip.checkpoints import dtypes
 from filmstrip.generation.finite import NonFiniteError
 from tests.contract.registered import CASES
 from tests.contract.runs import fresh, over_all, relative_error, shared, video
@@ -63,3 +64,55 @@ def test_a_value_that_is_not_finite_is_reported_with_its_component(case, compone
             weight[torch.unravel_index(torch.tensor(weight.numel() // 2 - 1), weight.shape)] = value
     with pytest.raises(NonFiniteError, match=f"^The {component} gave values that are not finite"):
         video(case, pipeline)
+
+
+def decoder_that_overflows(case):
+    """A pipeline whose decoder's first layer gives numbers beyond float16's, which its norms then make small again."""
+    pipeline = fresh(case)
+    first = next(
+        one
+        for name, one in pipeline.vae.named_modules()
+        if name.startswith("decoder.") and isinstance(one, nn.modules.conv._ConvNd)
+    )
+    with torch.no_grad():
+        first.weight.mul_(3e4 / first.weight.abs().max())
+    return pipeline
+
+
+@over_all
+def test_float16_is_near_float32_or_stops(case):
+    half = video(case, fresh(case).to(torch.float16))
+    assert half.dtype in (torch.float16, torch.float32)  # of a decoder that is known to overflow
+    assert 0 < relative_error(half, video(case)) < case.bfloat16_error
+    expected = video(case, decoder_that_overflows(case))
+    assert relative_error(video(case, decoder_that_overflows(case).to(torch.bfloat16)), expected) < 0.1
+    overflowing = decoder_that_overflows(case).to(torch.float16)
+    if half.dtype == torch.float32:
+        assert relative_error(video(case, overflowing), expected) < case.bfloat16_error
+    else:
+        remedy = r"\(in float16\); load it with torch_dtype=torch\.bfloat16 or float32"
+        with pytest.raises(NonFiniteError, match=rf"^The vae gave values that are not finite at frame 1 {remedy}"):
+            video(case, overflowing)
+
+
+def test_what_overflows_in_float16_stays_in_float32_however_it_is_asked_for(tmp_path):
+    pipeline = fresh(next(case for case in CASES if case.pipeline == "LTXPipeline"))
+    pipeline.save_pretrained(tmp_path)
+    loaded = type(pipeline).from_pretrained(tmp_path, torch_dtype=torch.float16)
+    for half in (loaded, pipeline.to(torch.float16)):
+        dtypes = {name: one.dtype for name, one in half.text_encoder.named_parameters()}
+        assert {name for name, dtype in dtypes.items() if dtype == torch.float32} == {
+            name for name in dtypes if name.endswith(".wo.weight")
+        }
+        assert set(dtypes.values()) == {torch.float16, torch.float32}
+    pipeline.to(torch.bfloat16)
+    assert {one.dtype for one in pipeline.text_encoder.parameters()} == {torch.bfloat16}
+
+
+def test_float16_for_weights_in_bfloat16_is_warned_of(caplog):
+    dtypes._say_that_it_overflows.cache_clear()
+    pipeline = fresh(CASES[0])
+    pipeline.to(torch.float16)
+    assert caplog.text == ""
+    fresh(CASES[0]).to(torch.bfloat16).to(torch.float16)
+    assert "weights that are published in bfloat16 may overflow in float16" in caplog.text

@@ -93,6 +93,22 @@ def _component_class(library: str, class_name: str, folder: Path) -> Any:
     return component_class
 
 
+def convert(network: torch.nn.Module, dtype: torch.dtype) -> None:
+    """Have a network in a type, as if it had been loaded in it: parameters that overflow in half types in float32."""
+    from filmstrip.checkpoints.transformers_components import name_rules
+
+    rules = network.name_rules() if isinstance(network, Model) else name_rules(network, dtype)
+    kept = [
+        (module, name, torch.nn.Parameter(parameter.detach().float(), parameter.requires_grad))
+        for prefix, module in network.named_modules()
+        for name, parameter in module.named_parameters(prefix, recurse=False)
+        if rules.keeps(name, dtype)
+    ]
+    network.to(dtype)
+    for module, name, parameter in kept:
+        setattr(module, name.rpartition(".")[2], parameter)
+
+
 def save_component(
     component: Any, folder: str | Path, *, max_shard_size: int | str = "5GB", variant: str | None = None
 ) -> tuple[str, str]:

@@ -73,7 +73,9 @@ def resolve_dtype(
     Raises:
         ValueError: the device can't hold the type.
     """
-    dtype = requested or _prevailing(stored)
+    prevailing = _prevailing(stored)
+    dtype = requested or prevailing
+    warn_of_overflow(prevailing, dtype)
     target = device or best_device()
     if requested is None and dtype == torch.float16 and target.type == "cpu":
         _say_once()
@@ -90,6 +92,20 @@ def _prevailing(stored: Iterable[tuple[torch.dtype, int]]) -> torch.dtype:
         if dtype in _TYPES.values():
             sizes[dtype] += size
     return sizes.most_common(1)[0][0] if sizes else torch.float32
+
+
+def warn_of_overflow(present: torch.dtype, wanted: torch.dtype) -> None:
+    """Say that networks made for bfloat16 may overflow in float16, whose largest number is 65504."""
+    if present == torch.bfloat16 and wanted == torch.float16:
+        _say_that_it_overflows()
+
+
+@functools.cache
+def _say_that_it_overflows() -> None:
+    logger.warning(
+        "weights that are published in bfloat16 may overflow in float16; a run stops and says so where values are not"
+        " finite: choose bfloat16 then, or float32."
+    )
 
 
 @functools.cache

@@ -87,6 +87,10 @@ class NameRules:
     keep_in_fp32: Sequence[str] = ()
     """Parameters that stay in float32 when the rest is loaded in a half type."""
 
+    def keeps(self, name: str, dtype: torch.dtype) -> bool:
+        """Whether a parameter is in float32 where the rest is in this type."""
+        return dtype in _HALF and any(re.search(pattern, name) for pattern in self.keep_in_fp32)
+
 
 def fill(
     model: ModuleType, weights: Weights, *, dtype: torch.dtype, device: torch.device, rules: NameRules | None = None
@@ -139,7 +143,7 @@ def _slots(model: nn.Module) -> list[_Slot]:
 def _slot_dtype(slot: _Slot, dtype: torch.dtype, rules: NameRules) -> torch.dtype:
     if not slot.tensor.is_floating_point():
         return slot.tensor.dtype
-    if dtype in _HALF and any(re.search(pattern, name) for pattern in rules.keep_in_fp32 for name in slot.names):
+    if any(rules.keeps(name, dtype) for name in slot.names):
         return torch.float32
     return dtype
 

@@ -107,8 +107,12 @@ class Model(Configured, nn.Module):
         weights = Weights(find_weights(folder, variant, variant_required=variant_required))
         resolved = resolve_dtype(dtype, weights.sizes(), place)
         model = build_empty(lambda: cls.from_config(config))
-        rules = NameRules(cls.renamed_keys, cls.ignored_keys, cls.keep_in_fp32)
-        return fill(model, weights, dtype=resolved, device=place or torch.device("cpu"), rules=rules).eval()
+        return fill(model, weights, dtype=resolved, device=place or torch.device("cpu"), rules=cls.name_rules()).eval()
+
+    @classmethod
+    def name_rules(cls) -> NameRules:
+        """How the names and types of published files may differ from the network's."""
+        return NameRules(cls.renamed_keys, cls.ignored_keys, cls.keep_in_fp32)
 
     @classmethod
     def _check_is_component(cls, folder: Path) -> None:

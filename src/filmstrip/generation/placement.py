@@ -10,6 +10,8 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch import nn
 
+from filmstrip.checkpoints.component import convert
+from filmstrip.checkpoints.dtypes import warn_of_overflow
 from filmstrip.checkpoints.mapping import map_to_disk
 from filmstrip.checkpoints.model import Model
 from filmstrip.devices import empty_cache, parse_device, supports_dtype
@@ -91,7 +93,10 @@ class Placement:
                     raise ValueError(f"{' and '.join(narrow)} is stored in a narrow type; choose {place} when loading.")
                 for network in self.networks.values():
                     check_unquantized(network, f"it stays as it is; load it in {place}, and quantise it then")
-                target: Any = place
+                for network in self.networks.values():
+                    warn_of_overflow(next(network.parameters()).dtype, place)
+                    release(network)
+                    convert(network, place)
             else:
                 target = parse_device(place)
                 for network in self.networks.values():
@@ -101,9 +106,9 @@ class Placement:
                         f"The weights are offloaded, and come to {self._offloading.device} when they are used;"
                         f" call remove_all_hooks() before moving them to {target}, or leave that out."
                     )
-            for network in self.networks.values():
-                release(network)
-                network.to(target)
+                for network in self.networks.values():
+                    release(network)
+                    network.to(target)
         return self
 
     # ---- quantisation ----------------------------------------------------------------------------------------------
