@@ -27,8 +27,8 @@ CASES = {
 }
 
 
-def write_checkpoint(folder: Path, gigabytes: float) -> int:
-    """A transformer of the LTX width with as many layers as fill the size; returns the bytes of its file."""
+def write_checkpoint(folder: Path, gigabytes: float, max_shard_size: str = "100GB") -> int:
+    """A transformer of the LTX width with as many layers as fill the size; returns the bytes of its first file."""
     import torch
 
     from filmstrip import LTXVideoTransformer3DModel
@@ -44,7 +44,7 @@ def write_checkpoint(folder: Path, gigabytes: float) -> int:
     model = build(max(1, round(gigabytes * 1e9 / per_layer))).to_empty(device="cpu")
     for parameter in model.parameters():
         parameter.data.uniform_(-0.05, 0.05)
-    model.save_pretrained(folder, max_shard_size="100GB")
+    model.save_pretrained(folder, max_shard_size=max_shard_size)
     return next(folder.glob("*.safetensors")).stat().st_size
 
 

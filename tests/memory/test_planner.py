@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from filmstrip.memory.planner import Alternatives, Choice, beside, cheapest, resident_bytes, smallest
+from filmstrip.memory.planner import Alternatives, Choice, cheapest, largest_passing, nbytes_of, smallest
 from filmstrip.memory.residency import Grain
 
 STAGES = ("encode", "decode")
@@ -83,27 +83,13 @@ class Blocks(nn.Module):
         self.blocks = nn.ModuleList([nn.Linear(10, size, bias=False) for size in (10, 20, 5)])  # 400, 800 and 200
 
 
-@pytest.mark.parametrize(
-    ("grain", "streamed", "expected"),
-    [
-        (None, False, 1800),
-        (Grain("components"), False, 1800),
-        (Grain("blocks"), False, 400 + 800),
-        (Grain("blocks"), True, 400 + 800 + 400),
-        (Grain("blocks", 2), False, 400 + 1200),
-        (Grain("leaves"), False, 800 + 400),
-    ],
-)
-def test_what_of_a_network_is_on_the_device_at_a_time(grain, streamed, expected):
-    assert resident_bytes(Blocks(), grain, streamed=streamed) == expected
+def test_the_largest_of_the_units_that_come_and_go():
+    assert largest_passing(Blocks(), Grain("blocks")) == 800
+    assert largest_passing(Blocks(), Grain("blocks", 2)) == 1200
+    assert largest_passing(Blocks(), Grain("components")) == 0
 
 
 def test_tied_weights_are_there_once():
     network = nn.Sequential(nn.Linear(10, 10, bias=False), nn.Linear(10, 10, bias=False))
     network[1].weight = network[0].weight
-    assert resident_bytes(network, None) == 400
-
-
-def test_networks_that_work_in_turns_are_there_together():
-    assert beside("unet", ("unet", "controlnet"), ("vae", "unet", "controlnet")) == ["unet", "controlnet"]
-    assert beside("vae", ("unet", "controlnet"), ("vae", "unet", "controlnet")) == ["vae"]
+    assert nbytes_of(network.modules()) == 400

@@ -49,7 +49,7 @@ def test_weights_are_not_counted_and_tell_which_network_is_at_work():
         networks["b"](networks["a"](torch.empty(2, 8, device="meta")))
 
     assert {name for _, name in ledger.peaks if name} == {"a", "b"}
-    assert ledger.peaks["first", "b"] == 2 * 2 * 8 * 4  # its input and its output
+    assert ledger.peaks["first", "b"][0] == 2 * 2 * 8 * 4  # its input and its output
 
 
 def test_tensors_of_the_host_count_only_where_the_host_does_the_work():
@@ -92,7 +92,7 @@ def test_a_network_is_gone_through_twice_and_then_replayed():
     with ledger, torch.no_grad():
         hidden_states = torch.empty(1, 8, device="meta")
         for _ in range(4):
-            ledger.peak = 0
+            ledger.most = (0,) * len(ledger.most)
             network(hidden_states)
             peaks.append(ledger.peak)
         network(torch.empty(2, 8, device="meta"))
@@ -119,3 +119,16 @@ def test_tensors_without_values_stand_for_those_of_a_cpu_only_when_told():
     with standing_for("cpu"):
         assert is_on_cpu(valueless)
     assert not is_on_cpu(valueless)
+
+
+def test_weights_are_there_as_they_would_come():
+    network = nn.ModuleList([nn.Linear(10, size, bias=False) for size in (10, 20)])  # 400 and 800 bytes
+    network = without_values(nn.ModuleDict({"blocks": network, "last": nn.Linear(10, 1, bias=False)}))  # and 40
+    ledger = Ledger({"a": network}, on_cpu=False)
+    with ledger, torch.no_grad():
+        hidden_states = torch.empty(1, 10, device="meta")
+        for layer in (*network["blocks"], network["last"]):
+            layer(hidden_states)
+
+    activations = 40 + 80
+    assert ledger.peaks["", "a"] == (activations, activations + 1240, activations + 800, activations + 800)

@@ -24,9 +24,9 @@ from filmstrip.memory.planner import (
     Choice,
     Choices,
     Found,
-    beside,
     cheapest,
-    resident_bytes,
+    largest_passing,
+    nbytes_of,
     smallest,
     total_cost,
 )
@@ -129,18 +129,17 @@ class Planner:
         working = self._footprint(stage, dtype, own)
         networks = self._rehearsal(dtype).networks
         if residency is None:
-            return working.activations(stage) + sum(resident_bytes(one, None) for one in networks.values())
+            return working.activations(stage) + sum(nbytes_of(one.modules()) for one in networks.values())
         if residency == MAPPED:
-            weights = sum(resident_bytes(networks[name], None) for name in working.networks(stage))
+            weights = sum(nbytes_of(networks[name].modules()) for name in working.networks(stage))
             return working.activations(stage) + weights
-        streamed = set(residency.values()) == {"blocks"} and self._device.type in STREAMED
-        resident = {
-            name: resident_bytes(networks[name], Grain(grain), streamed=streamed) for name, grain in residency.items()
-        }
-        needs = [working.working.get((stage, ""), 0)]
-        for name in working.networks(stage):
-            weights = sum(resident[other] for other in beside(name, self._pipeline._work_together, resident))
-            needs.append(working.working[stage, name] + weights)
+        needs = []
+        for name in ("", *working.networks(stage)):
+            grain = residency.get(name, "components")
+            ahead = 0
+            if name and set(residency.values()) == {"blocks"} and self._device.type in STREAMED:
+                ahead = largest_passing(networks[name], Grain("blocks"))  # comes while another computes
+            needs.append(working.with_weights(stage, name, grain) + ahead)
         return max(needs)
 
     def activations(self, stage: str, found: Found) -> int:
@@ -176,7 +175,7 @@ class Planner:
         yield Choice("residency", None, f"all weights on {self._device}")
         calls = self._footprint("denoise", dtype.value, ()).calls
         used = {name for stage in STAGES for name in self._footprint(stage, dtype.value, ()).networks(stage)}
-        sizes = {name: resident_bytes(self._rehearsal(dtype.value).networks[name], None) for name in sorted(used)}
+        sizes = {name: nbytes_of(self._rehearsal(dtype.value).networks[name].modules()) for name in sorted(used)}
         often = {name: size * max(1, calls.get(name, 1)) for name, size in sizes.items()}
         for in_blocks in (names for count in range(len(sizes)) for names in combinations(sizes, count)):
             copied = sum(often[name] if name in in_blocks else size for name, size in sizes.items())

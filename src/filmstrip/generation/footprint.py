@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves
 from filmstrip.generation.request import Request
 from filmstrip.generation.running import Report
 from filmstrip.memory.coding import Way
-from filmstrip.memory.tracing import FusedAttention, Ledger, replay, without_values
+from filmstrip.memory.tracing import GRAINS, FusedAttention, Ledger, Peaks, replay, without_values
 from filmstrip.nn.valueless import standing_for
 
 STAGES = ("encode", "denoise", "decode")
@@ -29,27 +29,32 @@ Types = Mapping[str, torch.dtype]
 
 @dataclass(frozen=True)
 class Footprint:
-    """What a request needs on the device that does the work, beside weights."""
+    """What a request needs on the device that does the work."""
 
-    working: Mapping[tuple[str, str], int]
+    peaks: Mapping[tuple[str, str], Peaks]
     """The most bytes by stage and by the network that was at work ("" before the first)."""
     calls: Mapping[str, int]
     """How often each network was called."""
 
     def networks(self, stage: str) -> list[str]:
         """Those that work in a stage."""
-        return [name for of, name in self.working if of == stage and name]
+        return [name for of, name in self.peaks if of == stage and name]
 
     def activations(self, stage: str) -> int:
-        """The most bytes in a stage."""
-        return max((size for (of, _), size in self.working.items() if of == stage), default=0)
+        """The most bytes in a stage, beside weights."""
+        return max((most[0] for (of, _), most in self.peaks.items() if of == stage), default=0)
+
+    def with_weights(self, stage: str, network: str, grain: str) -> int:
+        """The most bytes while a network works, with its weights coming in a grain; `network` may be ""."""
+        most = self.peaks.get((stage, network))
+        return 0 if most is None else most[1 + GRAINS.index(grain)]
 
 
 def footprint(pipeline: Any, request: Request, device_type: str) -> Footprint:
     """The memory of a request on a device of that kind, as the pipeline is set."""
     rehearsal = Rehearsal(pipeline, request, device_type)
     denoising, decoding = rehearsal.denoise(), rehearsal.decode()
-    return Footprint({**denoising.working, **decoding.working}, denoising.calls)
+    return Footprint({**denoising.peaks, **decoding.peaks}, denoising.calls)
 
 
 class Rehearsal:
@@ -110,7 +115,9 @@ class Rehearsal:
     @contextmanager
     def _counting(self, request: Request, *given: Tensor) -> Iterator[Ledger]:
         known = [one for one in tree_leaves(dict(request.options)) if isinstance(one, Tensor)]
-        ledger = Ledger(self.networks, [*known, *given], on_cpu=self._device_type == "cpu")
+        ledger = Ledger(
+            self.networks, [*known, *given], on_cpu=self._device_type == "cpu", together=self.recipe._work_together
+        )
         with torch.no_grad(), standing_for(self._device_type, ledger), FusedAttention(), ledger:
             yield ledger
 

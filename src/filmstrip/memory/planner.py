@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -115,27 +115,12 @@ def _found(whole: Choices, chosen: dict[str, Choices], need: Need) -> Found:
     return Found(whole, chosen, {stage: need(stage, whole, way) for stage, way in chosen.items()})
 
 
-def resident_bytes(network: nn.Module, grain: Grain | None, *, streamed: bool = False) -> int:
-    """The most bytes of a network's weights that are on the device while it works; None has all of them there."""
-    if grain is None:
-        return _nbytes(network.modules())
-    staying, passing = 0, [0]
-    for modules, stays in grain.divide(network):
-        size = _nbytes(modules)
-        if stays:
-            staying += size
-        else:
-            passing.append(size)
-    # While one computes the next may come; and a layer may read a neighbour's weights beside its own.
-    at_once = 2 if streamed or grain.name == "leaves" else 1
-    return staying + sum(sorted(passing)[-at_once:])
+def largest_passing(network: nn.Module, grain: Grain) -> int:
+    """Bytes of the largest of a network's units that come and go."""
+    return max((nbytes_of(modules) for modules, stays in grain.divide(network) if not stays), default=0)
 
 
-def _nbytes(modules: Iterable[nn.Module]) -> int:
+def nbytes_of(modules: Iterable[nn.Module]) -> int:
+    """Bytes of the modules' own weights, tied ones once."""
     own = (one for m in modules for one in (*m.parameters(recurse=False), *m.buffers(recurse=False)))
     return nbytes(own)
-
-
-def beside(name: str, together: Collection[str], networks: Collection[str]) -> list[str]:
-    """The networks that are on the device while this one works, itself first: those that work in turns with it."""
-    return [name, *(other for other in networks if other != name and {name, other} <= set(together))]

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import copy
 import weakref
-from collections import Counter, OrderedDict, defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -21,20 +21,57 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from filmstrip.memory.sizes import is_quantized, parts
+from filmstrip.memory.residency import Grain
 
 aten = torch.ops.aten
+
+
+Peaks = tuple[int, ...]
+"""The most bytes by way of keeping weights: first without any, then with those that are there in each of `GRAINS`."""
+GRAINS = ("components", "blocks", "leaves")
 
 
 @dataclass(frozen=True)
 class _Measured:
     """Bytes that a work took beside what it gave, at its most and after it."""
 
-    most: int
+    most: Peaks
     kept: int
 
     def of(self, share: float) -> _Measured:
-        """The same for a share of the work."""
-        return _Measured(int(self.most * share), int(self.kept * share))
+        """The same for a share of the work, with all weights."""
+        without_weights, part = self.most[0], int(self.most[0] * share)
+        return _Measured(tuple(part + most - without_weights for most in self.most), int(self.kept * share))
+
+
+class _Present:
+    """The weights that would be on a device, if they came to it in a grain when they are used."""
+
+    def __init__(self, networks: Mapping[str, nn.Module], grain: Grain, together: Collection[str]) -> None:
+        self.now = 0
+        self._together = frozenset(together)
+        self._units: dict[int, tuple[str, int]] = {}  # by storage: the network, and the number of its unit
+        self._sizes: dict[tuple[str, int], int] = {}
+        self._stays: set[tuple[str, int]] = set()
+        self._here: list[tuple[str, int]] = []
+        for name, network in networks.items():
+            for number, (modules, stays) in enumerate(grain.divide(network)):
+                unit = name, number
+                if stays:
+                    self._stays.add(unit)
+                own = {id(one): one for m in modules for one in (*m._parameters.values(), *m._buffers.values())}
+                tensors = [one for one in own.values() if one is not None]
+                self._sizes[unit] = sum(one.nbytes for one in tensors)
+                self._units.update(dict.fromkeys((one.untyped_storage()._cdata for one in tensors), unit))
+
+    def use(self, storage: int) -> None:
+        """Have the unit of a weight come, and others leave as they would."""
+        unit = self._units.get(storage)
+        if unit is None or unit in self._here:
+            return
+        company = {unit[0], *(self._together if unit[0] in self._together else ())}
+        self._here = [one for one in self._here if one in self._stays and one[0] in company] + [unit]
+        self.now = sum(self._sizes[one] for one in self._here)
 
 
 class Ledger(TorchDispatchMode):
@@ -44,15 +81,24 @@ class Ledger(TorchDispatchMode):
         networks: whose weights are not counted; by name.
         given: other tensors that were there before, and are not counted.
         on_cpu: whether a CPU is to do the work; else tensors with values are the host's, and not counted.
+        together: names of networks that work in turns and therefore stay side by side.
     """
 
-    def __init__(self, networks: Mapping[str, nn.Module], given: Iterable[Tensor] = (), *, on_cpu: bool) -> None:
+    def __init__(
+        self,
+        networks: Mapping[str, nn.Module],
+        given: Iterable[Tensor] = (),
+        *,
+        on_cpu: bool,
+        together: Collection[str] = (),
+    ) -> None:
         super().__init__()
-        self.live = self.peak = self.operations = 0
+        self.live = self.operations = 0
+        self.most: Peaks = (0,) * (1 + len(GRAINS))
         self.stage = ""
         self.network = ""
         """The network whose weights were last used."""
-        self.peaks: defaultdict[tuple[str, str], int] = defaultdict(int)
+        self.peaks: dict[tuple[str, str], Peaks] = {}
         """The most bytes by stage and by the network that was at work."""
         self.calls: Counter[str] = Counter()
         """How often each network was called."""
@@ -65,6 +111,12 @@ class Ledger(TorchDispatchMode):
             for tensor in (*network.parameters(), *network.buffers())
             for part in parts(tensor)
         }
+        self._present = [_Present(networks, Grain(name), together) for name in GRAINS]
+
+    @property
+    def peak(self) -> int:
+        """The most bytes beside weights."""
+        return self.most[0]
 
     def enter(self, stage: str, network: str = "") -> None:
         """Begin a stage of the work."""
@@ -73,24 +125,27 @@ class Ledger(TorchDispatchMode):
 
     def grow_to(self, live: int) -> None:
         """Note that so many bytes were alive at a time."""
-        self.peak = max(self.peak, live)
+        self._note((live, *(live + present.now for present in self._present)))
+
+    def _note(self, reached: Peaks) -> None:
+        self.most = _larger(self.most, reached)
         key = self.stage, self.network
-        self.peaks[key] = max(self.peaks[key], live)
+        self.peaks[key] = _larger(self.peaks.get(key, reached), reached)
 
     def measured(self, work: Callable[[], Any]) -> tuple[Any, _Measured]:
         """What a work gives, and what it took."""
-        before, most = self.live, self.peak
-        self.peak = before
+        before, most = self.live, self.most
+        self.most = (0,) * len(most)
         result = work()
         given = sum(one.nbytes for one in tree_leaves(result) if isinstance(one, Tensor))
-        took = _Measured(self.peak - before - given, self.live - before - given)
-        self.peak = max(most, self.peak)
+        took = _Measured(tuple(one - before - given for one in self.most), self.live - before - given)
+        self.most = _larger(most, self.most)
         return result, took
 
     def take(self, took: _Measured) -> None:
         """Note a work that was measured before, once there is room for what it gives."""
+        self._note(tuple(self.live + one for one in took.most))
         self.live += took.kept
-        self.grow_to(self.live - took.kept + took.most)
 
     def repeat(self, work: Callable[[Tensor], Tensor], tensor: Tensor, known: dict[Any, Any]) -> Tensor:
         """What `work` makes of a tile; the first is worked on, and none is larger."""
@@ -111,9 +166,11 @@ class Ledger(TorchDispatchMode):
         self.operations += 1
         for leaf in tree_leaves((args, kwargs)):
             if isinstance(leaf, Tensor) and leaf.is_meta:
-                weight = self._weights.get(leaf.untyped_storage()._cdata)
-                if weight is not None:
-                    self.network = weight[0]
+                storage = leaf.untyped_storage()._cdata
+                if storage in self._weights:
+                    self.network = self._weights[storage][0]
+                    for present in self._present:
+                        present.use(storage)
         rule = _RULES.get(func)
         result = func(*args, **kwargs) if rule is None else rule(self, func, *args, **kwargs)
         for leaf in tree_leaves(result):
@@ -197,6 +254,10 @@ _RULES: dict[Any, Callable[..., Any]] = {
     aten.convolution.default: Ledger._convolution,
     aten._to_copy.default: Ledger._copy,
 }
+
+
+def _larger(some: Peaks, others: Peaks) -> Peaks:
+    return tuple(map(max, some, others))
 
 
 class FusedAttention(TorchFunctionMode):
