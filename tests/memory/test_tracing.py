@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from filmstrip.memory.tracing import FusedAttention, Ledger, replay, without_values
+from filmstrip.memory.tracing import AsWithValues, Ledger, replay, without_values
 from filmstrip.nn.valueless import in_turn, is_on_cpu, standing_for
 
 KILO = 1000
@@ -59,7 +59,7 @@ def test_tensors_of_the_host_count_only_where_the_host_does_the_work():
 
 def test_attention_holds_no_table_of_scores():
     query = torch.empty(1, 1, 1000, 8, device="meta")
-    with FusedAttention():
+    with AsWithValues():
         ledger, attended = counted(lambda: nn.functional.scaled_dot_product_attention(query, query, query))
 
     assert attended.shape == query.shape
@@ -77,15 +77,17 @@ def test_a_network_without_values_has_the_types_asked_for_and_no_hooks():
     assert not any(one.is_meta for one in network.parameters())
 
 
-def test_a_network_is_gone_through_twice_and_then_replayed():
+def test_a_network_is_gone_through_until_it_keeps_nothing_and_then_replayed():
     calls = []
 
-    class Widening(nn.Linear):
+    class Remembering(nn.Linear):
         def forward(self, hidden_states):
+            if not calls:
+                self.remembered = nothing()
             calls.append(len(hidden_states))
             return super().forward(hidden_states.repeat(4, 1))[:1]
 
-    network = without_values(Widening(8, 8, bias=False))
+    network = without_values(Remembering(8, 8, bias=False))
     ledger = Ledger({"a": network}, on_cpu=False)
     replay(network, "a", ledger)
     peaks = []

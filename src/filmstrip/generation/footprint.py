@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves
 from filmstrip.generation.request import Request
 from filmstrip.generation.running import Report
 from filmstrip.memory.coding import Way
-from filmstrip.memory.tracing import GRAINS, FusedAttention, Ledger, Peaks, replay, without_values
+from filmstrip.memory.tracing import GRAINS, AsWithValues, Ledger, Peaks, replay, without_values
 from filmstrip.nn.valueless import standing_for
 
 STAGES = ("encode", "denoise", "decode")
@@ -118,7 +118,7 @@ class Rehearsal:
         ledger = Ledger(
             self.networks, [*known, *given], on_cpu=self._device_type == "cpu", together=self.recipe._work_together
         )
-        with torch.no_grad(), standing_for(self._device_type, ledger), FusedAttention(), ledger:
+        with torch.no_grad(), standing_for(self._device_type, ledger), AsWithValues(), ledger:
             yield ledger
 
 

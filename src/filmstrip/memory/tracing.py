@@ -22,6 +22,7 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from filmstrip.memory.sizes import is_quantized, parts
 from filmstrip.memory.residency import Grain
+from filmstrip.nn.valueless import is_on_cpu
 
 aten = torch.ops.aten
 
@@ -137,7 +138,8 @@ class Ledger(TorchDispatchMode):
         before, most = self.live, self.most
         self.most = (0,) * len(most)
         result = work()
-        given = sum(one.nbytes for one in tree_leaves(result) if isinstance(one, Tensor))
+        storages = {one.untyped_storage()._cdata: one for one in tree_leaves(result) if isinstance(one, Tensor)}
+        given = sum(one.untyped_storage().nbytes() for one in storages.values())
         took = _Measured(tuple(one - before - given for one in self.most), self.live - before - given)
         self.most = _larger(most, self.most)
         return result, took
@@ -260,11 +262,13 @@ def _larger(some: Peaks, others: Peaks) -> Peaks:
     return tuple(map(max, some, others))
 
 
-class FusedAttention(TorchFunctionMode):
-    """While it is active: attention of tensors without values holds no table of scores, as on any real device."""
+class AsWithValues(TorchFunctionMode):
+    """While it is active: what the meta device alone does otherwise is done as on real devices."""
 
     def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
-        if func is F.scaled_dot_product_attention and args[0].is_meta:
+        if func is F.group_norm and args[0].is_meta and is_on_cpu(args[0]):
+            return torch.empty_like(args[0])  # in the same order in memory
+        if func is F.scaled_dot_product_attention and args[0].is_meta:  # without a table of scores
             query, _, value = args[:3]
             batch, heads, tokens, _ = query.shape
             sums = query.new_empty(batch, heads, tokens, dtype=torch.float32)  # their logarithms, of every kernel
@@ -295,11 +299,11 @@ def without_values(network: nn.Module, dtype: torch.dtype | None = None) -> nn.M
 
 
 def replay(network: nn.Module, name: str, ledger: Ledger) -> None:
-    """Go through a network twice for every kind of input, and from then on only note what the second time took.
+    """Go through a network until it keeps nothing of a kind of input, and from then on only note what that took.
 
-    The first call may keep something for those after it, such as the keys and values of a prompt.
+    The first calls may keep something for those after them, such as the keys and values of a prompt.
     """
-    forward, seen, known = network.forward, set[Any](), dict[Any, Any]()
+    forward, known = network.forward, dict[Any, Any]()
 
     def forward_or_replay(*args: Any, **kwargs: Any) -> Any:
         leaves, form = tree_flatten((args, kwargs))
@@ -312,11 +316,10 @@ def replay(network: nn.Module, name: str, ledger: Ledger) -> None:
             ledger.take(took)
             return result
         result, took = ledger.measured(lambda: forward(*args, **kwargs))
-        if key in seen:
+        if took.kept <= 0:
             made, made_form = tree_flatten(result)
             remade = [_maker(one) if isinstance(one, Tensor) else one for one in made]
             known[key] = remade, made_form, replace(took, kept=0)
-        seen.add(key)
         return result
 
     network.forward = forward_or_replay
@@ -332,5 +335,7 @@ def _kind(leaf: Any) -> Any:
 
 
 def _maker(tensor: Tensor) -> Callable[[], Tensor]:
-    size, stride, dtype = tensor.size(), tensor.stride(), tensor.dtype
-    return lambda: torch.empty_strided(size, stride, dtype=dtype, device="meta")
+    """What makes tensors like this one, with as much room around them."""
+    size, stride, offset = tensor.size(), tensor.stride(), tensor.storage_offset()
+    room, dtype = tensor.untyped_storage().nbytes() // tensor.itemsize, tensor.dtype
+    return lambda: torch.empty(room, dtype=dtype, device="meta").as_strided(size, stride, offset)
