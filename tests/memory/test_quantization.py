@@ -12,7 +12,7 @@ import filmstrip
 from filmstrip.checkpoints.component import save_component
 from filmstrip.memory import quantization
 from filmstrip.memory.falling_back import on_cpu
-from filmstrip.memory.planner import resident_bytes
+from filmstrip.memory.planner import nbytes_of
 from filmstrip.memory.quantization import KINDS, dequantized, quantization_of, quantize
 from filmstrip.memory.sizes import network_bytes
 from filmstrip.memory.tracing import without_values
@@ -175,11 +175,11 @@ def test_nothing_is_quantised_if_one_component_can_t_be():
 @pytest.mark.parametrize("kind", KINDS)
 def test_plans_count_what_is_stored(kind):
     network = unet()
-    before = resident_bytes(network, None)
+    before = nbytes_of(network.modules())
     report = network.quantize(kind)
     assert before == report.bytes_before
     for one in (network, copy.deepcopy(network), without_values(network)):
-        assert resident_bytes(one, None) == report.bytes_after < before
+        assert nbytes_of(one.modules()) == report.bytes_after < before
 
 
 def pictures(pipe):

@@ -20,8 +20,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
-from filmstrip.memory.sizes import is_quantized, parts
 from filmstrip.memory.residency import Grain
+from filmstrip.memory.sizes import is_quantized, parts
 from filmstrip.nn.valueless import is_on_cpu
 
 aten = torch.ops.aten
@@ -60,10 +60,10 @@ class _Present:
                 unit = name, number
                 if stays:
                     self._stays.add(unit)
-                own = {id(one): one for m in modules for one in (*m._parameters.values(), *m._buffers.values())}
-                tensors = [one for one in own.values() if one is not None]
-                self._sizes[unit] = sum(one.nbytes for one in tensors)
-                self._units.update(dict.fromkeys((one.untyped_storage()._cdata for one in tensors), unit))
+                own = (one for m in modules for one in (*m._parameters.values(), *m._buffers.values()))
+                held = {part.untyped_storage()._cdata: part for one in own if one is not None for part in parts(one)}
+                self._sizes[unit] = sum(part.nbytes for part in held.values())
+                self._units.update(dict.fromkeys(held, unit))
 
     def use(self, storage: int) -> None:
         """Have the unit of a weight come, and others leave as they would."""
