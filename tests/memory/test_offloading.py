@@ -165,6 +165,24 @@ def test_an_autoencoder_that_is_widened_for_decoding_is_offloaded_widened(other,
     assert counts.units == ["text_encoder", "text_encoder_2", "unet", "copy of AutoencoderKL"] * 2
 
 
+def test_an_autoencoder_that_overflows_is_offloaded_widened(other, counts, caplog):  # noqa: F811
+    def made():
+        pipe = pipeline()
+        with torch.no_grad():
+            pipe.vae.decoder.conv_in.weight.mul_(3e4 / pipe.vae.decoder.conv_in.weight.abs().max())
+        pipe.vae.half()
+        return pipe
+
+    expected, pipe = pictures(made().to(OTHER)), made()
+    assert bool(expected.isfinite().all())
+    pipe.enable_model_cpu_offload()
+    for _ in range(2):
+        assert torch.equal(pictures(pipe), expected)
+        assert (present(pipe.networks), counts.now) == ([], 0)
+    assert caplog.text.count("Decoding overflowed in float16 and continues in float32.") == 3
+    assert counts.units[-2:] == ["vae", "copy of AutoencoderKL"]
+
+
 @torch.no_grad()
 def test_fused_projections_are_joined_where_they_wait(other, counts):  # noqa: F811
     torch.manual_seed(0)

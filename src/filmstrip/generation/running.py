@@ -20,6 +20,7 @@ from filmstrip.generation.request import Request
 from filmstrip.media.pixels import video_to_output
 from filmstrip.memory.coding import kept_way
 from filmstrip.memory.falling_back import decoded
+from filmstrip.memory.residency import execution_device
 from filmstrip.nn.outputs import Output
 
 
@@ -202,7 +203,7 @@ def _decoder(recipe: Recipe, request: Request, unfinished: Unfinished) -> Callab
             return recipe.decode(request, latents)
         other = copy.copy(recipe)
         vars(other)["components"] = {**vars(recipe)["components"], "vae": vae}
-        return other.decode(request, latents.to(vae.device))
+        return other.decode(request, latents.to(execution_device(vae)))
 
     return decode
 

@@ -1,10 +1,11 @@
-"""Decoding that goes on in smaller parts, and at last on the CPU, where memory does not suffice."""
+"""Decoding that goes on in smaller parts, and at last on the CPU, where memory does not suffice; or in float32."""
 
 from __future__ import annotations
 
 import copy
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from filmstrip.devices import empty_cache, is_out_of_memory
 from filmstrip.memory.casting import compute_dtype_of
 from filmstrip.memory.coding import Size, Way, smaller_ways
 from filmstrip.memory.quantization import dequantized
-from filmstrip.memory.residency import execution_device
+from filmstrip.memory.residency import execution_device, placed_like, release
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +25,8 @@ Decode = Callable[[Any], Iterator[Tensor]]
 
 def decoded(decode: Decode, vae: Any, size: Size) -> Iterator[Tensor]:
     """Yield the frames that `decode` yields; where memory does not suffice, the rest of them decoded in another way.
+
+    Where an autoencoder in float16 overflows, the rest are decoded in float32.
 
     The autoencoder is set to that way only while it works, so that others who use it see nothing of it.
 
@@ -35,24 +38,46 @@ def decoded(decode: Decode, vae: Any, size: Size) -> Iterator[Tensor]:
     if device.type != "cpu":
         attempts.append((Way("on the CPU"), None))
     done = 0
-    for number, (way, network) in enumerate(attempts):
-        if number:
-            logger.warning("Decoding ran out of memory and continues %s.", way.name)
+    with ExitStack() as copies:
+        while True:
+            way, network = attempts.pop(0)
+            network = on_cpu(vae) if network is None else network
+            seen = 0
+            try:
+                for frames in way.while_working(network, decode(network)):
+                    if frames.dtype == torch.float16 and not bool(frames.isfinite().all()):
+                        raise _OverflowInHalf
+                    new = frames[:, :, max(0, done - seen) :]
+                    seen += frames.shape[2]
+                    done = max(done, seen)
+                    if new.shape[2]:
+                        yield new
+                return
+            except _OverflowInHalf:
+                # Once more in the same way, and whatever comes after it, too.
+                wide = copies.enter_context(in_float32(vae))
+                attempts = [(way, wide), *((other, wide if one is vae else one) for other, one in attempts)]
+                told = "Decoding overflowed in float16 and continues in float32."
+            except Exception as error:
+                if not attempts or not is_out_of_memory(error):
+                    raise
+                told = f"Decoding ran out of memory and continues {attempts[0][0].name}."
+            # Out of that block, nothing is left of what the error had seen.
+            logger.warning(told)
             empty_cache(device)
-        network = on_cpu(vae) if network is None else network
-        seen = 0
-        try:
-            for frames in way.while_working(network, decode(network)):
-                new = frames[:, :, max(0, done - seen) :]
-                seen += frames.shape[2]
-                done = max(done, seen)
-                if new.shape[2]:
-                    yield new
-            return
-        except Exception as error:
-            if number + 1 == len(attempts) or not is_out_of_memory(error):
-                raise
-        # Out of that block, nothing is left of what the error had seen.
+
+
+class _OverflowInHalf(Exception):
+    """Frames in float16 are not finite."""
+
+
+@contextmanager
+def in_float32(network: nn.Module) -> Iterator[nn.Module]:
+    """As long as it lasts, a copy of a network in float32, which comes to the device where the original would."""
+    release(network)  # if it is offloaded, the copy is made where it waits, and comes to the device in its place
+    copied = copy.deepcopy(network).float()
+    with placed_like(copied, network):
+        yield copied
 
 
 def on_cpu(network: nn.Module) -> nn.Module:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from filmstrip.generation.finite import check_finite
 from filmstrip.generation.prompts import Prompts, encode_clip_text, num_clip_parts
 from filmstrip.generation.request import check_prompts
-from filmstrip.memory.residency import placed_like, release
+from filmstrip.memory.falling_back import in_float32
 
 # In the order that `encode_prompt` returns them.
 EMBEDS = ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds")
@@ -208,7 +207,5 @@ def xl_decoder(vae: Any) -> Iterator[Any]:
     if vae.dtype != torch.float16 or not vae.config.force_upcast:
         yield vae
         return
-    release(vae)  # if it is offloaded, the copy is made where it waits, and comes to the device in its place
-    upcast = copy.deepcopy(vae).float()
-    with placed_like(upcast, vae):
+    with in_float32(vae) as upcast:
         yield upcast
