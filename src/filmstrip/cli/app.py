@@ -33,7 +33,7 @@ Assignments = Annotated[
     typer.Option("--set", metavar="NAME=VALUE", help="Any other argument of the pipeline's call; may be repeated."),
 ]
 Memory = Annotated[
-    str | None, typer.Option("--memory", metavar="SIZE", help="What may be used, such as 8GB; the rest is planned.")
+    str | None, typer.Option("--memory", metavar="SIZE", help="What may be used, such as 8GB or free; how is planned.")
 ]
 Device = Annotated[str | None, typer.Option("--device", help="Such as cpu or mps; the best one there is if left out.")]
 

@@ -266,8 +266,10 @@ def fit(pipeline: Any, request: Request, device: torch.device, memory: int | str
 
 
 def memory_of(memory: int | str | None, device: torch.device) -> int:
-    """Bytes that a size such as "8GB" stands for; without one, those that are free on the device."""
-    return free_memory(device) if memory is None else parse_size(memory)
+    """Bytes that a size such as "8GB" stands for; for "free", or None, those that are free on the device."""
+    if memory is None or memory == "free":
+        return free_memory(device)
+    return parse_size(memory)
 
 
 def usual_request(pipeline: Any, arguments: Mapping[str, Any]) -> Request:
