@@ -227,6 +227,21 @@ def test_four_bits_stay_where_they_were_packed(monkeypatch):
     assert {tensor.device.type for network in pipe.networks.values() for tensor in network.parameters()} == {"cpu"}
 
 
+@torch.no_grad()
+def test_a_quantised_autoencoder_that_overflows_goes_on_in_float32():
+    def made():
+        pipe = filmstrip.StableDiffusionPipeline(**tiny_stable_diffusion.parts())
+        pipe.set_progress_bar_config(disable=True)
+        pipe.vae.decoder.conv_in.weight.mul_(3e4 / pipe.vae.decoder.conv_in.weight.abs().max())
+        pipe.vae.half()
+        return pipe
+
+    pipe = made()
+    pipe.quantize("int8", "vae")
+    torch.testing.assert_close(pictures(pipe), pictures(made()), rtol=0, atol=0.02)
+    assert pipe.quantized.keys() == {"vae"} and pipe.vae.dtype == torch.float16
+
+
 def test_joined_projections_are_taken_apart():
     network = randomise(filmstrip.CogVideoXTransformer3DModel(**tiny.COGVIDEOX_TRANSFORMER))
     network.fuse_qkv_projections()

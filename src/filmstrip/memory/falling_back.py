@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from filmstrip.devices import empty_cache, is_out_of_memory
 from filmstrip.memory.casting import compute_dtype_of
 from filmstrip.memory.coding import Size, Way, smaller_ways
-from filmstrip.memory.quantization import dequantized
+from filmstrip.memory.quantization import dequantized, ordinary_copy
 from filmstrip.memory.residency import execution_device, placed_like, release
 
 logger = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ class _OverflowInHalf(Exception):
 def in_float32(network: nn.Module) -> Iterator[nn.Module]:
     """As long as it lasts, a copy of a network in float32, which comes to the device where the original would."""
     release(network)  # if it is offloaded, the copy is made where it waits, and comes to the device in its place
-    copied = copy.deepcopy(network).float()
+    copied = ordinary_copy(network).float()
     with placed_like(copied, network):
         yield copied
 

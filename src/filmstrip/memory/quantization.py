@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -169,6 +170,14 @@ def dequantized(tensor: Tensor) -> Tensor:
     identity = torch.eye(tensor.shape[1], dtype=tensor.dtype, device=tensor.device)
     with torch.no_grad():
         return F.linear(identity, tensor).t().contiguous()
+
+
+def ordinary_copy(network: nn.Module) -> nn.Module:
+    """A copy of a network with ordinary weights, where it is."""
+    tensors = (tensor for tensor in network.parameters() if is_quantized(tensor))
+    copied = copy.deepcopy(network, {id(one): nn.Parameter(dequantized(one), requires_grad=False) for one in tensors})
+    copied.__dict__.pop(_MARK, None)
+    return copied
 
 
 def _reason_to_keep(name: str, layer: nn.Linear, kind: str, kept: Sequence[str], owners: Counter[int]) -> str:
