@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from filmstrip import LTXPipeline
 from filmstrip.devices import free_memory
-from filmstrip.generation.fitting import memory_of
+from filmstrip.generation.fitting import Plan, apply, memory_of, set_back
+from filmstrip.memory.coding import decoding_ways
+from filmstrip.memory.planner import Choice
 
 ROOT = Path(__file__).parents[2]
 
@@ -33,3 +36,26 @@ def test_without_a_size_it_is_what_is_free():
     for size in (None, "free"):
         assert memory_of(size, cpu) == pytest.approx(free, rel=0.5)
     assert memory_of("1GiB", cpu) == 2**30
+
+
+def test_every_choice_is_carried_out_and_taken_back():
+    pipe = LTXPipeline.from_pretrained("shapes")
+    way = decoding_ways(pipe.vae)[-1]
+    choices = {"weights": torch.float32, "residency": None, "guidance": True, "feed-forward": 64, "decoding": way}
+    plan = Plan(1, "cpu", tuple(Choice(kind, value, "") for kind, value in choices.items()), {"decode": 1}, {})
+    before = dict(vars(pipe.vae))
+    chunks = [module for module in pipe.transformer.modules() if hasattr(module, "chunking")]
+
+    apply(plan, pipe)
+
+    assert {one.dtype for one in pipe.transformer.parameters()} == {torch.float32}
+    assert way.is_set(pipe.vae)
+    assert chunks
+    assert all(module.chunking == (64, 1) for module in chunks)
+    assert pipe.request(prompt="a red star")["sequential_guidance"] is True
+
+    set_back(pipe)
+
+    assert vars(pipe.vae) == before
+    assert not any(module.chunking for module in chunks)
+    assert not pipe.request(prompt="a red star")["sequential_guidance"]

@@ -11,8 +11,8 @@ from filmstrip.memory.planner import Alternatives, Choice, cheapest, largest_pas
 from filmstrip.memory.residency import Grain
 
 STAGES = ("encode", "decode")
-costs = st.floats(0, 100)
-ways = st.lists(st.tuples(costs, st.integers(0, 1000)), min_size=1, max_size=4)
+# Few values, so that cheap choices that need much and dear ones that need little meet often.
+ways = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 4)), min_size=1, max_size=4)
 
 
 def choices(rows, kind):
@@ -25,7 +25,7 @@ def searches(draw):
     return alternatives, lambda stage, whole, own: whole[0].value + own[0].value
 
 
-@given(searches(), st.integers(0, 2500), st.integers(0, 500))
+@given(searches(), st.integers(0, 9), st.integers(0, 5))
 def test_a_plan_fits_and_more_memory_never_gives_a_worse_one(search, memory, more):
     alternatives, need = search
     found, with_more = cheapest(alternatives, need, memory), cheapest(alternatives, need, memory + more)
@@ -37,7 +37,7 @@ def test_a_plan_fits_and_more_memory_never_gives_a_worse_one(search, memory, mor
     assert with_more.cost <= found.cost
 
 
-@given(searches(), st.integers(0, 2500))
+@given(searches(), st.integers(0, 9))
 def test_no_other_choices_that_fit_cost_less(search, memory):
     alternatives, need = search
     best = min(
