@@ -93,3 +93,10 @@ def test_tied_weights_are_there_once():
     network = nn.Sequential(nn.Linear(10, 10, bias=False), nn.Linear(10, 10, bias=False))
     network[1].weight = network[0].weight
     assert nbytes_of(network.modules()) == 400
+
+
+def test_a_dearer_choice_for_the_whole_may_make_the_stages_cheaper():
+    alternatives = Alternatives(choices([(0, 3), (1, 0)], "whole"), {"decode": choices([(0, 4), (5, 0)], "decode")})
+    found = cheapest(alternatives, lambda stage, whole, own: whole[0].value + own[0].value, 5)
+    assert found is not None
+    assert [choice.said for choice in found.choices] == ["whole 1", "decode 0"]
