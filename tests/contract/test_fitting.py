@@ -82,3 +82,13 @@ def test_a_plan_is_told_in_words(case, caplog):
 def test_a_size_that_makes_no_sense_is_an_error():
     with pytest.raises(ValueError, match="'5GB'"):
         fresh(CASES[0]).fit("lots", device="cpu", **CASES[0].call)
+
+
+@over([case for case in CASES if "height" in case.parameters])
+def test_what_is_wrong_with_a_call_is_told(case):
+    given = {name: value for name, value in case.call.items() if name != "height"}
+    with pytest.raises(ValueError, match="height"):
+        fresh(case).fit("1GB", device="cpu", height=-8, **given)
+    unsaid = [name for name in case.call if name not in ("image", "video", "control_video", "conditions")]
+    with pytest.raises(ValueError, match="height"):
+        fresh(case).fit("1GB", device="cpu", **{**{name: case.call[name] for name in unsaid}, "height": -8})

@@ -59,3 +59,19 @@ def test_every_choice_is_carried_out_and_taken_back():
     assert vars(pipe.vae) == before
     assert not any(module.chunking for module in chunks)
     assert not pipe.request(prompt="a red star")["sequential_guidance"]
+
+
+def test_a_plan_is_not_saved_with_the_checkpoint(tmp_path):
+    pipe = LTXPipeline.from_pretrained("shapes")
+    apply(Plan(1, "cpu", (Choice("guidance", True, ""),), {"decode": 1}, {}), pipe)
+    assert pipe.request(prompt="a red star")["sequential_guidance"] is True
+    pipe.save_pretrained(tmp_path)
+    assert "sequential_guidance" not in (tmp_path / "model_index.json").read_text()
+
+
+def test_chunks_of_the_users_own_stay():
+    pipe = LTXPipeline.from_pretrained("shapes")
+    pipe.transformer.enable_forward_chunking(16, dim=1)
+    for memory in ("1GB", "45MB"):
+        pipe.fit(memory, device="cpu", is_quiet=True, num_frames=17)
+        assert {one.chunking for one in pipe.transformer.modules() if hasattr(one, "chunking")} == {(16, 1)}

@@ -57,8 +57,10 @@ def make_videos(
     progress.update("load", 0, 1, 0.0)
     scheduler = None if plan.job.scheduler is None else plan.outline.scheduler
     # What is planned for comes to the device as the plan says.
+    # On the CPU then, but in the type that suits the device.
     is_planned = plan.job.memory is not None
-    pipeline = load(plan.outline, plan.job, plan.dtype, "cpu" if is_planned else plan.device, scheduler)
+    place = None if is_planned and plan.device.type != "cpu" else plan.device
+    pipeline = load(plan.outline, plan.job, plan.dtype, place, scheduler)
     progress.say(("quantized", f"{name}, {report}") for name, report in pipeline.quantized.items())
     fitted = plan.request
     if is_planned:
@@ -78,7 +80,7 @@ def make_videos(
         yield made
 
 
-def load(outline: Pipeline, job: Job, dtype: Any, device: torch.device | str, scheduler: Any = None) -> Pipeline:
+def load(outline: Pipeline, job: Job, dtype: Any, device: torch.device | None, scheduler: Any = None) -> Pipeline:
     """The pipeline of an outline, with its weights.
 
     Args:

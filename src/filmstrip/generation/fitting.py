@@ -193,7 +193,10 @@ class Planner:
             price = "two calls of half the size: no slower for large videos"
             guidances.append((Choice("guidance", True, "for the prompt and against it in turn", IN_TURN_COST, price),))
         chunked: list[Choices] = [()]
-        if any(hasattr(network, "enable_forward_chunking") for network in self._pipeline.networks.values()):
+        feed_forwards = [
+            one for n in self._pipeline.networks.values() for one in n.modules() if hasattr(one, "chunking")
+        ]
+        if feed_forwards and all(one.chunking is None for one in feed_forwards):  # else the user has chosen
             said = f"feed-forward layers take {CHUNK_TOKENS} tokens at a time"
             chunked.append((Choice("feed-forward", CHUNK_TOKENS, said, CHUNKS_COST, "a few percent of time"),))
         for guidance, chunks in product(guidances, chunked):
@@ -231,9 +234,12 @@ class Planner:
             if stage == "decode":
                 self._footprints[key] = rehearsal.decode(chosen.get("decoding"))
             else:
-                _set_chunks(rehearsal.networks, chosen.get("feed-forward"))
-                self._footprints[key] = rehearsal.denoise(sequential_guidance=chosen.get("guidance"))
-                _set_chunks(rehearsal.networks, None)
+                if (num_tokens := chosen.get("feed-forward")) is not None:
+                    _set_chunks(rehearsal.networks, num_tokens)
+                options = {"sequential_guidance": True} if chosen.get("guidance") else {}
+                self._footprints[key] = rehearsal.denoise(**options)
+                if num_tokens is not None:
+                    _set_chunks(rehearsal.networks, None)
         return self._footprints[key]
 
     def _plan(self, found: Found, memory: int) -> Plan:
@@ -289,13 +295,13 @@ def usual_request(pipeline: Any, arguments: Mapping[str, Any]) -> Request:
     pictures = [name for name in usual if name != "prompt"]
     text = {name: value for name, value in usual.items() if name == "prompt"}
     subsets = [names for count in range(len(pictures) + 1) for names in combinations(pictures, count)]
+    errors: dict[str, list[ValueError]] = {}
     for names in subsets:
         try:
             return pipeline.request(**arguments, **text, **{name: usual[name] for name in names})
-        except ValueError:
-            if names == subsets[-1]:
-                raise
-    raise AssertionError("there is the empty subset at least")
+        except ValueError as error:
+            errors.setdefault(str(error), []).append(error)
+    raise max(reversed(errors.values()), key=len)[0]  # what is wrong whatever else is given
 
 
 def set_back(pipeline: Any) -> None:
@@ -304,8 +310,8 @@ def set_back(pipeline: Any) -> None:
     if plan is None:
         return
     pipeline.remove_all_hooks()
-    _set_chunks(pipeline.networks, None)
-    pipeline.defaults.pop("sequential_guidance", None)
+    if plan.chosen("feed-forward") is not None:
+        _set_chunks(pipeline.networks, None)
     for name, value in plan.before.items():
         setattr(pipeline.vae, name, value)
     pipeline.plan = None
@@ -336,8 +342,8 @@ def apply(plan: Plan, pipeline: Any) -> None:
         pipeline.enable_sequential_cpu_offload(device=device)
     else:
         pipeline.offload_by_size(device, [name for name, grain in residency.items() if grain == "blocks"])
-    _set_chunks(pipeline.networks, plan.chosen("feed-forward"))
-    pipeline.defaults["sequential_guidance"] = plan.chosen("guidance")
+    if (num_tokens := plan.chosen("feed-forward")) is not None:
+        _set_chunks(pipeline.networks, num_tokens)
     way: Way | None = plan.chosen("decoding")
     settings = way.settings if way else {}
     pipeline.plan = replace(plan, before={name: getattr(pipeline.vae, name) for name in settings})

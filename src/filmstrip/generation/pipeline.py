@@ -297,7 +297,8 @@ class Pipeline(Finishing, Placement):
         Raises:
             ValueError: as the call itself would.
         """
-        return self.check(complete_arguments(type(self), arguments, self.defaults))
+        planned = {} if self.plan is None else {"sequential_guidance": self.plan.chosen("guidance")}
+        return self.check(complete_arguments(type(self), arguments, {**self.defaults, **planned}))
 
     def stream(self, **arguments: Any) -> Iterator[Event]:
         """Yield what happens while a call with these arguments is carried out; to cancel it, stop reading.
