@@ -35,7 +35,7 @@ def pipelines() -> Iterator[tuple[str, Any, dict[str, Any]]]:
     import transformers
 
     import filmstrip
-    from filmstrip.generation.footprint import FullTokenizer
+    from filmstrip.fitting.rehearsal import FullTokenizer
 
     text = transformers.T5Config(vocab_size=128, d_model=512, d_kv=64, d_ff=1024, num_layers=4, num_heads=8)
     encoder = partial(transformers.T5EncoderModel, text)
@@ -113,7 +113,7 @@ def pipelines() -> Iterator[tuple[str, Any, dict[str, Any]]]:
 
 def stages() -> None:
     """Print what every stage needs, in the ways that there are."""
-    from filmstrip.generation.footprint import Rehearsal
+    from filmstrip.fitting.rehearsal import Rehearsal
     from filmstrip.memory.coding import Way, decoding_ways
 
     for name, pipeline, call in pipelines():
@@ -220,7 +220,7 @@ def reference_peaks(vae: Any, latents: torch.Tensor) -> dict[str, float]:
 
 def offloaded(pipeline: Any, call: dict[str, Any]) -> None:
     """Print what denoising needs with the weights at home."""
-    from filmstrip.generation.footprint import Rehearsal
+    from filmstrip.fitting.rehearsal import Rehearsal
     from filmstrip.memory.residency import Grain, place, remove
 
     rehearsal = Rehearsal(pipeline, request_of(pipeline, call), "cpu")

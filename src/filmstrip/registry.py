@@ -9,7 +9,6 @@ from typing import Any
 
 _LTX = "filmstrip.models.ltx"
 _COGVIDEOX = "filmstrip.models.cogvideox"
-_GENERATION = "filmstrip.generation"
 _MEDIA = "filmstrip.media"
 _SCHEDULERS = "filmstrip.schedulers"
 _STABLE_DIFFUSION = "filmstrip.models.stable_diffusion"
@@ -34,7 +33,7 @@ PUBLIC: dict[str, str] = {
     "DEISMultistepScheduler": _SCHEDULERS,
     "DPMSolverMultistepScheduler": _SCHEDULERS,
     "DPMSolverSinglestepScheduler": _SCHEDULERS,
-    "DiffusionPipeline": _GENERATION,
+    "DiffusionPipeline": "filmstrip.assembly",
     "EulerAncestralDiscreteScheduler": _SCHEDULERS,
     "EulerDiscreteScheduler": _SCHEDULERS,
     "FlowMatchEulerDiscreteScheduler": _SCHEDULERS,
@@ -52,7 +51,7 @@ PUBLIC: dict[str, str] = {
     "LTXVideoTransformer3DModel": _LTX,
     "MultiControlNetModel": _STABLE_DIFFUSION,
     "PNDMScheduler": _SCHEDULERS,
-    "Pipeline": _GENERATION,
+    "Pipeline": "filmstrip.assembly",
     "StableDiffusionControlNetPipeline": _STABLE_DIFFUSION,
     "StableDiffusionInstructPix2PixPipeline": _STABLE_DIFFUSION,
     "StableDiffusionPipeline": _STABLE_DIFFUSION,

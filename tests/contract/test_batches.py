@@ -5,7 +5,7 @@ from contextlib import suppress
 import pytest
 import torch
 
-from filmstrip.generation.running import run
+from filmstrip.generation.session import run
 from tests.contract.registered import CASES
 from tests.contract.runs import (
     close,

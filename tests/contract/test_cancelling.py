@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from filmstrip.generation.running import run
+from filmstrip.generation.session import run
 from tests.contract.registered import CASES
 from tests.contract.runs import over, over_all, request, shared, video
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from filmstrip.generation.fitting import Planner, apply, usual_request
+from filmstrip.fitting.plan import Planner, apply, usual_request
 from tests.contract.runs import fresh, over, seeded
 from tests.contract.test_fitting import FAMILIES
 from tests.memory.counting import counts  # noqa: F401

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from filmstrip.generation.footprint import STAGES, footprint
-from filmstrip.generation.running import run
+from filmstrip.fitting.rehearsal import STAGES, footprint
+from filmstrip.generation.session import run
 from tests.contract.runs import fresh, over_all
 
 # What the kernels of tiny layers take for themselves is a share of their memory, and a matter of the processor.

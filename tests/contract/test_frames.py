@@ -2,7 +2,7 @@
 
 import pytest
 
-from filmstrip.generation.running import run
+from filmstrip.generation.session import run
 from tests.contract.runs import call, frames_of, over_all, over_those_with, request, shared, video
 
 FAST = {"num_inference_steps": 1}

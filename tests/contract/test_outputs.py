@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from filmstrip.generation.request import OUTPUT_TYPES
+from filmstrip.generation.arguments import OUTPUT_TYPES
 from tests.contract.runs import as_array, call, frames_of, over_all, request, video
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from filmstrip.generation.footprint import STAGES, footprint
+from filmstrip.fitting.rehearsal import STAGES, footprint
 from filmstrip.memory.quantization import KINDS
 from tests.contract.registered import CASES
 from tests.contract.runs import fresh, over, relative_error, shared, video

@@ -9,9 +9,9 @@ from functools import cache
 import pytest
 import torch
 
-from filmstrip.generation.finishing import request_of
+from filmstrip.assembly.finishing import request_of
 from filmstrip.generation.keeping import Keeper, read_unfinished
-from filmstrip.generation.running import run
+from filmstrip.generation.session import run
 from filmstrip.memory.coding import coding_settings, smaller_ways
 from tests.contract.registered import CASES
 from tests.contract.runs import (

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from filmstrip.generation.keeping import Keeper, read_unfinished
-from filmstrip.generation.running import run
+from filmstrip.generation.session import run
 from filmstrip.memory.residency import Grain, execution_device, place
 from tests.contract.registered import CASES
 from tests.contract.runs import close, frames_of, fresh, over, request, video

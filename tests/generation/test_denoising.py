@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from filmstrip.generation.denoising import denoise
+from filmstrip.generation.denoise import denoise
 from filmstrip.generation.finite import NonFiniteError, check_finite
 from filmstrip.generation.guidance import Unguided
 from filmstrip.schedulers import FlowMatchEulerDiscreteScheduler

@@ -10,9 +10,9 @@ import torch
 
 from filmstrip import LTXPipeline
 from filmstrip.devices import free_memory
-from filmstrip.generation.fitting import Plan, apply, memory_of, set_back
+from filmstrip.fitting.plan import Plan, apply, memory_of, set_back
 from filmstrip.memory.coding import decoding_ways
-from filmstrip.memory.planner import Choice
+from filmstrip.fitting.search import Choice
 
 ROOT = Path(__file__).parents[2]
 

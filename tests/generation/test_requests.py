@@ -17,7 +17,7 @@ from filmstrip.generation.request import (
     check_whole_number,
     complete_arguments,
 )
-from filmstrip.generation.resolving import Rules, resolve
+from filmstrip.generation.resolve import Rules, resolve
 from tests import tiny
 
 NONE = dict.fromkeys(

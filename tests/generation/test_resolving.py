@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from filmstrip.generation.resolving import Rules, resolve
+from filmstrip.generation.resolve import Rules, resolve
 
 RULES = Rules(
     title="Example",

@@ -9,8 +9,8 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from filmstrip.generation.prompts import Prompts
-from filmstrip.generation.resolving import Resolved
-from filmstrip.generation.written import Unwritable, check_writable, read, write
+from filmstrip.generation.resolve import Resolved
+from filmstrip.resume.file import Unwritable, check_writable, read, write
 from filmstrip.schedulers.prediction import Level
 
 PLAIN = {

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from filmstrip.memory.planner import Alternatives, Choice, cheapest, largest_passing, nbytes_of, smallest
+from filmstrip.fitting.search import Alternatives, Choice, cheapest, largest_passing, nbytes_of, smallest
 from filmstrip.memory.residency import Grain
 
 STAGES = ("encode", "decode")

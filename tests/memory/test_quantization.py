@@ -12,7 +12,7 @@ import filmstrip
 from filmstrip.checkpoints.component import save_component
 from filmstrip.memory import quantization
 from filmstrip.memory.falling_back import on_cpu
-from filmstrip.memory.planner import nbytes_of
+from filmstrip.fitting.search import nbytes_of
 from filmstrip.memory.quantization import KINDS, dequantized, quantization_of, quantize
 from filmstrip.memory.sizes import network_bytes
 from filmstrip.memory.tracing import without_values

@@ -6,7 +6,7 @@ import json
 import pytest
 import torch
 
-from filmstrip.generation.written import read, write
+from filmstrip.resume.file import read, write
 from filmstrip.nn.noise import NoiseState
 from filmstrip.registry import PUBLIC, resolve_class
 from filmstrip.schedulers import UniPCMultistepScheduler

@@ -1,10 +1,7 @@
-"""What all pipelines do alike: resolve, encode, denoise, decode."""
+"""A request and its run: what all pipelines do alike."""
 
 from filmstrip.generation.events import Event
-from filmstrip.generation.pipeline import Pipeline
-from filmstrip.generation.running import VideoOutput, run
+from filmstrip.generation.output import VideoOutput
+from filmstrip.generation.session import run
 
-DiffusionPipeline = Pipeline
-"""The name that users of Diffusers know."""
-
-__all__ = ["DiffusionPipeline", "Event", "Pipeline", "VideoOutput", "run"]
+__all__ = ["Event", "VideoOutput", "run"]

@@ -8,6 +8,8 @@ from typing import Any, Literal
 from torch import Tensor
 
 Stage = Literal["encode", "denoise", "decode", "done"]
+TOLD = {"told_by_run": True}
+"""The mark of log records that events, or a request's adjustments, tell as well."""
 
 
 @dataclass
@@ -26,6 +28,8 @@ class Event:
     """Pixels in [-1, 1], (batch, 3, frames, height, width): each run of frames that "decode" has finished."""
     output: Any = None
     """What the pipeline returns, once "done"."""
+    notes: tuple[str, ...] = ()
+    """What the run has to tell since the event before."""
 
 
 @dataclass

@@ -1,148 +1,151 @@
-"""Guidance: how the predictions for a prompt and against it make one."""
+"""Guidance: how a network's predictions under several conditions make one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
 
+from filmstrip.generation.arguments import Guided
+from filmstrip.generation.conditions import Rows
 from filmstrip.generation.events import Step
-from filmstrip.generation.prompts import Prompts
+from filmstrip.generation.prompts import PromptsType
 
-Condition = TypeVar("Condition")
-Predict = Callable[[Tensor, float, Condition], Tensor]
-"""(latents, timestep, condition) to the network's prediction, float32."""
+Given = TypeVar("Given")
+Conditions = TypeVar("Conditions", bound=Rows)
+Predict = Callable[[Tensor, float, Given], Tensor]
+"""(latents, timestep, what the network is given beside them) to the network's prediction, float32."""
+Rule = Callable[[Sequence[Tensor], float], Tensor]
+"""From the predictions under several conditions, and the timestep, the one to step along."""
+Split = Callable[[Conditions, float], tuple[Rule | None, list[Conditions]]]
+"""From a run's conditions and the guidance scale, the rule and the conditions of its predictions, in its order.
+
+None, and one condition: the prediction is taken as it is.
+"""
+Scale = float | Tensor | Callable[[float], float | Tensor]
+"""A number, one for each frame (a tensor that broadcasts to the latents), or either as a function of the timestep."""
 
 
 @dataclass(frozen=True)
-class Unguided(Generic[Condition]):
-    """The prediction for the prompt, as it is."""
+class ClassifierFree:
+    """Classifier-free guidance (arXiv:2207.12598): away from the negative prompt, towards the prompt, in this order."""
 
-    positive: Condition
-
-    def __call__(self, predict: Predict[Condition], latents: Tensor, timestep: float) -> Tensor:
-        return predict(latents, timestep, self.positive)
-
-
-@dataclass(frozen=True)
-class ClassifierFree(Generic[Condition]):
-    """Classifier-free guidance (arXiv:2207.12598): away from the negative prompt, towards the prompt.
-
-    Given `joint`, the condition of a batch that holds the negative prompts and then the prompts, one call of the
-    network answers both; else there are two calls in turn, which need half the memory.
-    """
-
-    scale: float | Callable[[float], float]
-    """How far to go, or that as a function of the timestep."""
-    negative: Condition | None = None
-    positive: Condition | None = None
-    joint: Condition | None = None
+    scale: Scale
+    """How far to go."""
     rescale: float = 0.0
     """How far to bring the contrast back to that of the prompt's own prediction, from 0 (not) to 1 (fully)."""
 
-    def __call__(self, predict: Predict[Condition], latents: Tensor, timestep: float) -> Tensor:
-        if self.joint is not None:
-            both = predict(torch.cat([latents, latents]), timestep, self.joint)
-            negative, positive = both.chunk(2)
-        elif self.negative is not None and self.positive is not None:
-            negative = predict(latents, timestep, self.negative)
-            positive = predict(latents, timestep, self.positive)
-        else:
-            raise ValueError("ClassifierFree needs a joint condition, or a negative and a positive one.")
-        scale = self.scale(timestep) if callable(self.scale) else self.scale
-        guided = torch.lerp(negative, positive, scale)
+    def __call__(self, predictions: Sequence[Tensor], timestep: float) -> Tensor:
+        negative, positive = predictions
+        guided = torch.lerp(negative, positive, _at(self.scale, timestep))
         return rescale_contrast(guided, positive, self.rescale) if self.rescale > 0 else guided
 
 
 @dataclass(frozen=True)
-class TwoConditions(Generic[Condition]):
+class TwoConditions:
     """Guidance by a prompt and by a second condition, each with a scale of its own (arXiv:2211.09800, section 3.2.1).
 
-    As `ClassifierFree`, it takes one joint condition, in the order of the three, or three that are answered in turn.
+    The predictions are those under both, under the second alone, and under none.
     """
 
-    scale: float
-    second_scale: float
-    both: Condition | None = None
-    second: Condition | None = None
-    none: Condition | None = None
-    joint: Condition | None = None
+    scale: Scale
+    second_scale: Scale
 
-    def __call__(self, predict: Predict[Condition], latents: Tensor, timestep: float) -> Tensor:
-        if self.joint is not None:
-            both, second, none = predict(torch.cat([latents] * 3), timestep, self.joint).chunk(3)
-        else:
-            three = (self.both, self.second, self.none)
-            both, second, none = (predict(latents, timestep, one) for one in three if one is not None)
-        return none + self.scale * (both - second) + self.second_scale * (second - none)
+    def __call__(self, predictions: Sequence[Tensor], timestep: float) -> Tensor:
+        both, second, none = predictions
+        scale, second_scale = _at(self.scale, timestep), _at(self.second_scale, timestep)
+        return none + scale * (both - second) + second_scale * (second - none)
 
 
-Prepare = Callable[[Prompts], Condition]
-"""From prompts without negative ones, the condition that `predict` takes; done once and not at every step."""
-# What a callback may look at and replace.
-_OFFERED = ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds")
+def _at(scale: Scale, timestep: float) -> Any:
+    return scale(timestep) if callable(scale) else scale
 
 
-class PromptGuidance(Generic[Condition]):
-    """Guidance by the prompts of a run, which a callback may replace between steps.
+class Guidance(Generic[Conditions, Given]):
+    """The guidance of one run, whose conditions a callback may replace between steps.
+
+    Without `in_turn` one call of the network answers all conditions, stacked row by row; with it each is answered by
+    itself, which takes a share of the memory.
 
     Args:
-        scale: how strongly to follow the prompt; at 1 or less, negative prompts are not used.
-        rescale: see `ClassifierFree`.
-        is_sequential: run the network for the prompt and against it in turn.
-        vary: from the scale and the timestep, the scale of that step; None keeps it.
+        conditions: what the run is conditioned on.
+        split: the family's rule; see `Split`.
+        prepare: from conditions, what `predict` is given; done once and not at every step.
+        scale: the guidance scale that the run begins with.
     """
 
     def __init__(
         self,
-        prompts: Prompts,
-        prepare: Prepare[Condition],
+        conditions: Conditions,
+        split: Split[Conditions],
+        prepare: Callable[[Conditions], Given],
         scale: float,
         *,
-        rescale: float = 0.0,
-        is_sequential: bool = False,
-        vary: Callable[[float, float], float] | None = None,
+        in_turn: bool | None = False,
     ) -> None:
-        self._prompts, self._prepare, self._scale = prompts, prepare, scale
-        self._rescale, self._is_sequential, self._vary = rescale, is_sequential, vary
-        self._guidance = self._made()
+        self.conditions, self.scale = conditions, scale
+        self._split, self._prepare, self._in_turn = split, prepare, bool(in_turn)
+        self._rule: Rule | None
+        self._set()
 
-    def __call__(self, predict: Predict[Condition], latents: Tensor, timestep: float) -> Tensor:
-        return self._guidance(predict, latents, timestep)
+    def _set(self) -> None:
+        self._rule, parts = self._split(self.conditions, self.scale)
+        self._count = len(parts)
+        if not self._in_turn:
+            parts = [reduce(lambda rows, more: rows.followed_by(more), parts)]
+        self._given = [self._prepare(part) for part in parts]
 
-    def offer(self, step: Step) -> None:
-        """Put the prompts where a callback sees them."""
-        step.tensors.update({name: one for name, one in self._prompts.tensors.items() if name in _OFFERED})
+    def __call__(self, predict: Predict[Given], latents: Tensor, timestep: float) -> Tensor:
+        if self._in_turn:
+            predictions: Sequence[Tensor] = [predict(latents, timestep, given) for given in self._given]
+        else:
+            stacked = torch.cat([latents] * self._count) if self._count > 1 else latents
+            predictions = predict(stacked, timestep, self._given[0]).chunk(self._count)
+        return predictions[0] if self._rule is None else self._rule(predictions, timestep)
+
+    def offer(self, step: Step, names: Collection[str]) -> None:
+        """Put the conditions with these names where a callback sees them."""
+        step.tensors.update({name: one for name, one in self.conditions.tensors.items() if name in names})
 
     def accept(self, step: Step) -> None:
-        """Take over the prompts and the scale that a callback has put in their place."""
-        scale = self._scale if step.guidance_scale is None else step.guidance_scale
-        if scale > 1 and self._prompts.negative_prompt_embeds is None:
+        """Take over the conditions and the scale that a callback has put in their place."""
+        present = self.conditions.tensors
+        changed: dict[str, Any] = {
+            name: one for name, one in step.tensors.items() if name in present and one is not present[name]
+        }
+        scale = self.scale if step.guidance_scale is None else step.guidance_scale
+        if changed or scale != self.scale:
+            self.conditions, self.scale = replace(self.conditions, **changed), scale
+            self._set()
+
+
+def away_from_negatives(
+    arguments: Guided, *, rescale: float = 0.0, vary: Callable[[float, float], float] | None = None
+) -> Split[PromptsType]:
+    """The rule of runs that are guided away from their negative prompts.
+
+    Args:
+        rescale: see `ClassifierFree`.
+        vary: from the scale and the timestep, the scale of that step; None keeps it.
+    """
+
+    def split(prompts: PromptsType, scale: float) -> tuple[Rule | None, list[PromptsType]]:
+        prompts = prompts.trimmed()
+        if not arguments.guides_at(scale):
+            return None, [prompts.positive]
+        negative = prompts.negative
+        if negative is None:
             raise ValueError(
                 f"this run began without guidance, so its scale can't rise to {scale}; begin with a scale above 1."
             )
-        changed: dict[str, Any] = {
-            name: step.tensors[name]
-            for name in _OFFERED
-            if name in step.tensors and step.tensors[name] is not getattr(self._prompts, name)
-        }
-        if changed or scale != self._scale:
-            self._prompts, self._scale = replace(self._prompts, **changed), scale
-            self._guidance = self._made()
-
-    def _made(self) -> Unguided[Condition] | ClassifierFree[Condition]:
-        prompts, scale = self._prompts.trimmed(), self._scale
-        positive, negative = prompts.positive, prompts.negative
-        if scale <= 1 or negative is None:
-            return Unguided(self._prepare(positive))
-        vary = self._vary
         varied = scale if vary is None else (lambda timestep: vary(scale, timestep))
-        if self._is_sequential:
-            return ClassifierFree(varied, self._prepare(negative), self._prepare(positive), rescale=self._rescale)
-        return ClassifierFree(varied, joint=self._prepare(negative.followed_by(positive)), rescale=self._rescale)
+        return ClassifierFree(varied, rescale), [negative, prompts.positive]
+
+    return split
 
 
 def rescale_contrast(guided: Tensor, positive: Tensor, amount: float) -> Tensor:

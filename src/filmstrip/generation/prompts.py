@@ -4,28 +4,29 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
 
+from filmstrip.generation.conditions import Rows
+from filmstrip.generation.finite import check_finite
 from filmstrip.memory.residency import execution_device
+
+if TYPE_CHECKING:
+    from filmstrip.generation.session import Session
 
 logger = logging.getLogger(__name__)
 
 
-_PER_TOKEN = frozenset(
-    {"prompt_embeds", "prompt_attention_mask", "negative_prompt_embeds", "negative_prompt_attention_mask"}
-)
-
-
 @dataclass(frozen=True)
-class Prompts:
+class Prompts(Rows):
     """Encoded prompts, and the negative prompts of guided runs; one row for each video.
 
     Embeddings are (batch, prompt_tokens, dim), pooled ones, of each prompt as a whole, (batch, dim), and masks
-    (batch, prompt_tokens), where True marks a real token. A model that attends to padding has no masks.
+    (batch, prompt_tokens), where True marks a real token. A model that attends to padding has no masks. Models that are
+    conditioned on more have fields of their own beside these.
     """
 
     prompt_embeds: Tensor
@@ -34,59 +35,42 @@ class Prompts:
     negative_prompt_attention_mask: Tensor | None = None
     pooled_prompt_embeds: Tensor | None = None
     negative_pooled_prompt_embeds: Tensor | None = None
-    sizes: Tensor | None = None
-    """Sizes that some models are told beside the prompt, (batch, numbers)."""
-    negative_sizes: Tensor | None = None
-    """None: those of the prompts."""
     cut_off: tuple[str, ...] = ()
     """What of each prompt did not fit into the text encoder's window; empty strings where all did."""
 
-    @property
-    def tensors(self) -> dict[str, Tensor]:
-        """Those that there are, by name."""
-        return {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
+    @classmethod
+    def of(cls: type[PromptsType], prompts: Prompts, **more: Any) -> PromptsType:
+        """Prompts with what a model is conditioned on besides."""
+        return cls(**{one.name: getattr(prompts, one.name) for one in fields(Prompts)}, **more)
 
-    def repeated(self, times: int) -> Prompts:
-        """Each row that many times in a row."""
-        rows: dict[str, Any] = {name: value.repeat_interleave(times, 0) for name, value in self.tensors.items()}
-        return replace(self, **rows)
-
-    def trimmed(self) -> Prompts:
+    def trimmed(self: PromptsType) -> PromptsType:
         """Without the columns that are padding in every row; masked attention never sees them."""
         masks = [mask for mask in (self.prompt_attention_mask, self.negative_prompt_attention_mask) if mask is not None]
         if not masks:
             return self
         used = torch.cat([mask.bool() for mask in masks]).any(0).nonzero()
         length = int(used.max()) + 1 if len(used) else 1
-        cut: dict[str, Any] = {
-            name: value[:, :length]
-            for name, value in self.tensors.items()
-            if name.endswith(("prompt_embeds", "mask")) and "pooled" not in name
-        }
+        cut: dict[str, Any] = {name: self.tensors[name][:, :length] for name in _PER_TOKEN & self.tensors.keys()}
         return replace(self, **cut)
 
     @property
-    def positive(self) -> Prompts:
+    def positive(self: PromptsType) -> PromptsType:
         """The prompts alone."""
-        pooled = self.pooled_prompt_embeds
-        return Prompts(self.prompt_embeds, self.prompt_attention_mask, pooled_prompt_embeds=pooled, sizes=self.sizes)
+        nothing: dict[str, Any] = dict.fromkeys(_NEGATIVE)
+        return replace(self, **nothing)
 
     @property
-    def negative(self) -> Prompts | None:
+    def negative(self: PromptsType) -> PromptsType | None:
         """The negative prompts as prompts, if there are such."""
-        embeds, mask = self.negative_prompt_embeds, self.negative_prompt_attention_mask
-        if embeds is None:
+        if self.negative_prompt_embeds is None:
             return None
-        sizes = self.sizes if self.negative_sizes is None else self.negative_sizes
-        return Prompts(embeds, mask, pooled_prompt_embeds=self.negative_pooled_prompt_embeds, sizes=sizes)
+        turned: dict[str, Any] = {name.removeprefix("negative_"): getattr(self, name) for name in _NEGATIVE}
+        return replace(self.positive, **turned)
 
-    def followed_by(self, others: Prompts) -> Prompts:
-        """A batch of these prompts and then of others, whose devices decide."""
-        mine = self.tensors
-        rows: dict[str, Any] = {
-            name: torch.cat([mine[name].to(value.device), value]) for name, value in others.tensors.items()
-        }
-        return Prompts(**rows)
+
+PromptsType = TypeVar("PromptsType", bound=Prompts)
+_NEGATIVE = tuple(field.name for field in fields(Prompts) if field.name.startswith("negative_"))
+_PER_TOKEN = {field.name for field in fields(Prompts) if "prompt" in field.name and "pooled" not in field.name}
 
 
 EncodeTexts = Callable[[Sequence[str], int], Prompts]
@@ -94,11 +78,11 @@ EncodeTexts = Callable[[Sequence[str], int], Prompts]
 
 
 def encode_prompts(
+    max_length: int,
     encode: EncodeTexts,
     texts: Sequence[str] | None,
     negatives: Sequence[str] | None,
     embeds: Mapping[str, Tensor | None],
-    max_length: int,
 ) -> Prompts:
     """Prompts and negative prompts encoded, with the embeddings that were given in their place.
 
@@ -116,6 +100,21 @@ def encode_prompts(
         made["negative_prompt_embeds"] = against.prompt_embeds
         made["negative_prompt_attention_mask"] = against.prompt_attention_mask
     return Prompts(**{**made, **given})
+
+
+def encoded_prompts(session: Session[Any], encode: Callable[..., PromptsType]) -> PromptsType:
+    """The prompts of a run, one row for each video, as `encode` makes them, and checked.
+
+    Args:
+        encode: called with the prompts, the negative prompts and the embeddings given in their place.
+    """
+    request, arguments = session.request, session.request.arguments
+    embeds = {name: one for name, one in arguments.embeds.items() if arguments.is_guided or not name.startswith("neg")}
+    prompts = encode(request.prompts, request.negative_prompts, embeds)
+    session.report.cut_off = prompts.cut_off
+    for tensor in prompts.tensors.values():
+        check_finite(tensor, "text_encoder")
+    return prompts.repeated(request.num_videos_per_prompt)
 
 
 def encode_text(

@@ -2,49 +2,48 @@
 
 from __future__ import annotations
 
-import difflib
-import inspect
+import collections.abc
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence, Sized
-from dataclasses import dataclass, field, replace
-from types import MappingProxyType
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from filmstrip.generation.keeping import Keeper
-from filmstrip.generation.resolving import Resolved, Rules, resolve
+from filmstrip.checks import check_whole_number, known
+from filmstrip.generation.arguments import Arguments, Prompted, Sized, Watched, check_ranges, without_effect
+from filmstrip.generation.events import TOLD
+from filmstrip.generation.resolve import Resolved, Rules, resolve
 from filmstrip.media.pixels import preprocess_video
 from filmstrip.nn.noise import Generators
 
 logger = logging.getLogger(__name__)
 
-OUTPUT_TYPES = ("pil", "np", "pt", "uint8", "latent")
-EMBEDS = ("prompt_embeds", "prompt_attention_mask", "negative_prompt_embeds", "negative_prompt_attention_mask")
-_PER_PROMPT = ("num_videos_per_prompt", "num_images_per_prompt")
-_ONLY_GUIDED = ("negative_prompt", "negative_prompt_embeds", "guidance_rescale", "use_dynamic_cfg")
+A = TypeVar("A", bound=Arguments, covariant=True)
 
 
-@dataclass(frozen=True)
-class Request:
-    """What one run is to do. Fields that all pipelines share are named; the rest of the call is in `options`."""
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Request(Generic[A]):
+    """What one run is to do: the arguments of its call, completed and checked, and what the checks have found.
 
-    prompts: tuple[str, ...] | None
-    negative_prompts: tuple[str, ...] | None
+    A pipeline that reads pictures or clips while it checks has a request of its own, with fields for them.
+    """
+
+    arguments: A
     size: Resolved
     num_videos: int
     """Videos of the whole batch: prompts times videos for each."""
-    num_videos_per_prompt: int
-    generator: Generators
-    output_type: str
-    options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
-    keeper: Keeper | None = None
-    """Keeps what is done of the run, if that is wanted."""
+    num_videos_per_prompt: int = 1
+    generator: Generators = None
+    prompts: tuple[str, ...] | None = None
+    negative_prompts: tuple[str, ...] | None = None
 
-    def __getitem__(self, name: str) -> Any:
-        return self.options[name]
+    @property
+    def output_type(self) -> str:
+        """What the frames are to be given as."""
+        return self.arguments.output_type
 
     @property
     def num_prompts(self) -> int:
@@ -56,67 +55,51 @@ class Request:
         rest = [-1] * (given.dim() - 1)
         return given.expand(self.num_prompts, *rest).repeat_interleave(self.num_videos_per_prompt, 0)
 
-    def with_options(self, **options: Any) -> Request:
-        """The same request with further options: what a check has found out already."""
-        return replace(self, options=MappingProxyType({**self.options, **options}))
+
+R = TypeVar("R", bound=Request[Any])
 
 
-def complete_arguments(pipeline: type, arguments: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """Every argument of a pipeline's call: as given, else the checkpoint's or family's default, else the call's own.
-
-    Raises:
-        ValueError: an argument that the call does not have.
-    """
-    parameters = list(inspect.signature(pipeline.__call__).parameters.values())[1:]
-    values = {parameter.name: parameter.default for parameter in parameters}
-    for name, value in arguments.items():
-        check_choice(f"An argument of {pipeline.__name__}", name, values)
-        values[name] = value
-    return values | {name: default for name, default in defaults.items() if name in values and values[name] is None}
-
-
-def make_request(values: dict[str, Any], size: Resolved, callback_tensors: Sequence[str]) -> Request:
+def prompted(
+    kind: Callable[..., R], arguments: Prompted, size: Resolved, callback_tensors: Sequence[str], **found: Any
+) -> R:
     """The request of a call with prompts: the checks of the arguments that every such call has.
 
     Args:
-        values: the call's completed arguments.
+        kind: the class of the request.
         callback_tensors: what a step-end callback may ask for.
+        found: what other checks have found, by the request's fields.
 
     Raises:
         ValueError: an argument makes no sense, or can have no effect.
     """
-    per_prompt_name = next(name for name in _PER_PROMPT if name in values)
-    per_prompt = check_whole_number(per_prompt_name, values[per_prompt_name])
-    if "max_sequence_length" in values:
-        check_whole_number("max_sequence_length", values["max_sequence_length"])
-    check_choice("output_type", values["output_type"], OUTPUT_TYPES)
-    tensor_inputs = values["callback_on_step_end_tensor_inputs"]
-    check_callback(values["callback_on_step_end"], tensor_inputs, callback_tensors)
-    if values.get("attention_kwargs"):
-        raise ValueError("attention_kwargs has no effect without adapters; drop it.")
-    is_guided = values["guidance_scale"] > 1
-    embeds = {name: values[name] for name in EMBEDS if name in values}
-    prompts, negatives, count = check_prompts(values["prompt"], values["negative_prompt"], embeds, is_guided=is_guided)
+    check_ranges(arguments)
+    per_prompt = check_whole_number(*arguments.videos_per_prompt)
+    check_callback(arguments, callback_tensors)
+    prompts, negatives, count = check_prompts(
+        arguments.prompt, arguments.negative_prompt, arguments.embeds, is_guided=arguments.is_guided
+    )
     adjustments = [*size.adjustments]
-    unused = [name for name in _ONLY_GUIDED if not is_guided and _is_set(values.get(name))]
-    if unused:
+    if unused := list(without_effect(arguments)):
         adjustments.append(f"Without guidance (guidance_scale of 1 or less), {', '.join(unused)} has no effect.")
     for sentence in adjustments:
-        logger.warning(sentence)
-    return Request(
-        prompts=prompts,
-        negative_prompts=negatives,
+        logger.warning(sentence, extra=TOLD)
+    return kind(
+        arguments=arguments,
         size=replace(size, adjustments=tuple(adjustments)),
         num_videos=count * per_prompt,
         num_videos_per_prompt=per_prompt,
-        generator=check_generator(values["generator"], count * per_prompt),
-        output_type=values["output_type"],
-        options=MappingProxyType(values),
+        generator=check_generator(arguments.generator, count * per_prompt),
+        prompts=prompts,
+        negative_prompts=negatives,
+        **found,
     )
 
 
-def _is_set(value: Any) -> bool:
-    return value is not None if isinstance(value, Tensor) else bool(value)
+def adjusted(request: R, *sentences: str) -> R:
+    """The request with further sentences on what differs from what was asked; they are told."""
+    for sentence in sentences:
+        logger.warning(sentence, extra=TOLD)
+    return replace(request, size=replace(request.size, adjustments=(*request.size.adjustments, *sentences)))
 
 
 def check_prompts(
@@ -183,24 +166,18 @@ def _check_same_shapes(embeds: Mapping[str, Tensor | None], count: int) -> None:
         raise ValueError(f"negative_prompt_embeds has {len(negative)} rows for {count} prompts; give one for each.")
 
 
-def read_clips(rules: Rules, clips: Any, values: Mapping[str, Any]) -> Tensor:
+def read_clips(rules: Rules, clips: Any, sized: Sized) -> Tensor:
     """The pixels of one clip or several in the size of the video to make, (clips, 3, frames, height, width)."""
-    height, width = values["height"], values["width"]
+    height, width = known(sized.height), known(sized.width)
     resolve(rules, height=height, width=width, num_frames=1, frame_rate=1)  # says what is wrong with a size
     return preprocess_video(clips, height, width)
 
 
-def check_steps(num_inference_steps: Any, timesteps: Sized | None, usual_steps: int) -> None:
+def check_steps(num_inference_steps: Any, timesteps: collections.abc.Sized | None, usual_steps: int) -> None:
     """See that a number of steps makes sense and does not contradict the call's own timesteps."""
     steps = check_whole_number("num_inference_steps", num_inference_steps)
     if timesteps is not None and steps not in (len(timesteps), usual_steps):
         raise ValueError(f"num_inference_steps ({steps}) has no effect with {len(timesteps)} timesteps; drop it.")
-
-
-def check_count(name: str, given: Sized, num_prompts: int) -> None:
-    """See that there is one of something, or one for each prompt."""
-    if len(given) not in (1, num_prompts):
-        raise ValueError(f"{len(given)} {name} were given for {num_prompts} prompts; give one, or one for each.")
 
 
 def check_generator(generator: Any, num_videos: int) -> Generators:
@@ -228,34 +205,12 @@ def _torch_generator(generator: Any) -> torch.Generator:
     raise ValueError(f"generator must be a torch.Generator, a list of them or a NumPy generator, got {generator!r}.")
 
 
-def check_whole_number(name: str, value: Any, at_least: int = 1) -> int:
-    """The value, if it is a whole number that is large enough."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
-        raise ValueError(f"{name} must be a whole number of at least {at_least}, got {value!r}.")
-    return value
-
-
-def check_share(name: str, value: float) -> float:
-    """The value, if it lies between 0 and 1."""
-    if not 0 <= value <= 1:
-        raise ValueError(f"{name} must be between 0 and 1, got {value}.")
-    return value
-
-
-def check_choice(name: str, value: str, choices: Collection[str]) -> str:
-    """The value, if it is one of the choices."""
-    if value not in choices:
-        similar = difflib.get_close_matches(str(value), choices, n=1)
-        hint = f" Did you mean {similar[0]!r}?" if similar else ""
-        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}.{hint}")
-    return value
-
-
-def check_callback(callback: Callable[..., Any] | None, tensor_inputs: Sequence[str], allowed: Sequence[str]) -> None:
+def check_callback(watched: Watched, allowed: Sequence[str]) -> None:
     """See that a step-end callback can be served."""
+    callback = watched.callback_on_step_end
     if callback is not None and not callable(callback):
         raise ValueError(f"callback_on_step_end must be callable, got {callback!r}.")
-    unknown = [name for name in tensor_inputs if name not in allowed]
+    unknown = [name for name in watched.callback_on_step_end_tensor_inputs if name not in allowed]
     if unknown:
         raise ValueError(
             f"callback_on_step_end_tensor_inputs knows {', '.join(allowed)}, got {', '.join(map(repr, unknown))}."

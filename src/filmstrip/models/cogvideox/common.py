@@ -4,43 +4,85 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, replace
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor
 
-from filmstrip.generation import Pipeline
-from filmstrip.generation.denoising import denoise
+from filmstrip.assembly import Pipeline
+from filmstrip.checks import known
+from filmstrip.generation.arguments import Embedded, Prompted, Repeated, Sampled, Sized, Texts, argument
 from filmstrip.generation.events import Step
 from filmstrip.generation.finite import check_finite
-from filmstrip.generation.guidance import PromptGuidance
-from filmstrip.generation.prompts import Prompts, encode_prompts, encode_text
-from filmstrip.generation.request import Request, check_prompts, check_steps, make_request
-from filmstrip.generation.resolving import Resolved, Rules, resolve
-from filmstrip.generation.running import Report
+from filmstrip.generation.guidance import Guidance, Split, away_from_negatives
+from filmstrip.generation.prompts import Prompts, encode_prompts, encode_text, encoded_prompts
+from filmstrip.generation.request import Request, check_prompts, check_steps, prompted
+from filmstrip.generation.resolve import Resolved, Rules, resolve
+from filmstrip.generation.session import Session
 from filmstrip.memory.residency import execution_device
+from filmstrip.models.cogvideox.autoencoder import AutoencoderKLCogVideoX
+from filmstrip.models.cogvideox.transformer import CogVideoXTransformer3DModel
 from filmstrip.nn.noise import draw_noise
 from filmstrip.nn.outputs import DiagonalGaussian
+from filmstrip.records import record
 from filmstrip.schedulers import Run
 
-EMBEDS = ("prompt_embeds", "negative_prompt_embeds")
 # The configurations of 1.5 give the largest grid of positions in place of a size; its authors publish this one.
 LARGEST_GRID, SIZE_OF_1_5 = (300, 300), (768, 1360)
 
 
-@dataclass(frozen=True)
-class Conditions:
-    """What a run is conditioned on: its prompts, and latents of a picture or a clip."""
+@dataclass(frozen=True, eq=False)
+class CogVideoXArguments(Embedded, Repeated, Sampled, Sized, Prompted):
+    """What all pipelines of CogVideoX take."""
 
-    prompts: Prompts
-    latents: Tensor | None = None  # (videos, frames, channels, height, width)
+    negative_prompt: Texts | None = argument("what it does not show; used with guidance.", only_guided=True)
+    _: KW_ONLY
+    latents: Tensor | None = argument("the initial noise, (batch, latent frames, channels, height / 8, width / 8).")
+    timesteps: Sequence[int] | None = argument("a falling schedule of one's own, whole numbers from 999 (noise) to 0.")
+    use_dynamic_cfg: bool | str = argument(
+        'let the guidance rise from 1 to 1 + `guidance_scale` along a cosine of the share of steps done; "timestep"'
+        " uses the timestep in its place, as Diffusers does.",
+        False,
+        only_guided=True,
+    )
+    eta: float = argument(
+        "with a DDIM scheduler, how much fresh noise each step adds, from 0 to 1 (arXiv:2010.02502).", 0.0
+    )
+    attention_kwargs: Mapping[str, Any] | None = argument("nothing takes any yet.")
+    max_sequence_length: int | None = argument(
+        "tokens that a prompt is cut or padded to; networks are trained for one number.", range="count"
+    )
+
+
+C = TypeVar("C", bound=CogVideoXArguments, covariant=True)
+
+
+@record("cogvideox request")
+@dataclass(frozen=True, eq=False, kw_only=True)
+class CogVideoXRequest(Request[C]):
+    """What a run of CogVideoX is to do."""
+
+    pixels: Tensor | None = None  # of the picture or the clips that it is made from, (rows, 3, ..., height, width)
+
+
+@dataclass(frozen=True)
+class Conditions(Prompts):
+    """What a run is conditioned on: its prompts, and latents of a picture or a clip that the network sees beside."""
+
+    beside: Tensor | None = None  # (videos, frames, channels, height, width)
+
+
+CArguments = TypeVar("CArguments", bound=CogVideoXArguments)
+AnySession = Session[CogVideoXRequest[CogVideoXArguments]]
 
 
 class CogVideoXVideoPipeline(Pipeline):
     """Components of CogVideoX (arXiv:2408.06072), and the parts of its recipes that do not differ."""
 
+    vae: AutoencoderKLCogVideoX
+    transformer: CogVideoXTransformer3DModel
     family_defaults: ClassVar[dict[str, Any]] = {
         "num_inference_steps": 50,
         "guidance_scale": 6.0,
@@ -107,27 +149,29 @@ class CogVideoXVideoPipeline(Pipeline):
 
     # ---- what is asked for ---------------------------------------------------------------------------------------
 
-    def check_call(self, values: dict[str, Any], num_frames: int) -> Request:
+    def checked(self, arguments: CArguments, num_frames: int, **found: Any) -> CogVideoXRequest[CArguments]:
         """The request that a call's completed arguments make, for so many frames."""
         size = resolve(
             self.rules,
-            height=values["height"],
-            width=values["width"],
+            height=known(arguments.height),
+            width=known(arguments.width),
             num_frames=num_frames,
             frame_rate=self.defaults["frame_rate"],
         )
         self.check_components()
         self._check_positions(size)
-        check_steps(values["num_inference_steps"], values["timesteps"], self.defaults["num_inference_steps"])
-        if values["use_dynamic_cfg"] not in (False, True, "timestep"):
-            raise ValueError(f"use_dynamic_cfg must be True, False or 'timestep', got {values['use_dynamic_cfg']!r}.")
-        if values["eta"] and "eta" not in inspect.signature(self.scheduler.start).parameters:
+        check_steps(arguments.num_inference_steps, arguments.timesteps, self.defaults["num_inference_steps"])
+        if arguments.use_dynamic_cfg not in (False, True, "timestep"):
+            raise ValueError(f"use_dynamic_cfg must be True, False or 'timestep', got {arguments.use_dynamic_cfg!r}.")
+        if arguments.eta and "eta" not in inspect.signature(self.scheduler.start).parameters:
             raise ValueError(f"eta has no effect with {type(self.scheduler).__name__}, only with DDIM; drop it.")
-        request = make_request(values, size, self._callback_tensor_inputs)
+        if arguments.attention_kwargs:
+            raise ValueError("attention_kwargs has no effect without adapters; drop it.")
+        request = prompted(CogVideoXRequest[CArguments], arguments, size, self._callback_tensor_inputs, **found)
         self.start(request)  # says what is wrong with a schedule
         return request
 
-    def check_latents(self, name: str, latents: Tensor, request: Request, *, channels_first: bool = False) -> None:
+    def check_latents(self, name: str, latents: Tensor, request: Request[Any], *, channels_first: bool = False) -> None:
         """See that latents have the shape that a request asks for.
 
         Args:
@@ -191,7 +235,7 @@ class CogVideoXVideoPipeline(Pipeline):
         length = max_sequence_length or self.defaults["max_sequence_length"]
         texts, negatives, _ = check_prompts(prompt, negative_prompt, embeds, is_guided=do_classifier_free_guidance)
         with torch.no_grad():
-            encoded = encode_prompts(self._encode_texts, texts, negatives, embeds, length)
+            encoded = encode_prompts(length, self._encode_texts, texts, negatives, embeds)
         encoded = encoded.repeated(num_videos_per_prompt)
         both = (encoded.prompt_embeds, encoded.negative_prompt_embeds)
         prompt_embeds, negative_prompt_embeds = (None if one is None else one.to(device, dtype) for one in both)
@@ -201,81 +245,70 @@ class CogVideoXVideoPipeline(Pipeline):
         encoded = encode_text(self.tokenizer, self.text_encoder, texts, max_length, masks_encoder=False)
         return replace(encoded, prompt_attention_mask=None)  # the network attends to padding
 
-    def encode_prompts(self, request: Request, report: Report) -> Prompts:
+    def encode_prompts(self, session: AnySession) -> Prompts:
         """The prompts of a request, one row for each video."""
-        is_guided = request["guidance_scale"] > 1
-        given = {name: request[name] for name in EMBEDS if is_guided or name == "prompt_embeds"}
-        length = request["max_sequence_length"]
-        encoded = encode_prompts(self._encode_texts, request.prompts, request.negative_prompts, given, length)
-        report.cut_off = encoded.cut_off
-        for embeds in (encoded.prompt_embeds, encoded.negative_prompt_embeds):
-            if embeds is not None:
-                check_finite(embeds, "text_encoder")
-        return encoded.repeated(request.num_videos_per_prompt)
+        length = known(session.request.arguments.max_sequence_length)
+        return encoded_prompts(session, lambda *given: encode_prompts(length, self._encode_texts, *given))
 
     # ---- sampling ------------------------------------------------------------------------------------------------
 
-    def start(self, request: Request) -> Run:
+    def start(self, request: CogVideoXRequest[CogVideoXArguments]) -> Run:
         """The run's own schedule."""
-        steps = {"timesteps": request["timesteps"]} if request["timesteps"] is not None else {}
-        settings = {"eta": request["eta"]} if request["eta"] else {}
-        return self.scheduler.start(**(steps or {"num_inference_steps": request["num_inference_steps"]}), **settings)
+        arguments = request.arguments
+        settings = {"eta": arguments.eta} if arguments.eta else {}
+        if arguments.timesteps is not None:
+            return self.scheduler.start(timesteps=arguments.timesteps, **settings)
+        return self.scheduler.start(num_inference_steps=arguments.num_steps, **settings)
 
-    def latent_shape(self, request: Request) -> tuple[int, ...]:
+    def latent_shape(self, request: Request[Any]) -> tuple[int, ...]:
         """Batch, frames, channels, height and width of the latents."""
         frames, height, width = request.size.latent_size
         return (request.num_videos, frames, self.vae.config.latent_channels, height, width)
 
-    def initial_noise(self, request: Request, run: Run) -> Tensor:
+    def initial_noise(self, session: AnySession, run: Run) -> Tensor:
         """The latents that a run starts from: the call's, or noise."""
-        latents = request["latents"]
+        latents, device = session.request.arguments.latents, execution_device(self.transformer)
         if latents is None:
-            latents = draw_noise(self.latent_shape(request), request.generator, execution_device(self.transformer))
-        return latents.to(execution_device(self.transformer), torch.float32) * run.init_noise_sigma
+            latents = draw_noise(self.latent_shape(session.request), session.generator, device)
+        return latents.to(device, torch.float32) * run.init_noise_sigma
 
-    def steps(self, request: Request, conditions: Conditions) -> Iterator[Step]:
+    def steps(self, session: Session[Any], conditions: Any) -> Iterator[Step]:
         """Yield the latents after every step."""
-        run = self.start(request)
-        latents = self.initial_noise(request, run)
-        yield from self.sample(request, conditions.prompts, latents, run, condition=conditions.latents)
+        run = self.start(session.request)
+        yield from self.sample(session, conditions, self.initial_noise(session, run), run)
 
     def sample(
         self,
-        request: Request,
-        prompts: Prompts,
+        session: AnySession,
+        conditions: Conditions,
         latents: Tensor,  # (batch, frames, channels, height, width)
         run: Run,
         *,
         begin: int = 0,
-        condition: Tensor | None = None,  # beside the latents, of their shape
     ) -> Iterator[Step]:
         """Yield the latents after every step from `begin` on."""
-        transformer = self.transformer
-        rotary = transformer.rotary_table(request.size.latent_size)
+        transformer, arguments = self.transformer, session.request.arguments
+        device, dtype = execution_device(transformer), transformer.dtype
+        rotary = transformer.rotary_table(session.request.size.latent_size)
         extra = {} if transformer.config.ofs_embed_dim is None else {"ofs": latents.new_full((1,), 2.0)}
 
-        def predict(latents: Tensor, timestep: float, prompt_embeds: Tensor) -> Tensor:
+        def predict(latents: Tensor, timestep: float, given: Conditions) -> Tensor:
             times = torch.full((len(latents),), timestep, device=latents.device)
-            if condition is not None:
-                both = len(latents) // len(condition)  # 2 if the batch holds the negative prompts too
-                latents = torch.cat([latents, condition.repeat(both, 1, 1, 1, 1)], dim=2)
-            latents = latents.to(transformer.dtype)
+            if given.beside is not None:
+                latents = torch.cat([latents, given.beside], dim=2)
             rotations = {"image_rotary_emb": rotary, **extra}
-            return transformer(latents, prompt_embeds, times, **rotations, return_dict=False)[0].float()
+            return transformer(latents.to(dtype), given.prompt_embeds, times, **rotations, return_dict=False)[0].float()
 
-        guidance = PromptGuidance(
-            prompts,
-            lambda half: half.prompt_embeds.to(execution_device(transformer), transformer.dtype),
-            request["guidance_scale"],
-            is_sequential=request["sequential_guidance"],
-            vary=dynamic_guidance(request["use_dynamic_cfg"], run.timesteps.tolist()[begin:]),
+        vary = dynamic_guidance(arguments.use_dynamic_cfg, run.timesteps.tolist()[begin:])
+        split: Split[Conditions] = away_from_negatives(arguments, vary=vary)
+        guidance = Guidance(
+            conditions,
+            split,
+            lambda given: replace(given, prompt_embeds=given.prompt_embeds.to(device, dtype)),
+            arguments.guidance,
+            in_turn=arguments.sequential_guidance,
         )
-        for step in denoise(
-            predict, latents, run, guidance, begin=begin, generator=request.generator, keeper=request.keeper
-        ):
-            guidance.offer(step)
-            yield step
-            guidance.accept(step)
+        yield from session.denoise(predict, latents, run, guidance, begin=begin)
 
     def encode_video(self, video: Tensor, generator: Any = None) -> Tensor:
         """Latents drawn from the posterior of pixels, (batch, frames, channels, height, width), float32, not scaled.
@@ -284,14 +317,14 @@ class CogVideoXVideoPipeline(Pipeline):
             video: (batch, 3, frames, height, width) in [-1, 1]; a picture is one frame.
             generator: one, a list with one for each video, or "mode" for the most likely latents.
         """
-        posterior: DiagonalGaussian = self.vae.encode(video.to(execution_device(self.vae), self.vae.dtype)).latent_dist
+        posterior: DiagonalGaussian = self.vae.encode(video.to(execution_device(self.vae), self.vae.dtype))[0]
         check_finite(posterior.mean, "vae", "encoding")
         # Row by row: the reference encodes one video after the other, and a batch's noise would be another.
         sources = generator if isinstance(generator, list) else [generator] * len(video)
         latents = posterior.mode() if generator == "mode" else posterior.sample(sources)
         return latents.float().movedim(2, 1).to(execution_device(self.transformer))
 
-    def encode_clip(self, request: Request, pixels: Tensor, *, mode: bool = False) -> Tensor:
+    def encode_clip(self, session: AnySession, pixels: Tensor, *, mode: bool = False) -> Tensor:
         """Scaled latents of clips that are as long as the video to make, one row for each video of the batch.
 
         A clip is filled up to the frames that the model makes with its last frame, and its latents to the number that
@@ -301,11 +334,12 @@ class CogVideoXVideoPipeline(Pipeline):
             pixels: (clips, 3, frames, height, width) in [-1, 1].
             mode: take the most likely latents, in place of drawn ones.
         """
+        request = session.request
         missing = request.size.generated_frames - pixels.shape[2]
         pixels = torch.cat([pixels, pixels[:, :, -1:].expand(-1, -1, missing, -1, -1)], dim=2)
-        if not mode and (len(pixels) > 1 or isinstance(request.generator, list)):
+        if not mode and (len(pixels) > 1 or isinstance(session.generator, list)):
             pixels = request.per_video(pixels)
-        latents = self.encode_video(pixels, "mode" if mode else request.generator) * self.vae.config.scaling_factor
+        latents = self.encode_video(pixels, "mode" if mode else session.generator) * self.vae.config.scaling_factor
         latents = torch.cat([latents[:, :1].expand(-1, request.size.spare_latents, -1, -1, -1), latents], dim=1)
         if len(latents) == request.num_videos:
             return latents
@@ -313,19 +347,18 @@ class CogVideoXVideoPipeline(Pipeline):
 
     # ---- decoding ------------------------------------------------------------------------------------------------
 
-    def finished_latents(self, request: Request, latents: Tensor) -> Tensor:
+    def finished_latents(self, session: AnySession, latents: Tensor) -> Tensor:
         """Latents as the call takes them, (batch, frames, channels, height, width)."""
         return latents
 
-    def decode(self, request: Request, latents: Tensor) -> Iterator[Tensor]:
+    def decode(self, session: AnySession, vae: AutoencoderKLCogVideoX, latents: Tensor) -> Iterator[Tensor]:
         """Yield the video in runs of frames."""
-        latents = latents[:, request.size.spare_latents :].movedim(1, 2)  # (batch, channels, frames, height, width)
-        latents = latents / self.vae.config.scaling_factor
-        latents = latents.to(execution_device(self.vae), self.vae.dtype)
-        if self.vae.use_tiling:  # whose pasts, all at once, would take more than the video
-            yield self.vae.decode(latents, return_dict=False)[0]
+        latents = latents[:, session.request.size.spare_latents :].movedim(1, 2)  # (batch, channels, frames, ...)
+        latents = (latents / vae.config.scaling_factor).to(execution_device(vae), vae.dtype)
+        if vae.use_tiling:  # whose pasts, all at once, would take more than the video
+            yield vae.decode(latents, return_dict=False)[0]
         else:
-            yield from self.vae.decode_stream(latents)
+            yield from vae.decode_stream(latents)
 
 
 def dynamic_guidance(kind: bool | str, timesteps: Sequence[float]) -> Callable[[float, float], float] | None:

@@ -2,15 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar
 
 from torch import Tensor
 
-from filmstrip.generation.request import Request, check_count, read_clips
-from filmstrip.generation.running import Report, VideoOutput, result
+from filmstrip.checks import check_count, known
+from filmstrip.generation.arguments import Prompted, Texts, argument, call
+from filmstrip.generation.output import VideoOutput
+from filmstrip.generation.request import read_clips
+from filmstrip.generation.session import Session
 from filmstrip.memory.residency import execution_device
-from filmstrip.models.cogvideox.common import CogVideoXVideoPipeline, Conditions
+from filmstrip.models.cogvideox.common import CogVideoXArguments, CogVideoXRequest, CogVideoXVideoPipeline, Conditions
+from filmstrip.records import record
+
+
+@dataclass(frozen=True, eq=False)
+class Control(Prompted):
+    """The clip to follow, after the texts."""
+
+    negative_prompt: Texts | None = argument("what it does not show; used with guidance.", only_guided=True)
+    control_video: Any = argument(
+        "the frames of a clip that the video follows frame by frame; a list of clips has one for each prompt. They are "
+        "resized, and the video is as long as they.",
+        role="clip",
+        instead="control_video_latents",
+    )
+
+
+@record("cogvideox control arguments")
+@dataclass(frozen=True, eq=False)
+class ControlArguments(CogVideoXArguments, Control):
+    """What control by a clip takes."""
+
+    _: KW_ONLY
+    control_video_latents: Tensor | None = argument(
+        "in place of `control_video`, the autoencoder's latents times its scaling factor, one for all or one for each "
+        "prompt, (clips, channels, latent frames, height / 8, width / 8)."
+    )
 
 
 class CogVideoXFunControlPipeline(CogVideoXVideoPipeline):
@@ -19,71 +48,32 @@ class CogVideoXFunControlPipeline(CogVideoXVideoPipeline):
     latents_per_channel: ClassVar[int] = 2
     condition_word: ClassVar[str] = "latents and a control video"
 
-    def __call__(
-        self,
-        prompt: str | Sequence[str] | None = None,
-        negative_prompt: str | Sequence[str] | None = None,
-        control_video: Any = None,
-        height: int | None = None,
-        width: int | None = None,
-        num_inference_steps: int | None = None,
-        timesteps: Sequence[int] | None = None,
-        guidance_scale: float | None = None,
-        use_dynamic_cfg: bool | str = False,
-        num_videos_per_prompt: int = 1,
-        eta: float = 0.0,
-        generator: Any = None,
-        latents: Tensor | None = None,
-        control_video_latents: Tensor | None = None,
-        prompt_embeds: Tensor | None = None,
-        negative_prompt_embeds: Tensor | None = None,
-        output_type: str = "pil",
-        return_dict: bool = True,
-        attention_kwargs: Mapping[str, Any] | None = None,
-        callback_on_step_end: Callable[..., Any] | None = None,
-        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
-        max_sequence_length: int | None = None,
-        sequential_guidance: bool | None = None,
-    ) -> VideoOutput | tuple[Any, ...]:
-        """Generate videos that follow control videos. The arguments are those of `CogVideoXPipeline`, and:
+    __call__ = call(ControlArguments, VideoOutput, "Generate videos that follow control videos.")
 
-        Args:
-            control_video: the frames of a clip that the video follows frame by frame; a list of clips has one for each
-                prompt. They are resized, and the video is as long as they.
-            control_video_latents: in place of it, the autoencoder's latents times its scaling factor, one for all or
-                one for each prompt, (clips, channels, latent frames, height / 8, width / 8).
-
-        Raises:
-            ValueError: the model can't do what is asked, or the arguments contradict each other.
-            NonFiniteError: a component gave infinities or NaNs.
-        """
-        arguments = {name: value for name, value in locals().items() if name != "self"}
-        return result(self, self.request(**arguments))
-
-    def check(self, values: dict[str, Any]) -> Request:
+    def check(self, arguments: ControlArguments) -> CogVideoXRequest[ControlArguments]:
         """The request that a call's completed arguments make."""
-        video, latents = values["control_video"], values["control_video_latents"]
+        video, latents = arguments.control_video, arguments.control_video_latents
         if (video is None) == (latents is None):
             given = "neither" if video is None else "both"
             raise ValueError(
                 f"Control starts from control_video or from control_video_latents, {given} given; pass one of them."
             )
-        if video is None:
-            request = self.check_call(values, self.num_frames_of(latents.shape[2]))
+        if latents is not None:
+            request = self.checked(arguments, self.num_frames_of(latents.shape[2]))
             self.check_latents("control_video_latents", latents, request, channels_first=True)
-            control = latents.movedim(1, 2)  # (clips, frames, channels, height, width)
         else:
-            control = read_clips(self.rules, video, values)
-            request = self.check_call(values, control.shape[2])
-            check_count("control videos", control, request.num_prompts)
-        if request["latents"] is not None:
-            self.check_latents("latents", request["latents"], request)
-        return request.with_options(control=control)
+            pixels = read_clips(self.rules, video, arguments)
+            request = self.checked(arguments, pixels.shape[2], pixels=pixels)
+            check_count("control videos", pixels, request.num_prompts)
+        if arguments.latents is not None:
+            self.check_latents("latents", arguments.latents, request)
+        return request
 
-    def encode(self, request: Request, report: Report) -> Conditions:
+    def encode(self, session: Session[CogVideoXRequest[ControlArguments]]) -> Conditions:
         """The prompts, and the latents of the control videos."""
-        prompts = self.encode_prompts(request, report)
-        control = request["control"]
-        if request["control_video"] is None:
-            return Conditions(prompts, request.per_video(control.float().to(execution_device(self.transformer))))
-        return Conditions(prompts, self.encode_clip(request, control, mode=True))
+        request = session.request
+        prompts = self.encode_prompts(session)
+        if request.pixels is not None:
+            return Conditions.of(prompts, beside=self.encode_clip(session, request.pixels, mode=True))
+        latents = known(request.arguments.control_video_latents).movedim(1, 2)  # (clips, frames, channels, ...)
+        return Conditions.of(prompts, beside=request.per_video(latents.float().to(execution_device(self.transformer))))

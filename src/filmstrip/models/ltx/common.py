@@ -2,31 +2,117 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, replace
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from filmstrip.generation import Pipeline
+from filmstrip.assembly import Pipeline
+from filmstrip.checks import known
+from filmstrip.generation.arguments import (
+    Arguments,
+    Embedded,
+    Lasting,
+    Prompted,
+    Repeated,
+    Rescaled,
+    Sampled,
+    Sized,
+    Texts,
+    argument,
+)
 from filmstrip.generation.finite import check_finite
-from filmstrip.generation.guidance import PromptGuidance
+from filmstrip.generation.guidance import Guidance, Split, away_from_negatives
 from filmstrip.generation.packing import denormalize_latents, normalize_latents, unpack_latents
-from filmstrip.generation.prompts import Prompts, encode_prompts, encode_text
-from filmstrip.generation.request import EMBEDS, Request, check_prompts, check_share, check_steps, make_request
-from filmstrip.generation.resolving import Rules, resolve
-from filmstrip.generation.running import Report
+from filmstrip.generation.prompts import Prompts, encode_prompts, encode_text, encoded_prompts
+from filmstrip.generation.request import Request, check_prompts, check_steps, prompted
+from filmstrip.generation.resolve import Rules, resolve
+from filmstrip.generation.session import Session
 from filmstrip.memory.residency import execution_device
-from filmstrip.nn.noise import draw_noise
+from filmstrip.models.ltx.autoencoder import AutoencoderKLLTXVideo
+from filmstrip.models.ltx.transformer import LTXVideoTransformer3DModel
+from filmstrip.nn.noise import Generators, draw_noise
 from filmstrip.nn.outputs import DiagonalGaussian
+from filmstrip.records import record
 from filmstrip.schedulers import Run, calculate_shift
 from filmstrip.schedulers.schedule import falling_levels
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Decoded(Arguments):
+    """What the decoders of 0.9.1 and later are told."""
+
+    decode_timestep: float | Sequence[float] = argument(
+        "from where, in [0, 1], a timestep-conditioned decoder finishes (0.9.1 and later); a list has one a prompt.",
+        0.0,
+    )
+    decode_noise_scale: float | Sequence[float] | None = argument("noise mixed in for it; by default as much as that.")
+
+
+@dataclass(frozen=True, eq=False)
+class Paced(Lasting):
+    """A length, and how fast it passes."""
+
+    frame_rate: float | None = argument("frames a second that the motion is meant for.")
+
+
+@record("ltx arguments")
+@dataclass(frozen=True, eq=False)
+class LTXArguments(Rescaled, Decoded, Embedded, Repeated, Sampled, Paced, Sized, Prompted):
+    """What all pipelines of LTX-Video that denoise take."""
+
+    negative_prompt: Texts | None = argument("what it does not show; used with guidance.", only_guided=True)
+    _: KW_ONLY
+    timesteps: Sequence[float] | None = argument(
+        "a falling schedule of one's own, from 1000 (noise) to 0, in place of evenly spaced steps."
+    )
+    prompt_attention_mask: Tensor | None = argument("which tokens of `prompt_embeds` are real; needed beside it.")
+    negative_prompt_attention_mask: Tensor | None = argument("the same for `negative_prompt_embeds`.")
+    attention_kwargs: Mapping[str, Any] | None = argument("nothing takes any yet.")
+    max_sequence_length: int | None = argument("tokens of a prompt that count.", range="count")
+
+    @property
+    def embeds(self) -> dict[str, Tensor | None]:
+        """The embeddings and their masks by name."""
+        return {
+            "prompt_embeds": self.prompt_embeds,
+            "prompt_attention_mask": self.prompt_attention_mask,
+            "negative_prompt_embeds": self.negative_prompt_embeds,
+            "negative_prompt_attention_mask": self.negative_prompt_attention_mask,
+        }
+
+
+@record("ltx decoder")
+@dataclass(frozen=True)
+class ToldToDecoder:
+    """What a timestep-conditioned decoder is told for each video; see `Decoded`."""
+
+    timestep: list[float] | None
+    noise_scale: list[float] | None
+
+
+L = TypeVar("L", bound=Arguments, covariant=True)
+
+
+@record("ltx request")
+@dataclass(frozen=True, eq=False, kw_only=True)
+class LTXRequest(Request[L]):
+    """What a run of LTX-Video is to do."""
+
+    decoder: ToldToDecoder = ToldToDecoder(None, None)
+
+
+RequestType = TypeVar("RequestType", bound=LTXRequest[Any])
 
 
 class LTXVideoPipeline(Pipeline):
     """Components of LTX-Video, and the parts of its recipes that do not differ."""
 
+    vae: AutoencoderKLLTXVideo
+    transformer: LTXVideoTransformer3DModel
     family_defaults: ClassVar[dict[str, Any]] = {
         "height": 512,
         "width": 704,
@@ -59,18 +145,21 @@ class LTXVideoPipeline(Pipeline):
             frame_stride=frames,
         )
 
-    def check(self, values: dict[str, Any]) -> Request:
-        """The request that a call's completed arguments make."""
-        size = resolve(self.rules, **{name: values[name] for name in ("height", "width", "num_frames", "frame_rate")})
-        timesteps = falling_levels("timesteps", values["timesteps"], len(self.scheduler))
-        check_steps(values["num_inference_steps"], timesteps, self.defaults["num_inference_steps"])
-        check_share("guidance_rescale", values["guidance_rescale"])
-        request = make_request(values, size, self._callback_tensor_inputs)
-        for name in ("decode_timestep", "decode_noise_scale"):
-            if values[name] and not self.vae.config.timestep_conditioning:
-                raise ValueError(f"{name} has no effect: this checkpoint's decoder takes no timestep; drop it.")
-            values[name] = per_video(name, values[name], request.num_prompts, request.num_videos_per_prompt)
-        return request
+    def checked(self, kind: Callable[..., RequestType], arguments: LTXArguments, **found: Any) -> RequestType:
+        """The request that a call's completed arguments make, of that class."""
+        size = resolve(
+            self.rules,
+            height=known(arguments.height),
+            width=known(arguments.width),
+            num_frames=known(arguments.num_frames),
+            frame_rate=known(arguments.frame_rate),
+        )
+        timesteps = falling_levels("timesteps", arguments.timesteps, len(self.scheduler))
+        check_steps(arguments.num_inference_steps, timesteps, self.defaults["num_inference_steps"])
+        if arguments.attention_kwargs:
+            raise ValueError("attention_kwargs has no effect without adapters; drop it.")
+        request = prompted(kind, arguments, size, self._callback_tensor_inputs, **found)
+        return replace(request, decoder=told_to_decoder(self.vae, arguments, request))
 
     # ---- prompts -------------------------------------------------------------------------------------------------
 
@@ -106,7 +195,7 @@ class LTXVideoPipeline(Pipeline):
         length = max_sequence_length or self.defaults["max_sequence_length"]
         texts, negatives, _ = check_prompts(prompt, negative_prompt, embeds, is_guided=do_classifier_free_guidance)
         with torch.no_grad():
-            encoded = encode_prompts(self._encode_texts, texts, negatives, embeds, length)
+            encoded = encode_prompts(length, self._encode_texts, texts, negatives, embeds)
         encoded = encoded.repeated(num_videos_per_prompt)
         masks = (encoded.prompt_attention_mask, encoded.negative_prompt_attention_mask)
         both = (encoded.prompt_embeds, encoded.negative_prompt_embeds)
@@ -118,25 +207,18 @@ class LTXVideoPipeline(Pipeline):
         masked = self.masks_text_encoder
         return encode_text(self.tokenizer, self.text_encoder, texts, max_length, masks_encoder=masked)
 
-    def encode_prompts(self, request: Request, report: Report) -> Prompts:
+    def encode_prompts(self, session: Session[LTXRequest[Any]]) -> Prompts:
         """The prompts of a request, one row for each video."""
-        is_guided = request["guidance_scale"] > 1
-        given = {name: request[name] for name in EMBEDS if is_guided or not name.startswith("negative")}
-        length = request["max_sequence_length"]
-        encoded = encode_prompts(self._encode_texts, request.prompts, request.negative_prompts, given, length)
-        report.cut_off = encoded.cut_off
-        for embeds in (encoded.prompt_embeds, encoded.negative_prompt_embeds):
-            if embeds is not None:
-                check_finite(embeds, "text_encoder")
-        return encoded.repeated(request.num_videos_per_prompt)
+        length = known(session.request.arguments.max_sequence_length)
+        return encoded_prompts(session, lambda *given: encode_prompts(length, self._encode_texts, *given))
 
     # ---- denoising -----------------------------------------------------------------------------------------------
 
-    def start(self, request: Request) -> Run:
+    def start(self, request: LTXRequest[Any]) -> Run:
         """The run's own schedule: evenly falling noise levels, shifted by the number of tokens where that is set."""
-        if request["timesteps"] is not None:
-            return self.scheduler.start(timesteps=request["timesteps"])
-        steps, config = request["num_inference_steps"], self.scheduler.config
+        if request.arguments.timesteps is not None:
+            return self.scheduler.start(timesteps=request.arguments.timesteps)
+        steps, config = request.arguments.num_steps, self.scheduler.config
         mu = calculate_shift(
             request.size.num_tokens,
             config.get("base_image_seq_len", 256),
@@ -146,13 +228,13 @@ class LTXVideoPipeline(Pipeline):
         )
         return self.scheduler.start(sigmas=np.linspace(1.0, 1 / steps, steps), mu=mu)
 
-    def latent_shape(self, request: Request) -> tuple[int, ...]:
+    def latent_shape(self, request: Request[Any]) -> tuple[int, ...]:
         """Batch, channels, frames, height and width of the latents."""
         config = self.transformer.config
         channels = config.in_channels // (config.patch_size_t * config.patch_size**2)
         return (request.num_videos, channels, *request.size.latent_size)
 
-    def check_latents(self, latents: Tensor, request: Request, *, packed: bool = True) -> None:
+    def check_latents(self, latents: Tensor, request: Request[Any], *, packed: bool = True) -> None:
         """See that latents have the shape that a request asks for, as a grid or, if `packed`, as tokens."""
         shapes = [self.latent_shape(request)]
         if packed:
@@ -170,63 +252,63 @@ class LTXVideoPipeline(Pipeline):
         """Latents to one token: along height and width, and along time."""
         return self.transformer.config.patch_size, self.transformer.config.patch_size_t
 
-    def rotary_table(self, request: Request) -> Tensor:
+    def rotary_table(self, request: Request[Any]) -> Tensor:
         """Rotations of the whole grid's tokens; one for the whole run."""
         ratio = self.vae.spatial_compression_ratio
         scale = (self.vae.temporal_compression_ratio / request.size.frame_rate, ratio, ratio)
         grid = self.transformer.grid_coordinates(request.size.latent_size, scale, execution_device(self.transformer))
         return self.transformer.rotary(grid)
 
-    def encode_video(self, video: Tensor, generator: Any = None) -> Tensor:
+    def encode_video(self, video: Tensor, generator: Generators = None) -> Tensor:
         """Normalised latents, drawn from the posterior of pixels, in float32.
 
         Args:
             video: (batch, 3, frames, height, width) in [-1, 1]; a picture is one frame.
             generator: one, or a list with one for each video.
         """
-        posterior: DiagonalGaussian = self.vae.encode(video.to(execution_device(self.vae), self.vae.dtype)).latent_dist
+        posterior: DiagonalGaussian = self.vae.encode(video.to(execution_device(self.vae), self.vae.dtype))[0]
         check_finite(posterior.mean, "vae", "encoding")
         latents = posterior.sample(generator).float()
         return normalize_latents(latents, self.vae.latents_mean, self.vae.latents_std)
 
     # ---- decoding ------------------------------------------------------------------------------------------------
 
-    def finished_latents(self, request: Request, latents: Tensor) -> Tensor:
+    def finished_latents(self, session: Session[LTXRequest[Any]], latents: Tensor) -> Tensor:
         """Packed latents, (batch, tokens, channels), as this pipeline takes them."""
         return latents
 
-    def decode(self, request: Request, latents: Tensor) -> Iterator[Tensor]:
+    def decode(
+        self, session: Session[LTXRequest[Any]], vae: AutoencoderKLLTXVideo, latents: Tensor
+    ) -> Iterator[Tensor]:
         """Yield the video in runs of frames."""
-        latents = unpack_latents(latents, request.size.latent_size, *self.patches)
-        yield from decode_latents(
-            self.vae,
-            latents,
-            request.generator,
-            request["decode_timestep"],
-            request["decode_noise_scale"],
-        )
+        latents = unpack_latents(latents, session.request.size.latent_size, *self.patches)
+        yield from decode_latents(session, vae, latents, session.request.decoder)
+
+
+def told_to_decoder(vae: AutoencoderKLLTXVideo, arguments: Decoded, request: Request[Any]) -> ToldToDecoder:
+    """The arguments about decoding, as one value for each video."""
+    given = {name: getattr(arguments, name) for name in ("decode_timestep", "decode_noise_scale")}
+    for name, value in given.items():
+        if value and not vae.config.timestep_conditioning:
+            raise ValueError(f"{name} has no effect: this checkpoint's decoder takes no timestep; drop it.")
+    counts = request.num_prompts, request.num_videos_per_prompt
+    return ToldToDecoder(*(per_video(name, value, *counts) for name, value in given.items()))
 
 
 def decode_latents(
-    vae: Any, latents: Tensor, generator: Any, timestep: Sequence[float] | None, noise_scale: Sequence[float] | None
+    session: Session[Any], vae: AutoencoderKLLTXVideo, latents: Tensor, told: ToldToDecoder
 ) -> Iterator[Tensor]:
-    """Yield the video of normalised latents in runs of frames.
-
-    Args:
-        latents: (batch, channels, frames, height, width).
-        timestep: for each video, from where a timestep-conditioned decoder finishes the denoising; 0 if None.
-        noise_scale: for each video, how much noise is mixed into the latents for it; the timestep if None.
-    """
+    """Yield the video of normalised latents, (batch, channels, frames, height, width), in runs of frames."""
     latents = denormalize_latents(latents, vae.latents_mean, vae.latents_std, vae.config.scaling_factor)
     latents = latents.to(vae.dtype)
     temb = None
     if vae.config.timestep_conditioning:
-        timestep = [0.0] * len(latents) if timestep is None else timestep
+        timestep = told.timestep or [0.0] * len(latents)
         temb = torch.tensor(timestep, device=latents.device, dtype=latents.dtype)
-        scale = temb if noise_scale is None else torch.tensor(noise_scale, device=latents.device, dtype=latents.dtype)
-        noise = draw_noise(latents.shape, generator, latents.device, latents.dtype)
+        scale = temb if told.noise_scale is None else temb.new_tensor(told.noise_scale)
+        noise = draw_noise(latents.shape, session.generator, latents.device, latents.dtype)
         latents = torch.lerp(latents, noise, scale.view(-1, 1, 1, 1, 1))
-    yield from vae.decode_stream(latents, temb, generator)
+    yield from vae.decode_stream(latents, temb, session.generator)
 
 
 def per_video(name: str, value: float | Sequence[float] | None, count: int, per_prompt: int) -> list[float] | None:
@@ -240,19 +322,16 @@ def per_video(name: str, value: float | Sequence[float] | None, count: int, per_
     return [float(one) for one in value for _ in range(per_prompt)]
 
 
-def prompt_guidance(transformer: Any, prompts: Prompts, request: Request) -> PromptGuidance[Any]:
+def prompt_guidance(
+    transformer: LTXVideoTransformer3DModel, prompts: Prompts, arguments: LTXArguments
+) -> Guidance[Prompts, Any]:
     """Guidance by a run's prompts, whose projection by the transformer is made once."""
 
-    def prepare(half: Prompts) -> Any:
-        embeds, mask = half.prompt_embeds, half.prompt_attention_mask
+    def prepare(prompts: Prompts) -> Any:
+        embeds, mask = prompts.prompt_embeds, prompts.prompt_attention_mask
         # Without padding there is nothing to mask, and attention is faster without a mask.
         padding = None if mask is None or bool(mask.all()) else mask.to(execution_device(transformer))
         return transformer.prepare_prompt(embeds.to(execution_device(transformer), transformer.dtype), padding)
 
-    return PromptGuidance(
-        prompts,
-        prepare,
-        request["guidance_scale"],
-        rescale=request["guidance_rescale"],
-        is_sequential=request["sequential_guidance"],
-    )
+    split: Split[Prompts] = away_from_negatives(arguments, rescale=arguments.guidance_rescale)
+    return Guidance(prompts, split, prepare, arguments.guidance, in_turn=arguments.sequential_guidance)

@@ -9,19 +9,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from filmstrip.checks import check_share
 from filmstrip.generation.packing import pack_latents
 from filmstrip.generation.prompts import Prompts
-from filmstrip.generation.request import Request, check_share
-from filmstrip.generation.resolving import Resolved
+from filmstrip.generation.request import Request
+from filmstrip.generation.resolve import Resolved
+from filmstrip.generation.session import Session
 from filmstrip.media.pixels import preprocess_image, preprocess_video
 from filmstrip.models.ltx.transformer import BASE_GRID
 from filmstrip.nn.noise import draw_noise
+from filmstrip.records import record
 
 # Of a clip that does not begin the video, so many latent frames become tokens of their own, which overlap those of the
 # video; its later frames are written into the video's own tokens.
 PREFIX_FRAMES = 2
 
 
+@record("ltx condition")
 @dataclass
 class LTXVideoCondition:
     """A picture or a clip, the frame it stands at, and how strongly it holds: from 0 (ignored) to 1 (kept)."""
@@ -159,7 +163,7 @@ def clip_to_change(
 
 
 def place_conditions(
-    pipeline: Any, request: Request, latents: Tensor, conditions: list[tuple[Condition, Tensor]]
+    pipeline: Any, session: Session[Any], latents: Tensor, conditions: list[tuple[Condition, Tensor]]
 ) -> ConditionedLatents:
     """Write the latents of conditions over those of the video, or beside them as further tokens.
 
@@ -167,7 +171,8 @@ def place_conditions(
         latents: noise or a noisy video, (batch, channels, frames, height, width); written to.
         conditions: each with its pixels.
     """
-    stride, generator = pipeline.vae.temporal_compression_ratio, request.generator
+    request, generator = session.request, session.generator
+    stride = pipeline.vae.temporal_compression_ratio
     frame_strengths = torch.zeros(latents.shape[2])
     extra_tokens: list[Tensor] = []
     extra_strengths: list[Tensor] = []
@@ -207,7 +212,7 @@ def place_conditions(
     )
 
 
-def _coordinates(pipeline: Any, request: Request, num_frames: int, frame_index: int) -> Tensor:
+def _coordinates(pipeline: Any, request: Request[Any], num_frames: int, frame_index: int) -> Tensor:
     """Places of latent frames that stand at a frame of the video, (1, 3, tokens), as shares of the base grid."""
     patch, patch_t = pipeline.patches
     _, height, width = request.size.latent_size

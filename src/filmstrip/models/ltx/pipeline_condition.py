@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from filmstrip.generation.denoising import denoise
+from filmstrip.checks import check_share, known
+from filmstrip.generation.arguments import Arguments, argument, call
 from filmstrip.generation.events import Step
+from filmstrip.generation.output import VideoOutput
 from filmstrip.generation.packing import unpack_latents
-from filmstrip.generation.request import Request, check_share
-from filmstrip.generation.running import Report, VideoOutput, result
+from filmstrip.generation.request import adjusted
+from filmstrip.generation.session import Session
 from filmstrip.memory.residency import execution_device
-from filmstrip.models.ltx.common import LTXVideoPipeline, prompt_guidance
+from filmstrip.models.ltx.common import LTXArguments, LTXRequest, LTXVideoPipeline, prompt_guidance
 from filmstrip.models.ltx.conditions import (
     ConditionedLatents,
     ConditionedPrompts,
@@ -27,11 +28,53 @@ from filmstrip.models.ltx.conditions import (
     read_conditions,
 )
 from filmstrip.nn.noise import draw_noise
+from filmstrip.records import record
 from filmstrip.schedulers import Run, linear_quadratic_schedule
 
-logger = logging.getLogger(__name__)
-
 ALMOST = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class Conditioned(Arguments):
+    """Pictures and clips, where they stand, and how strongly they hold."""
+
+    conditions: LTXVideoCondition | Sequence[LTXVideoCondition] | None = argument(
+        "pictures and clips with their places and strengths; or, in place of it, the next four."
+    )
+    image: Any = argument("a picture, or a list of them.", role="picture")
+    video: Any = argument(
+        "a clip (frames), or a list of clips; it counts up to its last 8k + 1 frames that fit.", role="clip"
+    )
+    frame_index: int | Sequence[int] = argument(
+        "the frame that a picture or clip stands at; a list has one for each, pictures first.", 0
+    )
+    strength: float | Sequence[float] = argument("from 0 (ignored) to 1 (kept as it is); a list as `frame_index`.", 1.0)
+    denoise_strength: float = argument(
+        "below 1, change a video: start from it with so much noise. It is given as `latents`, or as a `video` at frame "
+        "0 that is as long as the one to make; that clip is then no condition.",
+        1.0,
+    )
+
+
+@record("ltx condition arguments")
+@dataclass(frozen=True, eq=False)
+class ConditionArguments(LTXArguments, Conditioned):
+    """What a video around pictures and clips takes; `latents`, normalised, are those of a video to change."""
+
+    _: KW_ONLY
+    image_cond_noise_scale: float | None = argument(
+        "noise on what is kept as it is, which falls to 0 with the steps; it loosens motion."
+    )
+
+
+@record("ltx condition request")
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ConditionRequest(LTXRequest[ConditionArguments]):
+    """What a run around pictures and clips is to do."""
+
+    pixels: list[tuple[LTXVideoCondition, Tensor]] | None = None  # each (1, 3, frames, height, width)
+    changed: Tensor | None = None
+    """Pixels of the clip to change."""
 
 
 class LTXConditionPipeline(LTXVideoPipeline):
@@ -44,160 +87,104 @@ class LTXConditionPipeline(LTXVideoPipeline):
     }
     masks_text_encoder: ClassVar[bool] = True
 
-    def __call__(
-        self,
-        conditions: LTXVideoCondition | Sequence[LTXVideoCondition] | None = None,
-        image: Any = None,
-        video: Any = None,
-        frame_index: int | Sequence[int] = 0,
-        strength: float | Sequence[float] = 1.0,
-        denoise_strength: float = 1.0,
-        prompt: str | Sequence[str] | None = None,
-        negative_prompt: str | Sequence[str] | None = None,
-        height: int | None = None,
-        width: int | None = None,
-        num_frames: int | None = None,
-        frame_rate: float | None = None,
-        num_inference_steps: int | None = None,
-        timesteps: Sequence[float] | None = None,
-        guidance_scale: float | None = None,
-        guidance_rescale: float = 0.0,
-        image_cond_noise_scale: float | None = None,
-        num_videos_per_prompt: int = 1,
-        generator: Any = None,
-        latents: Tensor | None = None,
-        prompt_embeds: Tensor | None = None,
-        prompt_attention_mask: Tensor | None = None,
-        negative_prompt_embeds: Tensor | None = None,
-        negative_prompt_attention_mask: Tensor | None = None,
-        decode_timestep: float | Sequence[float] = 0.0,
-        decode_noise_scale: float | Sequence[float] | None = None,
-        output_type: str = "pil",
-        return_dict: bool = True,
-        attention_kwargs: Mapping[str, Any] | None = None,
-        callback_on_step_end: Callable[..., Any] | None = None,
-        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
-        max_sequence_length: int | None = None,
-        sequential_guidance: bool | None = None,
-    ) -> VideoOutput | tuple[Any, ...]:
-        """Generate videos around pictures and clips, or from the prompt alone.
+    __call__ = call(
+        ConditionArguments, VideoOutput, "Generate videos around pictures and clips, or from the prompt alone."
+    )
 
-        The arguments are those of `LTXPipeline`, and:
-
-        Args:
-            conditions: pictures and clips with their places and strengths; or, in place of it, the next four:
-            image: a picture, or a list of them.
-            video: a clip (frames), or a list of clips; it counts up to its last 8k + 1 frames that fit.
-            frame_index: the frame that a picture or clip stands at; a list has one for each, pictures first.
-            strength: from 0 (ignored) to 1 (kept as it is); a list as `frame_index`.
-            denoise_strength: below 1, change a video: start from it with so much noise. It is given as `latents`, or as
-                a `video` at frame 0 that is as long as the one to make; that clip is then no condition.
-            image_cond_noise_scale: noise on what is kept as it is, which falls to 0 with the steps; it loosens motion.
-            latents: normalised latents of a video to change, (batch, channels, frames, height, width).
-
-        Raises:
-            ValueError: the model can't do what is asked, or the arguments contradict each other.
-            NonFiniteError: a component gave infinities or NaNs.
-        """
-        arguments = {name: value for name, value in locals().items() if name != "self"}
-        return result(self, self.request(**arguments))
-
-    def check(self, values: dict[str, Any]) -> Request:
+    def check(self, arguments: ConditionArguments) -> ConditionRequest:
         """The request that a call's completed arguments make."""
         gathered = gather_conditions(
-            *(values[name] for name in ("conditions", "image", "video", "frame_index", "strength"))
+            arguments.conditions, arguments.image, arguments.video, arguments.frame_index, arguments.strength
         )
-        request = super().check(values)
+        request = self.checked(ConditionRequest, arguments)
         self._check_start(request)
         pixels, cuts = read_conditions(gathered, request.size, self.vae.temporal_compression_ratio)
         changed = None
-        if request["denoise_strength"] < 1 and request["latents"] is None:
+        if arguments.denoise_strength < 1 and arguments.latents is None:
             changed, pixels = clip_to_change(pixels, request.size)
-        scale = request["image_cond_noise_scale"]
+        scale = known(arguments.image_cond_noise_scale)
         if scale < 0:
             raise ValueError(f"image_cond_noise_scale can't be negative, got {scale}.")
         if not pixels and scale not in (0, self.defaults["image_cond_noise_scale"]):
             raise ValueError("image_cond_noise_scale has no effect without a picture or clip; drop it.")
-        for sentence in cuts:
-            logger.warning(sentence)
-        size = replace(request.size, adjustments=(*request.size.adjustments, *cuts))
-        return replace(request, size=size).with_options(pixels=pixels, changed=changed)
+        return replace(adjusted(request, *cuts), pixels=pixels, changed=changed)
 
-    def _check_start(self, request: Request) -> None:
+    def _check_start(self, request: ConditionRequest) -> None:
         """See that a run that starts from a video has one, and steps to go."""
-        is_partial = check_share("denoise_strength", request["denoise_strength"]) < 1
-        steps = request["num_inference_steps"] if request["timesteps"] is None else len(request["timesteps"])
+        arguments = request.arguments
+        is_partial = check_share("denoise_strength", arguments.denoise_strength) < 1
+        steps = arguments.num_steps if arguments.timesteps is None else len(arguments.timesteps)
         if _first_step(steps, request) == steps:
-            raise ValueError(f"denoise_strength {request['denoise_strength']} leaves none of {steps} steps; raise it.")
-        if request["latents"] is not None:
+            raise ValueError(f"denoise_strength {arguments.denoise_strength} leaves none of {steps} steps; raise it.")
+        if arguments.latents is not None:
             if not is_partial:
                 raise ValueError("latents has no effect at a denoise_strength of 1: nothing of them would be left.")
-            self.check_latents(request["latents"], request, packed=False)
+            self.check_latents(arguments.latents, request, packed=False)
 
-    def start(self, request: Request) -> Run:
+    def start(self, request: LTXRequest[Any]) -> Run:
         """The run's own schedule: small steps near noise, then larger ones."""
-        if request["timesteps"] is not None:
+        if request.arguments.timesteps is not None:
             return super().start(request)
-        levels = linear_quadratic_schedule(request["num_inference_steps"])
+        levels = linear_quadratic_schedule(request.arguments.num_steps)
         return self.scheduler.start(timesteps=[1000 * level for level in levels])
 
-    def encode(self, request: Request, report: Report) -> ConditionedPrompts:
+    def encode(self, session: Session[ConditionRequest]) -> ConditionedPrompts:
         """The prompts, and the pixels of the conditions."""
-        return ConditionedPrompts(self.encode_prompts(request, report), request["pixels"])
+        return ConditionedPrompts(self.encode_prompts(session), session.request.pixels or [])
 
-    def steps(self, request: Request, conditions: ConditionedPrompts) -> Iterator[Step]:
+    def steps(self, session: Session[ConditionRequest], conditions: ConditionedPrompts) -> Iterator[Step]:
         """Yield the latents after every step, without the tokens that only condition them."""
+        transformer, request = self.transformer, session.request
         run = self.start(request)
         begin = _first_step(len(run.timesteps), request)
-        placed = place_conditions(self, request, self._initial_latents(request, run, begin), conditions.latents)
-        rotary = self.transformer.rotary(placed.coordinates)
+        placed = place_conditions(self, session, self._initial_latents(session, run, begin), conditions.latents)
+        rotary = transformer.rotary(placed.coordinates)
 
         def predict(latents: Tensor, timestep: float, prompt: Any) -> Tensor:
             # A token that is kept to some degree is never shown as noisier than that leaves it.
             times = (1000 * (1 - placed.strengths)).clamp_max(timestep).expand(len(latents), -1)
-            tokens = latents.to(self.transformer.dtype)
-            return self.transformer(tokens, prompt, times, rotary=rotary, return_dict=False)[0].float()
+            tokens = latents.to(transformer.dtype)
+            return transformer(tokens, prompt, times, rotary=rotary, return_dict=False)[0].float()
 
-        guidance = prompt_guidance(self.transformer, conditions.prompts, request)
+        guidance = prompt_guidance(transformer, conditions.prompts, request.arguments)
         timesteps = run.timesteps.tolist()
-        latents = self._loosened(request, placed, placed.latents, timesteps[begin])
-        for step in denoise(
-            predict, latents, run, guidance, begin=begin, generator=request.generator, keeper=request.keeper
-        ):
+        latents = self._loosened(session, placed, placed.latents, timesteps[begin])
+        for step in session.denoise(predict, latents, run, guidance, begin=begin):
             is_noisier = step.timestep / 1000 - ALMOST < 1 - placed.strengths
             after = torch.where(is_noisier[..., None], step.latents, step.before)
             step.latents = after[:, placed.num_extra :]
-            guidance.offer(step)
             yield step
-            guidance.accept(step)
             after = torch.cat([after[:, : placed.num_extra], step.latents], dim=1)
             if step.index + 1 < step.total:
-                after = self._loosened(request, placed, after, timesteps[begin + step.index + 1])
+                after = self._loosened(session, placed, after, timesteps[begin + step.index + 1])
             step.latents = after
 
-    def finished_latents(self, request: Request, latents: Tensor) -> Tensor:
+    def finished_latents(self, session: Session[Any], latents: Tensor) -> Tensor:
         """Normalised latents, (batch, channels, frames, height, width), as `latents` takes them."""
-        return unpack_latents(latents, request.size.latent_size, *self.patches)
+        return unpack_latents(latents, session.request.size.latent_size, *self.patches)
 
-    def _initial_latents(self, request: Request, run: Run, begin: int) -> Tensor:
-        noise = draw_noise(self.latent_shape(request), request.generator, execution_device(self.transformer))
-        latents, pixels = request["latents"], request["changed"]
+    def _initial_latents(self, session: Session[ConditionRequest], run: Run, begin: int) -> Tensor:
+        request = session.request
+        noise = draw_noise(self.latent_shape(request), session.generator, execution_device(self.transformer))
+        latents, pixels = request.arguments.latents, request.changed
         if pixels is not None:
-            if isinstance(request.generator, list):
+            if isinstance(session.generator, list):
                 pixels = pixels.expand(request.num_videos, -1, -1, -1, -1)
-            latents = self.encode_video(pixels, request.generator)
+            latents = self.encode_video(pixels, session.generator)
         return noise if latents is None else run.add_noise(latents.to(noise), noise, begin)
 
-    def _loosened(self, request: Request, placed: ConditionedLatents, latents: Tensor, timestep: float) -> Tensor:
+    def _loosened(
+        self, session: Session[ConditionRequest], placed: ConditionedLatents, latents: Tensor, timestep: float
+    ) -> Tensor:
         """Latents whose kept tokens carry noise that falls with the square of the time."""
-        scale = request["image_cond_noise_scale"]
+        scale = known(session.request.arguments.image_cond_noise_scale)
         if scale <= 0 or not placed.has_conditions:
             return latents
-        noise = draw_noise(latents.shape, request.generator, latents.device)
+        noise = draw_noise(latents.shape, session.generator, latents.device)
         is_kept = placed.strengths > 1 - ALMOST
         return torch.where(is_kept[..., None], placed.latents + scale * (timestep / 1000) ** 2 * noise, latents)
 
 
-def _first_step(num_steps: int, request: Request) -> int:
+def _first_step(num_steps: int, request: ConditionRequest) -> int:
     """The step of the schedule that a run begins with: 0, or a later one to keep something of a video."""
-    return num_steps - min(int(num_steps * request["denoise_strength"]), num_steps)
+    return num_steps - min(int(num_steps * request.arguments.denoise_strength), num_steps)

@@ -2,23 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from filmstrip.generation.denoising import denoise
+from filmstrip.checks import check_count
+from filmstrip.generation.arguments import Arguments, argument, call
 from filmstrip.generation.events import Step
+from filmstrip.generation.output import VideoOutput
 from filmstrip.generation.packing import pack_latents
 from filmstrip.generation.prompts import Prompts
-from filmstrip.generation.request import Request, check_count
-from filmstrip.generation.running import Report, VideoOutput, result
+from filmstrip.generation.session import Session
 from filmstrip.media.pixels import preprocess_image
 from filmstrip.memory.residency import execution_device
-from filmstrip.models.ltx.common import LTXVideoPipeline, prompt_guidance
+from filmstrip.models.ltx.common import LTXArguments, LTXRequest, LTXVideoPipeline, prompt_guidance
 from filmstrip.nn.noise import draw_noise
+from filmstrip.records import record
+
+
+@dataclass(frozen=True, eq=False)
+class FirstFrame(Arguments):
+    """The picture that a video begins with."""
+
+    image: Any = argument(
+        "the first frame: a picture, an array or a tensor; a list has one for each prompt. It is resized.",
+        role="picture",
+        instead="latents",
+    )
+
+
+@record("ltx image arguments")
+@dataclass(frozen=True, eq=False)
+class ImageArguments(LTXArguments, FirstFrame):
+    """What image to video takes; `latents`, in place of `image`, have a clean first frame and noise after it."""
+
+
+@record("ltx image request")
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ImageRequest(LTXRequest[ImageArguments]):
+    """What a run of image to video is to do."""
+
+    pixels: Tensor | None = None  # (pictures, 3, height, width)
 
 
 @dataclass(frozen=True)
@@ -32,78 +59,38 @@ class ImageConditions:
 class LTXImageToVideoPipeline(LTXVideoPipeline):
     """Makes a video that begins with a given picture (arXiv:2501.00103, section 2.4)."""
 
-    def __call__(
-        self,
-        image: Any = None,
-        prompt: str | Sequence[str] | None = None,
-        negative_prompt: str | Sequence[str] | None = None,
-        height: int | None = None,
-        width: int | None = None,
-        num_frames: int | None = None,
-        frame_rate: float | None = None,
-        num_inference_steps: int | None = None,
-        timesteps: Sequence[float] | None = None,
-        guidance_scale: float | None = None,
-        guidance_rescale: float = 0.0,
-        num_videos_per_prompt: int = 1,
-        generator: Any = None,
-        latents: Tensor | None = None,
-        prompt_embeds: Tensor | None = None,
-        prompt_attention_mask: Tensor | None = None,
-        negative_prompt_embeds: Tensor | None = None,
-        negative_prompt_attention_mask: Tensor | None = None,
-        decode_timestep: float | Sequence[float] = 0.0,
-        decode_noise_scale: float | Sequence[float] | None = None,
-        output_type: str = "pil",
-        return_dict: bool = True,
-        attention_kwargs: Mapping[str, Any] | None = None,
-        callback_on_step_end: Callable[..., Any] | None = None,
-        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
-        max_sequence_length: int | None = None,
-        sequential_guidance: bool | None = None,
-    ) -> VideoOutput | tuple[Any, ...]:
-        """Generate videos from pictures. The arguments are those of `LTXPipeline`, and:
+    __call__ = call(ImageArguments, VideoOutput, "Generate videos from pictures.")
 
-        Args:
-            image: the first frame: a picture, an array or a tensor; a list has one for each prompt. It is resized.
-            latents: in place of `image`, latents whose first frame is clean and whose others are noise,
-                packed as tokens or (batch, channels, frames, height, width).
-
-        Raises:
-            ValueError: the model can't do what is asked, or the arguments contradict each other.
-            NonFiniteError: a component gave infinities or NaNs.
-        """
-        arguments = {name: value for name, value in locals().items() if name != "self"}
-        return result(self, self.request(**arguments))
-
-    def check(self, values: dict[str, Any]) -> Request:
+    def check(self, arguments: ImageArguments) -> ImageRequest:
         """The request that a call's completed arguments make."""
-        request = super().check(values)
-        image, latents = request["image"], request["latents"]
+        request = self.checked(ImageRequest, arguments)
+        image, latents = arguments.image, arguments.latents
         if (image is None) == (latents is None):
             given = "neither" if image is None else "both"
             raise ValueError(f"Image to video starts from image or from latents, {given} given; pass one of them.")
-        if image is None:
+        if latents is not None:
             self.check_latents(latents, request)
             return request
         pixels = preprocess_image(image, request.size.height, request.size.width)
         check_count("pictures", pixels, request.num_prompts)
-        return request.with_options(pixels=pixels)
+        return replace(request, pixels=pixels)
 
-    def encode(self, request: Request, report: Report) -> ImageConditions:
+    def encode(self, session: Session[ImageRequest]) -> ImageConditions:
         """The prompts, and the latents of the first frame."""
-        prompts = self.encode_prompts(request, report)
-        if request["image"] is None:
+        request = session.request
+        prompts = self.encode_prompts(session)
+        if request.pixels is None:
             return ImageConditions(prompts, None)
         # The reference rounds the picture to the type of the prompts.
-        pixels = request["pixels"].to(self.transformer.dtype)
-        if len(pixels) > 1 or isinstance(request.generator, list):
+        pixels = request.pixels.to(self.transformer.dtype)
+        if len(pixels) > 1 or isinstance(session.generator, list):
             pixels = request.per_video(pixels)
-        return ImageConditions(prompts, self.encode_video(pixels.unsqueeze(2), request.generator))
+        return ImageConditions(prompts, self.encode_video(pixels.unsqueeze(2), session.generator))
 
-    def steps(self, request: Request, conditions: ImageConditions) -> Iterator[Step]:
+    def steps(self, session: Session[ImageRequest], conditions: ImageConditions) -> Iterator[Step]:
         """Yield the latents after every step."""
-        latents = self._initial_latents(request, conditions.first_frame)
+        transformer, request = self.transformer, session.request
+        latents = self._initial_latents(session, conditions.first_frame)
         rotary = self.rotary_table(request)
         frames = request.size.latent_size[0]
         is_given = torch.zeros(1, latents.shape[1], device=latents.device)  # (1, tokens)
@@ -111,23 +98,20 @@ class LTXImageToVideoPipeline(LTXVideoPipeline):
 
         def predict(latents: Tensor, timestep: float, prompt: Any) -> Tensor:
             times = (timestep * (1 - is_given)).expand(len(latents), -1)  # (batch, tokens): the given frame is clean
-            tokens = latents.to(self.transformer.dtype)
-            return self.transformer(tokens, prompt, times, rotary=rotary, return_dict=False)[0].float()
+            tokens = latents.to(transformer.dtype)
+            return transformer(tokens, prompt, times, rotary=rotary, return_dict=False)[0].float()
 
-        guidance = prompt_guidance(self.transformer, conditions.prompts, request)
-        for step in denoise(
-            predict, latents, self.start(request), guidance, generator=request.generator, keeper=request.keeper
-        ):
+        guidance = prompt_guidance(transformer, conditions.prompts, request.arguments)
+        for step in session.denoise(predict, latents, self.start(request), guidance):
             step.latents = torch.where(is_given[..., None] > 0, step.before, step.latents)
-            guidance.offer(step)
             yield step
-            guidance.accept(step)
 
-    def _initial_latents(self, request: Request, first_frame: Tensor | None) -> Tensor:
-        latents = request["latents"]
+    def _initial_latents(self, session: Session[ImageRequest], first_frame: Tensor | None) -> Tensor:
+        latents, device = session.request.arguments.latents, execution_device(self.transformer)
         if first_frame is not None:
-            latents = draw_noise(self.latent_shape(request), request.generator, execution_device(self.transformer))
-            latents[:, :, :1] = first_frame.to(latents.device)
+            latents = draw_noise(self.latent_shape(session.request), session.generator, device)
+            latents[:, :, :1] = first_frame.to(device)
+        assert latents is not None, "the check sees that there is one of both"
         if latents.dim() == 5:
             latents = pack_latents(latents, *self.patches)
-        return latents.to(execution_device(self.transformer), torch.float32)
+        return latents.to(device, torch.float32)

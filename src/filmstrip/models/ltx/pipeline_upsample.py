@@ -3,26 +3,62 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from types import MappingProxyType
+from collections.abc import Iterator
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from filmstrip.generation import Pipeline
-from filmstrip.generation.events import Step
+from filmstrip.assembly import Pipeline
+from filmstrip.checks import known
+from filmstrip.generation.arguments import Arguments, Sized, argument, call, check_ranges
+from filmstrip.generation.events import TOLD, Step
 from filmstrip.generation.finite import check_finite
+from filmstrip.generation.output import VideoOutput
 from filmstrip.generation.packing import denormalize_latents, normalize_latents
-from filmstrip.generation.request import OUTPUT_TYPES, Request, check_choice, check_generator, check_share
-from filmstrip.generation.resolving import Resolved, Rules, resolve
-from filmstrip.generation.running import Report, VideoOutput, result
+from filmstrip.generation.request import check_generator
+from filmstrip.generation.resolve import Resolved, Rules, resolve
+from filmstrip.generation.session import Session
 from filmstrip.media.pixels import preprocess_video
 from filmstrip.memory.residency import execution_device
-from filmstrip.models.ltx.common import decode_latents, per_video
+from filmstrip.models.ltx.autoencoder import AutoencoderKLLTXVideo
+from filmstrip.models.ltx.common import Decoded, LTXRequest, decode_latents, told_to_decoder
+from filmstrip.records import record
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Clip(Arguments):
+    """The video to enlarge."""
+
+    video: Any = argument(
+        "a clip, or several of one length; frames beyond the last 8k + 1 are left out.", role="clip", instead="latents"
+    )
+
+
+@record("ltx upsample arguments")
+@dataclass(frozen=True, eq=False)
+class UpsampleArguments(Decoded, Sized, Clip):
+    """What upsampling takes; height and width are what a clip is resized to before it is encoded."""
+
+    latents: Tensor | None = argument(
+        "normalised latents, (batch, channels, frames, height, width), in place of `video`."
+    )
+    _: KW_ONLY
+    adain_factor: float = argument(
+        "how far to bring each channel back to its mean and deviation (arXiv:1703.06868).", 0.0, range="share"
+    )
+    tone_map_compression_ratio: float = argument("how far to press large values down.", 0.0, range="share")
+
+
+@record("ltx upsample request")
+@dataclass(frozen=True, eq=False, kw_only=True)
+class UpsampleRequest(LTXRequest[UpsampleArguments]):
+    """What a run of upsampling is to do."""
+
+    pixels: Tensor | None = None  # (clips, 3, frames, height, width)
 
 
 class LTXLatentUpsamplePipeline(Pipeline):
@@ -33,40 +69,7 @@ class LTXLatentUpsamplePipeline(Pipeline):
     def __init__(self, vae: Any, latent_upsampler: Any) -> None:
         super().__init__(vae=vae, latent_upsampler=latent_upsampler)
 
-    def __call__(
-        self,
-        video: Any = None,
-        height: int | None = None,
-        width: int | None = None,
-        latents: Tensor | None = None,
-        decode_timestep: float | Sequence[float] = 0.0,
-        decode_noise_scale: float | Sequence[float] | None = None,
-        adain_factor: float = 0.0,
-        tone_map_compression_ratio: float = 0.0,
-        generator: Any = None,
-        output_type: str = "pil",
-        return_dict: bool = True,
-    ) -> VideoOutput | tuple[Any, ...]:
-        """Upsample videos.
-
-        Args:
-            video: a clip, or several of one length; frames beyond the last 8k + 1 are left out.
-            height, width: the size that the clip is resized to before it is encoded; not used with latents.
-            latents: normalised latents, (batch, channels, frames, height, width), in place of `video`.
-            decode_timestep: from where, in [0, 1], a timestep-conditioned decoder finishes; a list has one a video.
-            decode_noise_scale: noise mixed in for it; by default as much as the timestep.
-            adain_factor: from 0 to 1, how far to bring each channel back to its mean and deviation (arXiv:1703.06868).
-            tone_map_compression_ratio: from 0 to 1, how far to press large values down.
-            generator: source of all randomness; a list has one for each video.
-            output_type: "pil", "np", "pt", "uint8" or "latent"; see `VideoOutput`.
-            return_dict: whether to return a `VideoOutput` and not a tuple.
-
-        Raises:
-            ValueError: the model can't do what is asked, or the arguments contradict each other.
-            NonFiniteError: a component gave infinities or NaNs.
-        """
-        arguments = {name: value for name, value in locals().items() if name != "self"}
-        return result(self, self.request(**arguments))
+    __call__ = call(UpsampleArguments, VideoOutput, "Upsample videos.")
 
     @property
     def rules(self) -> Rules:
@@ -74,71 +77,64 @@ class LTXLatentUpsamplePipeline(Pipeline):
         ratio, ratio_t = self.vae.spatial_compression_ratio, self.vae.temporal_compression_ratio
         return Rules("LTX-Video", ratio, f"VAE {ratio}", ratio, ratio_t, frame_stride=ratio_t)
 
-    def check(self, values: dict[str, Any]) -> Request:
+    def check(self, arguments: UpsampleArguments) -> UpsampleRequest:
         """The request that a call's completed arguments make."""
-        video, latents = values["video"], values["latents"]
+        video, latents = arguments.video, arguments.latents
         if (video is None) == (latents is None):
             given = "neither" if video is None else "both"
             raise ValueError(f"Upsampling starts from video or from latents, {given} given; pass one of them.")
         for name in ("height", "width"):
-            if latents is not None and values[name] != self.defaults[name]:
+            if latents is not None and getattr(arguments, name) != self.defaults[name]:
                 raise ValueError(f"{name} has no effect with latents, whose own size is doubled; drop it.")
-        check_choice("output_type", values["output_type"], OUTPUT_TYPES)
-        for name in ("adain_factor", "tone_map_compression_ratio"):
-            check_share(name, values[name])
+        check_ranges(arguments)
         cuts: tuple[str, ...] = ()
+        pixels: Tensor | None = None
         if latents is None:
-            size = resolve(self.rules, height=values["height"], width=values["width"], num_frames=1, frame_rate=1)
-            values["pixels"], cuts = self._pixels(video, size)
-            count = len(values["pixels"])
-        else:
-            count = len(latents)
-        for name in ("decode_timestep", "decode_noise_scale"):
-            if values[name] and not self.vae.config.timestep_conditioning:
-                raise ValueError(f"{name} has no effect: this checkpoint's decoder takes no timestep; drop it.")
-            values[name] = per_video(name, values[name], count, 1)
-        return Request(
-            prompts=None,
-            negative_prompts=None,
-            size=replace(self._made(values), adjustments=cuts),
+            height, width = known(arguments.height), known(arguments.width)
+            pixels, cuts = self._pixels(
+                video, resolve(self.rules, height=height, width=width, num_frames=1, frame_rate=1)
+            )
+        count = len(known(pixels if latents is None else latents))
+        request = UpsampleRequest(
+            arguments=arguments,
+            size=replace(self._made(pixels, latents), adjustments=cuts),
             num_videos=count,
-            num_videos_per_prompt=1,
-            generator=check_generator(values["generator"], count),
-            output_type=values["output_type"],
-            options=MappingProxyType(values),
+            generator=check_generator(arguments.generator, count),
+            pixels=pixels,
         )
+        return replace(request, decoder=told_to_decoder(self.vae, arguments, request))
 
-    def encode(self, request: Request, report: Report) -> Tensor:
+    def encode(self, session: Session[UpsampleRequest]) -> Tensor:
         """The latents to upsample, as the autoencoder made them: not normalised."""
-        vae, latents = self.vae, request["latents"]
-        if latents is None:
-            posterior = vae.encode(request["pixels"].to(execution_device(vae), vae.dtype)).latent_dist
-            latents = check_finite(posterior.sample(request.generator).float(), "vae", "encoding")
+        vae, latents, pixels = self.vae, session.request.arguments.latents, session.request.pixels
+        if pixels is not None:
+            posterior = vae.encode(pixels.to(execution_device(vae), vae.dtype))[0]
+            latents = check_finite(posterior.sample(session.generator).float(), "vae", "encoding")
             latents = normalize_latents(latents, vae.latents_mean, vae.latents_std)
-        latents = latents.to(execution_device(vae), torch.float32)
+        latents = known(latents).to(execution_device(vae), torch.float32)
         latents = denormalize_latents(latents, vae.latents_mean, vae.latents_std, vae.config.scaling_factor)
         return latents.to(self.latent_upsampler.dtype)
 
-    def steps(self, request: Request, conditions: Tensor) -> Iterator[Step]:
+    def steps(self, session: Session[UpsampleRequest], conditions: Tensor) -> Iterator[Step]:
         """Yield the upsampled latents: there is one step."""
+        arguments, vae = session.request.arguments, self.vae
         latents = check_finite(self.latent_upsampler(conditions), "latent_upsampler")
-        if request["adain_factor"] > 0:
-            latents = torch.lerp(latents, match_statistics(latents, conditions), request["adain_factor"])
-        if request["tone_map_compression_ratio"] > 0:
-            latents = tone_map(latents, request["tone_map_compression_ratio"])
-        vae = self.vae
+        if arguments.adain_factor > 0:
+            latents = torch.lerp(latents, match_statistics(latents, conditions), arguments.adain_factor)
+        if arguments.tone_map_compression_ratio > 0:
+            latents = tone_map(latents, arguments.tone_map_compression_ratio)
         latents = normalize_latents(latents, vae.latents_mean, vae.latents_std, vae.config.scaling_factor)
         yield Step(0, 1, 0.0, latents, before=conditions)
 
-    def finished_latents(self, request: Request, latents: Tensor) -> Tensor:
+    def finished_latents(self, session: Session[UpsampleRequest], latents: Tensor) -> Tensor:
         """Normalised latents, (batch, channels, frames, height, width)."""
         return latents
 
-    def decode(self, request: Request, latents: Tensor) -> Iterator[Tensor]:
+    def decode(
+        self, session: Session[UpsampleRequest], vae: AutoencoderKLLTXVideo, latents: Tensor
+    ) -> Iterator[Tensor]:
         """Yield the video in runs of frames."""
-        yield from decode_latents(
-            self.vae, latents, request.generator, request["decode_timestep"], request["decode_noise_scale"]
-        )
+        yield from decode_latents(session, vae, latents, session.request.decoder)
 
     def _pixels(self, video: Any, size: Resolved) -> tuple[Tensor, tuple[str, ...]]:
         """The frames that can be encoded, and a sentence if those are not all."""
@@ -148,20 +144,21 @@ class LTXLatentUpsamplePipeline(Pipeline):
         if pixels.shape[2] == given:
             return pixels, ()
         sentence = f"LTX-Video takes {stride}k + 1 frames: of {given} the first {pixels.shape[2]} are upsampled."
-        logger.warning(sentence)
+        logger.warning(sentence, extra=TOLD)
         return pixels, (sentence,)
 
-    def _made(self, values: dict[str, Any]) -> Resolved:
+    def _made(self, pixels: Tensor | None, latents: Tensor | None) -> Resolved:
         """What comes out of the latents that go in."""
         ratio, stride = self.vae.spatial_compression_ratio, self.vae.temporal_compression_ratio
-        if values["latents"] is None:
-            _, _, frames, height, width = values["pixels"].shape
+        if pixels is not None:
+            _, _, frames, height, width = pixels.shape
             frames, height, width = (frames - 1) // stride + 1, height // ratio, width // ratio
         else:
-            if values["latents"].dim() != 5:
-                got = tuple(values["latents"].shape)
+            assert latents is not None, "the check sees that there is one of both"
+            if latents.dim() != 5:
+                got = tuple(latents.shape)
                 raise ValueError(f"latents must be (batch, channels, frames, height, width), got the shape {got}.")
-            frames, height, width = values["latents"].shape[2:]
+            frames, height, width = latents.shape[2:]
         more_frames, rows, columns = self.latent_upsampler.factors
         frames, height, width = frames * more_frames - (more_frames - 1), height * rows, width * columns
         num_frames = (frames - 1) * stride + 1

@@ -5,36 +5,157 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from dataclasses import KW_ONLY, dataclass, field, replace
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from filmstrip.generation import Pipeline
-from filmstrip.generation.denoising import denoise
+from filmstrip.assembly import Pipeline
+from filmstrip.checks import known
+from filmstrip.generation.arguments import Embedded, Prompted, Sampled, Sized, argument
 from filmstrip.generation.events import Step
-from filmstrip.generation.finite import check_finite
-from filmstrip.generation.guidance import PromptGuidance
-from filmstrip.generation.prompts import Prompts, encode_clip_text, encode_prompts, num_clip_parts
-from filmstrip.generation.request import Request, check_prompts, check_share, check_steps, make_request
-from filmstrip.generation.resolving import Rules, resolve
-from filmstrip.generation.running import Report
+from filmstrip.generation.guidance import Guidance, Split, away_from_negatives
+from filmstrip.generation.output import Report
+from filmstrip.generation.prompts import Prompts, encode_clip_text, encode_prompts, encoded_prompts, num_clip_parts
+from filmstrip.generation.request import Request, check_prompts, check_steps, prompted
+from filmstrip.generation.resolve import Rules, resolve
+from filmstrip.generation.session import Session
 from filmstrip.media.pixels import picture_size
 from filmstrip.memory.offloading import tell_once
 from filmstrip.memory.residency import execution_device
+from filmstrip.models.stable_diffusion.autoencoder import AutoencoderKL
+from filmstrip.models.stable_diffusion.unet import UNet2DConditionModel
 from filmstrip.nn.attention_layers import remembering_prompts
 from filmstrip.nn.embeddings import sinusoidal_embedding
-from filmstrip.nn.noise import draw_noise
+from filmstrip.nn.noise import Generators, draw_noise
 from filmstrip.nn.outputs import Output
+from filmstrip.records import record
 from filmstrip.schedulers import Run
 
 logger = logging.getLogger(__name__)
 
-EMBEDS = ("prompt_embeds", "negative_prompt_embeds")
-Control = Callable[[Tensor, int, Tensor], Mapping[str, Any]]
-"""From latents, the index of the step and prompts, further arguments of the U-Net."""
+
+@dataclass(frozen=True, eq=False)
+class PictureArguments(Sampled, Prompted):
+    """What all pipelines of Stable Diffusion take."""
+
+    _: KW_ONLY
+    latents: Tensor | None = argument("the initial noise, (batch, channels, height / 8, width / 8).")
+    eta: float = argument(
+        "with a DDIM scheduler, how much fresh noise each step adds, from 0 to 1 (arXiv:2010.02502).", 0.0
+    )
+    long_prompts: bool = argument(
+        "encode prompts beyond the text encoder's window in parts, in place of cutting them off.", False
+    )
+
+    @property
+    def own_schedule(self) -> dict[str, Sequence[float]]:
+        """The call's own timesteps or sigmas, by the name of the argument, if it takes and has such."""
+        return {}
+
+    @property
+    def layers_left_out(self) -> int | None:
+        """Of the text encoder, if the call says."""
+        return None
+
+    @property
+    def for_processors(self) -> Mapping[str, Any] | None:
+        """What the processors of attention layers are handed."""
+        return None
+
+    @property
+    def rescale(self) -> float:
+        """How far the contrast of guidance is brought back."""
+        return 0.0
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Scheduled(PictureArguments):
+    """A schedule of one's own."""
+
+    timesteps: Sequence[int] | None = argument("a falling schedule of one's own, with schedulers that take one.")
+    sigmas: Sequence[float] | None = argument("the same as noise levels.")
+
+    @property
+    def own_schedule(self) -> dict[str, Sequence[float]]:
+        """The call's own timesteps or sigmas."""
+        given = {"timesteps": self.timesteps, "sigmas": self.sigmas}
+        return {name: value for name, value in given.items() if value is not None}
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Skipping(PictureArguments):
+    """Text encoders cut short."""
+
+    clip_skip: int | None = argument("how many of the text encoder's last layers are left out.")
+
+    @property
+    def layers_left_out(self) -> int | None:
+        """Of the text encoder."""
+        return self.clip_skip
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Processed(PictureArguments):
+    """Attention processors of one's own."""
+
+    cross_attention_kwargs: Mapping[str, Any] | None = argument(
+        "handed to the processors of the U-Net's attention layers."
+    )
+
+    @property
+    def for_processors(self) -> Mapping[str, Any] | None:
+        """What the processors of attention layers are handed."""
+        return self.cross_attention_kwargs
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Pictured(Embedded, Processed):
+    """What pipelines that make pictures take."""
+
+    num_images_per_prompt: int = argument("pictures for each prompt, which differ in their noise.", 1, range="count")
+    ip_adapter_image: Any = argument("refused; there are no IP-Adapters here.")
+    ip_adapter_image_embeds: Any = argument("refused, too.")
+
+    @property
+    def videos_per_prompt(self) -> tuple[str, int]:
+        """The name of the argument that says how many there are of each prompt, and its value."""
+        return "num_images_per_prompt", self.num_images_per_prompt
+
+    def check(self) -> None:
+        """See that nothing is given that can't have an effect."""
+        for name in ("ip_adapter_image", "ip_adapter_image_embeds"):
+            if getattr(self, name) is not None:
+                raise ValueError(f"{name} has no effect: there are no IP-Adapters here; drop it.")
+
+
+P = TypeVar("P", bound=PictureArguments, covariant=True)
+
+
+@record("stable diffusion request")
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PictureRequest(Request[P]):
+    """What a run of Stable Diffusion is to do."""
+
+
+RequestType = TypeVar("RequestType", bound=PictureRequest[Any])
+AnySession = Session[PictureRequest[PictureArguments]]
+
+
+@dataclass(frozen=True)
+class PictureConditions(Prompts):
+    """What a run is conditioned on: its prompts, sizes that some networks are told, and pictures to follow."""
+
+    sizes: Tensor | None = None  # (batch, numbers)
+    pictures: list[Tensor] | None = None  # for each ControlNet, (batch, channels, height, width) in [0, 1]
+    follows: tuple[bool, ...] = ()
+    """For each row whether it follows those pictures."""
+
+
+Control = Callable[[Tensor, int, PictureConditions], Mapping[str, Any]]
+"""From latents, the index of the step and what they are conditioned on, further arguments of the U-Net."""
 
 
 @dataclass
@@ -54,6 +175,8 @@ class ImageOutput(Output):
 class StableDiffusionBase(Pipeline):
     """Components of Stable Diffusion (arXiv:2112.10752), and the parts of its recipes that do not differ."""
 
+    vae: AutoencoderKL
+    unet: UNet2DConditionModel
     family_defaults: ClassVar[dict[str, Any]] = {"num_inference_steps": 50, "guidance_scale": 7.5}
     _callback_tensor_inputs: ClassVar[tuple[str, ...]] = ("latents", "prompt_embeds", "negative_prompt_embeds")
     _optional_components: ClassVar[tuple[str, ...]] = ("safety_checker", "feature_extractor", "image_encoder")
@@ -132,36 +255,36 @@ class StableDiffusionBase(Pipeline):
                 f" it {gives}."
             )
 
-    def check_call(self, values: dict[str, Any], num_frames: int = 1) -> Request:
-        """The request that a call's completed arguments make."""
+    def checked(
+        self,
+        kind: Callable[..., RequestType],
+        arguments: PictureArguments,
+        size: tuple[int, int],
+        num_frames: int = 1,
+        **found: Any,
+    ) -> RequestType:
+        """The request that a call's completed arguments make, of that class, for a size (height, width)."""
         self.check_components()
-        for name in ("ip_adapter_image", "ip_adapter_image_embeds"):
-            if values.get(name) is not None:
-                raise ValueError(f"{name} has no effect: there are no IP-Adapters here; drop it.")
         rate = self.defaults.get("frame_rate", 1)
-        size = resolve(
-            self.rules, height=values["height"], width=values["width"], num_frames=num_frames, frame_rate=rate
-        )
-        given = {name: values.get(name) for name in ("timesteps", "sigmas") if values.get(name) is not None}
-        if len(given) > 1:
+        resolved = resolve(self.rules, height=size[0], width=size[1], num_frames=num_frames, frame_rate=rate)
+        schedules = arguments.own_schedule
+        if len(schedules) > 1:
             raise ValueError("Both timesteps and sigmas were given; pass only one of them.")
-        schedule = next(iter(given.values()), None)
-        check_steps(values["num_inference_steps"], schedule, self.defaults["num_inference_steps"])
+        schedule = next(iter(schedules.values()), None)
+        check_steps(arguments.num_inference_steps, schedule, self.defaults["num_inference_steps"])
         takes = inspect.signature(self.scheduler.start).parameters
-        for name in (*given, *(["eta"] if values["eta"] else [])):
+        for name in (*schedules, *(["eta"] if arguments.eta else [])):
             if name not in takes:
                 raise ValueError(f"{name} has no effect with {type(self.scheduler).__name__}; drop it.")
-        if "guidance_rescale" in values:
-            check_share("guidance_rescale", values["guidance_rescale"])
-        self._check_clip_skip(values.get("clip_skip"))
-        self._check_processors(values.get("cross_attention_kwargs") or {})
-        request = make_request(values, size, self._callback_tensor_inputs)
-        if request.options.get("latents") is not None:
-            self.check_latents(request["latents"], request)
+        self._check_clip_skip(arguments.layers_left_out)
+        self._check_processors(arguments.for_processors or {})
+        request = prompted(kind, arguments, resolved, self._callback_tensor_inputs, **found)
+        if arguments.latents is not None:
+            self.check_latents(arguments.latents, request)
         self.start(request)  # says what is wrong with a schedule
         return request
 
-    def check_latents(self, latents: Tensor, request: Request) -> None:
+    def check_latents(self, latents: Tensor, request: PictureRequest[Any]) -> None:
         """See that latents have the shape that a request asks for."""
         shape = self.latent_shape(request)
         if tuple(latents.shape) != shape:
@@ -203,34 +326,28 @@ class StableDiffusionBase(Pipeline):
         embeds = {"prompt_embeds": prompt_embeds, "negative_prompt_embeds": negative_prompt_embeds}
         texts, negatives, _ = check_prompts(prompt, negative_prompt, embeds, is_guided=do_classifier_free_guidance)
         with torch.no_grad():
-            encoded = self._encode(texts, negatives, embeds, clip_skip, long_prompts)
+            encoded = self._encode((clip_skip, long_prompts), texts, negatives, embeds)
         encoded = encoded.repeated(num_images_per_prompt)
         both = (encoded.prompt_embeds, encoded.negative_prompt_embeds)
         positive, negative = (None if one is None else one.to(device) for one in both)
         return positive, negative
 
-    def encode_prompts(self, request: Request, report: Report) -> Prompts:
+    def encode_prompts(self, session: AnySession) -> PictureConditions:
         """The prompts of a request, one row for each picture."""
-        is_guided = request["guidance_scale"] > 1
-        given = {name: request[name] for name in EMBEDS if is_guided or name == "prompt_embeds"}
-        options = request.options.get("clip_skip"), request["long_prompts"]
-        encoded = self._encode(request.prompts, request.negative_prompts, given, *options)
-        report.cut_off = encoded.cut_off
-        for embeds in (encoded.prompt_embeds, encoded.negative_prompt_embeds):
-            if embeds is not None:
-                check_finite(embeds, "text_encoder")
-        return encoded.repeated(request.num_videos_per_prompt)
+        arguments = session.request.arguments
+        options = arguments.layers_left_out, arguments.long_prompts
+        return PictureConditions.of(encoded_prompts(session, lambda *given: self._encode(options, *given)))
 
     def _encode(
         self,
+        options: tuple[int | None, bool],  # layers left out of the text encoder, and whether prompts may be long
         texts: Sequence[str] | None,
         negatives: Sequence[str] | None,
         embeds: Mapping[str, Tensor | None],
-        clip_skip: int | None,
-        long_prompts: bool,
     ) -> Prompts:
+        clip_skip, long_prompts = options
         if texts is None and negatives is None:  # then there may be no tokenizer either
-            return encode_prompts(lambda *_: Prompts(torch.empty(0)), None, None, embeds, 0)
+            return encode_prompts(0, lambda *_: Prompts(torch.empty(0)), None, None, embeds)
         if self.tokenizer is None or self.text_encoder is None:
             raise ValueError("texts need a tokenizer and a text_encoder; pass them, or embeddings.")
         window = self.tokenizer.model_max_length
@@ -244,102 +361,100 @@ class StableDiffusionBase(Pipeline):
             is_first = False
             return encode_clip_text(self.tokenizer, self.text_encoder, some, skip=skip, num_parts=length // window)
 
-        return encode_prompts(encode, texts, negatives, embeds, parts * window)
+        return encode_prompts(parts * window, encode, texts, negatives, embeds)
 
     # ---- sampling ------------------------------------------------------------------------------------------------
 
-    def start(self, request: Request) -> Run:
+    def start(self, request: PictureRequest[PictureArguments]) -> Run:
         """The run's own schedule."""
-        names = ("timesteps", "sigmas")
-        steps = {name: request.options.get(name) for name in names if request.options.get(name) is not None}
-        settings = {"eta": request["eta"]} if request["eta"] else {}
-        return self.scheduler.start(**(steps or {"num_inference_steps": request["num_inference_steps"]}), **settings)
+        arguments = request.arguments
+        steps: Mapping[str, Any] = arguments.own_schedule or {"num_inference_steps": arguments.num_steps}
+        return self.scheduler.start(**steps, **({"eta": arguments.eta} if arguments.eta else {}))
 
-    def latent_shape(self, request: Request) -> tuple[int, ...]:
+    def latent_shape(self, request: PictureRequest[Any]) -> tuple[int, ...]:
         """Batch, channels, height and width of the latents."""
         return (request.num_videos, self.vae.config.latent_channels, *request.size.latent_size[1:])
 
-    def initial_noise(self, request: Request, run: Run) -> Tensor:
+    def initial_noise(self, session: AnySession, run: Run) -> Tensor:
         """The latents that a run starts from: the call's, or noise."""
-        latents = request.options.get("latents")
+        latents, device = session.request.arguments.latents, execution_device(self.unet)
         if latents is None:
-            latents = draw_noise(self.latent_shape(request), request.generator, execution_device(self.unet))
-        return latents.to(execution_device(self.unet), torch.float32) * run.init_noise_sigma
+            latents = draw_noise(self.latent_shape(session.request), session.generator, device)
+        return latents.to(device, torch.float32) * run.init_noise_sigma
 
     def sample(
         self,
-        request: Request,
-        prompts: Prompts,
+        session: AnySession,
+        conditions: PictureConditions,
         latents: Tensor,
         run: Run,
         control: Control | None = None,
         *,
         unet: Any = None,
+        split: Split[PictureConditions] | None = None,
+        scale: float | None = None,
         span: tuple[int, int | None] = (0, None),
+        generator: Generators = None,
     ) -> Iterator[Step]:
         """Yield the latents, (batch, channels, height, width), after every step.
 
         Args:
-            unet: in place of the pipeline's own.
+            unet, generator: in place of the pipeline's and of the session's own.
+            split: in place of guidance away from the negative prompts.
+            scale: of the guidance, in place of the call's.
             span: the first step to be made, and the first that is not.
         """
-        unet, scale = self.unet if unet is None else unet, request["guidance_scale"]
+        arguments = session.request.arguments
+        unet = self.unet if unet is None else unet
+        present = arguments.guidance if scale is None else scale
         is_distilled = unet.config.time_cond_proj_dim is not None
 
-        def predict(latents: Tensor, timestep: float, given: Mapping[str, Any]) -> Tensor:
+        def predict(latents: Tensor, timestep: float, given: PictureConditions) -> Tensor:
             latents = latents.to(unet.dtype)
-            more = dict(given)
+            more: dict[str, Any] = {"cross_attention_kwargs": arguments.for_processors}
             if is_distilled:
-                rows = latents.new_full((len(latents),), scale - 1)
+                rows = latents.new_full((len(latents),), present - 1)
                 more["timestep_cond"] = guidance_scale_embedding(rows, unet.config.time_cond_proj_dim).to(latents)
             if control is not None:
-                more.update(control(latents, index, given["encoder_hidden_states"]))
-            return unet(latents, timestep, **more, return_dict=False)[0].float()
+                more.update(control(latents, index, given))
+            # Sizes stay in float32: half precision rounds them.
+            added = {"text_embeds": given.pooled_prompt_embeds, "time_ids": given.sizes}
+            more["added_cond_kwargs"] = {name: one for name, one in added.items() if one is not None}
+            return unet(latents, timestep, given.prompt_embeds, **more, return_dict=False)[0].float()
 
-        def prepare(half: Prompts) -> dict[str, Any]:
-            added, device = {"text_embeds": half.pooled_prompt_embeds, "time_ids": half.sizes}, execution_device(unet)
-            return {
-                "encoder_hidden_states": half.prompt_embeds.to(device, unet.dtype),
-                # Sizes stay in float32: half precision rounds them.
-                "added_cond_kwargs": {name: one.to(device) for name, one in added.items() if one is not None},
-                "cross_attention_kwargs": request.options.get("cross_attention_kwargs"),
-            }
+        def prepare(given: PictureConditions) -> PictureConditions:
+            placed: dict[str, Any] = {name: one.to(device) for name, one in given.tensors.items()}
+            return replace(given, **{**placed, "prompt_embeds": given.prompt_embeds.to(device, unet.dtype)})
 
-        guidance = PromptGuidance(
-            prompts,
+        device = execution_device(unet)
+        guidance = Guidance(
+            conditions,
+            split or away_from_negatives(arguments, rescale=arguments.rescale),
             prepare,
-            1.0 if is_distilled else scale,  # the network itself was taught the guidance
-            rescale=request.options.get("guidance_rescale", 0.0),
-            is_sequential=request["sequential_guidance"],
+            1.0 if is_distilled else present,  # the network itself was taught the guidance
+            in_turn=arguments.sequential_guidance,
         )
         index, end = span  # counted here, since some solvers come back to a timestep
-        options: dict[str, Any] = {
-            "begin": index,
-            "end": end,
-            "generator": request.generator,
-            "keeper": request.keeper,
-            "network": "unet",
-        }
         readers = [unet, *(one for name, one in self.components.items() if name == "controlnet")]
         with remembering_prompts(*readers):
-            for step in denoise(predict, latents, run, guidance, **options):
-                guidance.offer(step)
+            for step in session.denoise(
+                predict, latents, run, guidance, begin=index, end=end, generator=generator, network="unet"
+            ):
                 yield step
                 if is_distilled:
-                    scale, step.guidance_scale = step.guidance_scale or scale, None
-                guidance.accept(step)
+                    present, step.guidance_scale = step.guidance_scale or present, None
                 index += 1
 
     # ---- decoding ------------------------------------------------------------------------------------------------
 
-    def finished_latents(self, request: Request, latents: Tensor) -> Tensor:
+    def finished_latents(self, session: AnySession, latents: Tensor) -> Tensor:
         """Latents as the call takes them, (batch, channels, height, width)."""
         return latents
 
-    def decode(self, request: Request, latents: Tensor) -> Iterator[Tensor]:
+    def decode(self, session: AnySession, vae: AutoencoderKL, latents: Tensor) -> Iterator[Tensor]:
         """Yield the pictures, as videos of one frame."""
-        latents = (latents / self.vae.config.scaling_factor).to(execution_device(self.vae), self.vae.dtype)
-        yield torch.cat(list(self.vae.decode_stream(latents))).unsqueeze(2)  # (batch, 3, 1, height, width)
+        latents = (latents / vae.config.scaling_factor).to(execution_device(vae), vae.dtype)
+        yield torch.cat(list(vae.decode_stream(latents))).unsqueeze(2)  # (batch, 3, 1, height, width)
 
     def output(self, frames: Any, report: Report) -> Any:
         """The pictures of a run."""
@@ -353,6 +468,11 @@ def guidance_scale_embedding(scale: Tensor, dim: int) -> Tensor:  # (batch,) to 
     """Waves of a guidance scale, for networks that were taught it (arXiv:2310.04378, section 4.3)."""
     waves = sinusoidal_embedding(1000 * scale, dim, flip_sin_to_cos=False, freq_shift=1)
     return torch.nn.functional.pad(waves, (0, dim % 2))
+
+
+def asked_size(sized: Sized) -> tuple[int, int]:
+    """Height and width of a call, completed."""
+    return known(sized.height), known(sized.width)
 
 
 def own_size(image: Any, multiple: int) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from filmstrip.checkpoints import Model
+from filmstrip.checks import check_share, known
 from filmstrip.configuration import Config
+from filmstrip.generation.arguments import argument
 from filmstrip.generation.finite import check_finite
-from filmstrip.generation.request import Request
+from filmstrip.generation.guidance import Rule, Split, away_from_negatives
+from filmstrip.models.stable_diffusion.common import PictureArguments, PictureConditions
 from filmstrip.models.stable_diffusion.controlnet import ControlNetModel
+from filmstrip.records import record
 
 
 class MultiControlNetModel(Model):
@@ -55,6 +60,47 @@ def _folders(first: Path) -> list[Path]:
     return folders
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Controlled(PictureArguments):
+    """How strongly ControlNets count, and when."""
+
+    controlnet_conditioning_scale: float | Sequence[float] = argument(
+        "how strongly the control counts; a list has one for each ControlNet.", 1.0
+    )
+    guess_mode: bool = argument(
+        "control the prediction for the prompt only, and less where the resolution is high.", False
+    )
+    control_guidance_start: float | Sequence[float] = argument(
+        "the share of the steps from which the control counts; a list as above.", 0.0
+    )
+    control_guidance_end: float | Sequence[float] = argument("the share up to which it counts.", 1.0)
+
+    def strengths(self, num_nets: int) -> Strengths:
+        """The same as one value for each ControlNet."""
+        names = ("control_guidance_start", "control_guidance_end", "controlnet_conditioning_scale")
+        starts, ends, scales = (per_net(name, getattr(self, name), num_nets) for name in names)
+        for start, end in zip(starts, ends, strict=True):
+            if check_share(names[0], start) >= check_share(names[1], end):
+                raise ValueError(f"control_guidance_start must be below control_guidance_end, got {start} and {end}.")
+        return Strengths(scales, starts, ends)
+
+
+@record("stable diffusion control strengths")
+@dataclass(frozen=True)
+class Strengths:
+    """How strongly each ControlNet counts, and from and up to which share of the steps."""
+
+    scales: list[float]
+    starts: list[float]
+    ends: list[float]
+
+    def at(self, step: int, num_steps: int) -> list[float]:
+        """The strength of each at a step."""
+        begin, end = step / num_steps, (step + 1) / num_steps
+        bounds = zip(self.scales, self.starts, self.ends, strict=True)
+        return [scale if start <= begin and end <= stop else 0.0 for scale, start, stop in bounds]
+
+
 def per_net(name: str, value: float | Sequence[float], num_nets: int) -> list[float]:
     """An argument that has one value, or one for each ControlNet, as one for each."""
     if not isinstance(value, (list, tuple)):
@@ -68,46 +114,47 @@ class Controlling:
     """What a U-Net's call is given of its ControlNets: the residuals at each step.
 
     Args:
-        pictures: for each net, (batch, channels, height, width) in [0, 1]; the batch counts no negative prompts.
         timesteps: those of the run.
+        guess_mode: whether the predictions for the prompts alone follow the pictures.
     """
 
     def __init__(
-        self, nets: Sequence[Any], pictures: Sequence[Tensor], request: Request, timesteps: Sequence[float]
+        self, nets: Sequence[Any], strengths: Strengths, timesteps: Sequence[float], *, guess_mode: bool
     ) -> None:
-        self._nets, self._pictures, self._request = nets, pictures, request
-        self._timesteps = timesteps
+        self._nets, self._strengths, self._timesteps = nets, strengths, timesteps
         # A network that gives one number for each channel is always used in this way.
-        self._guesses = request["guess_mode"] or nets[0].config.global_pool_conditions
+        self.guesses = bool(guess_mode or nets[0].config.global_pool_conditions)
 
-    def __call__(self, latents: Tensor, step: int, prompt_embeds: Tensor) -> dict[str, Any]:
-        """Residuals for latents that may hold the negative prompts' half before the prompts' own."""
-        scales, timestep = self._scales(step), self._timesteps[step]
-        copies = len(latents) // len(self._pictures[0])
-        controls_half = self._guesses and copies > 1
-        if controls_half:
-            latents, prompt_embeds, copies = latents.chunk(2)[1], prompt_embeds.chunk(2)[1], 1
+    def __call__(self, latents: Tensor, step: int, given: PictureConditions) -> dict[str, Any]:
+        """Residuals for the rows that follow the pictures, which are the last ones; zeros for the others."""
+        spared = given.follows.index(True) if any(given.follows) else len(latents)
+        latents, prompt_embeds = latents[spared:], given.prompt_embeds[spared:]
+        if not len(latents):
+            return {}
+        timestep, num_steps = self._timesteps[step], len(self._timesteps)
         down: list[Tensor] = []
         mid: Tensor | None = None
-        for net, picture, scale in zip(self._nets, self._pictures, scales, strict=True):
-            arguments = (latents.to(net.dtype), timestep, prompt_embeds.to(net.dtype), picture.repeat(copies, 1, 1, 1))
-            more, last = net(*arguments, conditioning_scale=scale, guess_mode=self._guesses, return_dict=False)
+        scales = self._strengths.at(step, num_steps)
+        for net, picture, scale in zip(self._nets, known(given.pictures), scales, strict=True):
+            arguments = (latents.to(net.dtype), timestep, prompt_embeds.to(net.dtype), picture[spared:])
+            more, last = net(*arguments, conditioning_scale=scale, guess_mode=self.guesses, return_dict=False)
             down = [one + other for one, other in zip(down, more, strict=True)] if down else list(more)
             mid = last if mid is None else mid + last
-        assert mid is not None
-        for residual in (*down, mid):
-            check_finite(residual, "controlnet", f"step {step + 1} of {len(self._timesteps)}")
-        if controls_half:
-            down, mid = (
-                [torch.cat([torch.zeros_like(one), one]) for one in down],
-                torch.cat([torch.zeros_like(mid), mid]),
-            )
-        return {"down_block_additional_residuals": down, "mid_block_additional_residual": mid}
+        residuals = [*down, known(mid)]
+        for residual in residuals:
+            check_finite(residual, "controlnet", f"step {step + 1} of {num_steps}")
+        if spared:
+            residuals = [torch.cat([one.new_zeros(spared, *one.shape[1:]), one]) for one in residuals]
+        return {"down_block_additional_residuals": residuals[:-1], "mid_block_additional_residual": residuals[-1]}
 
-    def _scales(self, step: int) -> list[float]:
-        request = self._request
-        begin, end = step / len(self._timesteps), (step + 1) / len(self._timesteps)
-        bounds = zip(request["control_guidance_start"], request["control_guidance_end"], strict=True)
-        counts = [start <= begin and end <= stop for start, stop in bounds]
-        scales = zip(request["controlnet_conditioning_scale"], counts, strict=True)
-        return [scale if is_on else 0.0 for scale, is_on in scales]
+    def split(self, arguments: Controlled) -> Split[PictureConditions]:
+        """Guidance away from the negative prompts, whose predictions do not follow the pictures when it guesses."""
+        plain: Split[PictureConditions] = away_from_negatives(arguments)
+
+        def split(conditions: PictureConditions, scale: float) -> tuple[Rule | None, list[PictureConditions]]:
+            rule, [*negative, positive] = plain(conditions, scale)
+            if self.guesses:
+                negative = [replace(one, follows=(False,) * len(one.follows)) for one in negative]
+            return rule, [*negative, positive]
+
+        return split

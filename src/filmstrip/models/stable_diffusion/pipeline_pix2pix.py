@@ -2,35 +2,84 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from filmstrip.generation.denoising import denoise
+from filmstrip.checks import check_count, known
+from filmstrip.generation.arguments import Prompted, Sampled, argument, call
 from filmstrip.generation.events import Step
 from filmstrip.generation.finite import check_finite
-from filmstrip.generation.guidance import TwoConditions, Unguided
+from filmstrip.generation.guidance import Guidance, Rule, TwoConditions
 from filmstrip.generation.prompts import Prompts
-from filmstrip.generation.request import Request, check_count
-from filmstrip.generation.running import Report, result
+from filmstrip.generation.session import Session
 from filmstrip.media.pixels import preprocess_image
 from filmstrip.memory.residency import execution_device
-from filmstrip.models.stable_diffusion.common import ImageOutput, StableDiffusionBase, own_size
+from filmstrip.models.stable_diffusion.common import (
+    ImageOutput,
+    PictureArguments,
+    Pictured,
+    PictureRequest,
+    StableDiffusionBase,
+    own_size,
+)
 from filmstrip.nn.attention_layers import remembering_prompts
+from filmstrip.nn.noise import Generators
+from filmstrip.records import record
 from filmstrip.schedulers import Run
 
 CALLBACK_TENSORS = ("latents", "prompt_embeds", "negative_prompt_embeds", "image_latents")
 
 
-@dataclass(frozen=True)
-class Instructions:
-    """What a run is conditioned on."""
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Instructed(PictureArguments):
+    """Guidance by what is changed, beside that by the instruction."""
 
-    prompts: Prompts
-    latents: Tensor  # of the pictures to change, not scaled, (batch, channels, height, width)
+    image_guidance_scale: float = argument(
+        "how closely to keep to what is changed, from 1 up; used with guidance.", 1.5
+    )
+
+    def check_image_scale(self) -> None:
+        """See that the scale of the guidance by pictures makes sense."""
+        if self.image_guidance_scale < 1:
+            raise ValueError(f"image_guidance_scale must be at least 1, got {self.image_guidance_scale}.")
+
+
+@dataclass(frozen=True, eq=False)
+class Changed(Prompted):
+    """The picture to change, after the instruction."""
+
+    image: Any = argument(
+        "the picture to change; a list has one for each prompt. Its sides are rounded down to multiples of 8. Latents "
+        "that the autoencoder has made of pictures, not scaled, are taken as well.",
+        role="picture",
+    )
+
+
+@record("pix2pix arguments")
+@dataclass(frozen=True, eq=False)
+class ChangeArguments(Instructed, Pictured, Sampled, Changed):
+    """What a change by an instruction takes."""
+
+
+@record("pix2pix request")
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ChangeRequest(PictureRequest[Instructed]):
+    """What a change by an instruction is to do."""
+
+    pixels: Tensor | None = None  # of pictures, (rows, 3, height, width), or of clips, with frames after channels
+    image_latents: Tensor | None = None
+    """In their place, latents that the autoencoder has made of them."""
+
+
+@dataclass(frozen=True)
+class Instructions(Prompts):
+    """What a run is conditioned on: its instructions, and the latents of the pictures to change."""
+
+    image_latents: Tensor | None = None  # not scaled, (batch, channels, height, width)
 
 
 class StableDiffusionInstructPix2PixPipeline(StableDiffusionBase):
@@ -41,79 +90,38 @@ class StableDiffusionInstructPix2PixPipeline(StableDiffusionBase):
     _callback_tensor_inputs: ClassVar[tuple[str, ...]] = CALLBACK_TENSORS
     _latents_per_call: ClassVar[int] = 2
 
-    def __call__(
-        self,
-        prompt: str | Sequence[str] | None = None,
-        image: Any = None,
-        num_inference_steps: int | None = None,
-        guidance_scale: float | None = None,
-        image_guidance_scale: float = 1.5,
-        negative_prompt: str | Sequence[str] | None = None,
-        num_images_per_prompt: int = 1,
-        eta: float = 0.0,
-        generator: Any = None,
-        latents: Tensor | None = None,
-        prompt_embeds: Tensor | None = None,
-        negative_prompt_embeds: Tensor | None = None,
-        ip_adapter_image: Any = None,
-        ip_adapter_image_embeds: Any = None,
-        output_type: str = "pil",
-        return_dict: bool = True,
-        callback_on_step_end: Callable[..., Any] | None = None,
-        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
-        cross_attention_kwargs: Mapping[str, Any] | None = None,
-        sequential_guidance: bool | None = None,
-        long_prompts: bool = False,
-    ) -> ImageOutput | tuple[Any, ...]:
-        """Change pictures. The arguments are those of `StableDiffusionPipeline`, and:
+    __call__ = call(ChangeArguments, ImageOutput, "Change pictures.")
 
-        Args:
-            prompt: the instruction, such as "make it snowy".
-            image: the picture to change; a list has one for each prompt. Its sides are rounded down to multiples of 8.
-                Latents that the autoencoder has made of pictures, not scaled, are taken as well.
-            image_guidance_scale: how closely to keep to it, from 1 up; used when `guidance_scale` is above 1.
-
-        Raises:
-            ValueError: the model can't do what is asked, or the arguments contradict each other.
-            NonFiniteError: a component gave infinities or NaNs.
-        """
-        arguments = {name: value for name, value in locals().items() if name != "self"}
-        return result(self, self.request(**arguments))
-
-    def check(self, values: dict[str, Any]) -> Request:
+    def check(self, arguments: ChangeArguments) -> ChangeRequest:
         """The request that a call's completed arguments make."""
-        if values["image"] is None:
+        arguments.check()
+        if arguments.image is None:
             raise ValueError("InstructPix2Pix changes a picture, and none was given; pass it as image.")
-        check_image_scale(values["image_guidance_scale"])
-        image, ratio = values["image"], self.vae.spatial_compression_ratio
+        arguments.check_image_scale()
+        image, ratio = arguments.image, self.vae.spatial_compression_ratio
         if isinstance(image, Tensor) and image.dim() == 4 and image.shape[1] == self.vae.config.latent_channels:
-            height, width = (side * ratio for side in image.shape[2:])
-            name, pictures = "image_latents", image
+            size = image.shape[2] * ratio, image.shape[3] * ratio
+            found: dict[str, Any] = {"image_latents": image}
         else:
-            height, width = own_size(image, ratio)
-            name, pictures = "pixels", preprocess_image(image, height, width)
-        request = self.check_call({**values, "height": height, "width": width})
-        check_count("pictures", pictures, request.num_prompts)
-        return request.with_options(**{name: pictures})
+            size = own_size(image, ratio)
+            found = {"pixels": preprocess_image(image, *size)}
+        request = self.checked(ChangeRequest, arguments, size, **found)
+        check_count("pictures", next(iter(found.values())), request.num_prompts)
+        return request
 
-    def encode(self, request: Request, report: Report) -> Instructions:
+    def encode(self, session: Session[ChangeRequest]) -> Instructions:
         """The instructions, and the latents of the pictures."""
-        latents = request.options.get("image_latents")
+        request = session.request
+        latents = request.image_latents
         if latents is None:
-            latents = encode_pictures(self.vae, request["pixels"])
+            latents = encode_pictures(self.vae, known(request.pixels))
         pictures = request.per_video(latents).to(execution_device(self.unet), torch.float32)
-        return Instructions(self.encode_prompts(request, report), pictures)
+        return Instructions.of(self.encode_prompts(session), image_latents=pictures)
 
-    def steps(self, request: Request, conditions: Instructions) -> Iterator[Step]:
+    def steps(self, session: Session[ChangeRequest], conditions: Instructions) -> Iterator[Step]:
         """Yield the latents after every step."""
-        run = self.start(request)
-        yield from change(self.unet, request, conditions, self.initial_noise(request, run), run)
-
-
-def check_image_scale(scale: float) -> None:
-    """See that a scale of the guidance by pictures makes sense."""
-    if scale < 1:
-        raise ValueError(f"image_guidance_scale must be at least 1, got {scale}.")
+        run = self.start(session.request)
+        yield from change(session, self.unet, conditions, self.initial_noise(session, run), run)
 
 
 def encode_pictures(vae: Any, pixels: Tensor) -> Tensor:
@@ -122,40 +130,36 @@ def encode_pictures(vae: Any, pixels: Tensor) -> Tensor:
     return check_finite(latents, "vae", "encoding")
 
 
-def change(unet: Any, request: Request, conditions: Instructions, latents: Tensor, run: Run) -> Iterator[Step]:
-    """Yield the latents, (batch, channels, height, width), after every step."""
+def change(
+    session: Session[ChangeRequest],
+    unet: Any,
+    conditions: Instructions,
+    latents: Tensor,
+    run: Run,
+    generator: Generators = None,
+) -> Iterator[Step]:
+    """Yield the latents, (batch, channels, height, width), after every step.
 
-    def predict(latents: Tensor, timestep: float, given: tuple[Tensor, Tensor]) -> Tensor:
-        prompt_embeds, pictures = given
-        stacked = torch.cat([latents, pictures], dim=1).to(unet.dtype)
-        kwargs = {"cross_attention_kwargs": request.options.get("cross_attention_kwargs"), "return_dict": False}
-        return unet(stacked, timestep, prompt_embeds.to(execution_device(unet), unet.dtype), **kwargs)[0].float()
+    Args:
+        generator: in place of the session's.
+    """
+    arguments = session.request.arguments
 
-    guidance = _guidance(request, conditions)
+    def predict(latents: Tensor, timestep: float, given: Instructions) -> Tensor:
+        stacked = torch.cat([latents, known(given.image_latents)], dim=1).to(unet.dtype)
+        kwargs = {"cross_attention_kwargs": arguments.for_processors, "return_dict": False}
+        return unet(stacked, timestep, given.prompt_embeds, **kwargs)[0].float()
 
-    def guided(predict: Any, latents: Tensor, timestep: float) -> Tensor:
-        return guidance(predict, latents, timestep)
+    def split(conditions: Instructions, scale: float) -> tuple[Rule | None, list[Instructions]]:
+        both, second = conditions.positive, conditions.negative
+        if not arguments.guides_at(scale) or second is None:
+            return None, [both]
+        none = replace(second, image_latents=torch.zeros_like(known(second.image_latents)))
+        return TwoConditions(scale, arguments.image_guidance_scale), [both, second, none]
 
+    def prepare(given: Instructions) -> Instructions:
+        return replace(given, prompt_embeds=given.prompt_embeds.to(execution_device(unet), unet.dtype))
+
+    guidance = Guidance(conditions, split, prepare, arguments.guidance, in_turn=arguments.sequential_guidance)
     with remembering_prompts(unet):
-        for step in denoise(
-            predict, latents, run, guided, generator=request.generator, keeper=request.keeper, network="unet"
-        ):
-            offered = {**conditions.prompts.tensors, "image_latents": conditions.latents}
-            step.tensors.update(offered)
-            yield step
-            if any(tensor is not offered[name] for name, tensor in step.tensors.items()):
-                embeds: dict[str, Any] = {name: one for name, one in step.tensors.items() if name != "image_latents"}
-                conditions = Instructions(replace(conditions.prompts, **embeds), step.tensors["image_latents"])
-                guidance = _guidance(request, conditions)
-
-
-def _guidance(request: Request, conditions: Instructions) -> Unguided[Any] | TwoConditions[Any]:
-    positive, negative = conditions.prompts.prompt_embeds, conditions.prompts.negative_prompt_embeds
-    picture, nothing = conditions.latents, torch.zeros_like(conditions.latents)
-    if negative is None:
-        return Unguided((positive, picture))
-    scales = request["guidance_scale"], request["image_guidance_scale"]
-    if request["sequential_guidance"]:
-        return TwoConditions(*scales, (positive, picture), (negative, picture), (negative, nothing))
-    joint = torch.cat([positive, negative.to(positive.device), negative.to(positive.device)])
-    return TwoConditions(*scales, joint=(joint, torch.cat([picture, picture, nothing])))
+        yield from session.denoise(predict, latents, run, guidance, generator=generator, network="unet")

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from filmstrip.generation.arguments import Texts
 from filmstrip.generation.finite import check_finite
 from filmstrip.generation.prompts import Prompts, encode_clip_text, num_clip_parts
 from filmstrip.generation.request import check_prompts
@@ -18,6 +19,24 @@ from filmstrip.memory.falling_back import in_float32
 # In the order that `encode_prompt` returns them.
 EMBEDS = ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds")
 NUM_SIZES = 6  # two each for the original's size, the crop's place and the picture's size
+
+
+@dataclass(frozen=True)
+class XLWords:
+    """What is said to the two text encoders, or embeddings in its place; None is what a call leaves out."""
+
+    prompt: Texts | None = None
+    prompt_2: Texts | None = None
+    negative_prompt: Texts | None = None
+    negative_prompt_2: Texts | None = None
+    prompt_embeds: Tensor | None = None
+    negative_prompt_embeds: Tensor | None = None
+    pooled_prompt_embeds: Tensor | None = None
+    negative_pooled_prompt_embeds: Tensor | None = None
+
+    def of(self, name: str) -> Any:
+        """What stands under a name."""
+        return getattr(self, name)
 
 
 @dataclass(frozen=True)
@@ -36,7 +55,7 @@ class XLTexts:
 # ---- what is asked for -----------------------------------------------------------------------------------------------
 
 
-def xl_texts(values: Mapping[str, Any], *, is_guided: bool, has_zeros: bool) -> XLTexts:
+def xl_texts(words: XLWords, *, is_guided: bool, has_zeros: bool) -> XLTexts:
     """What is to be encoded for a call's prompts, negative prompts and embeddings.
 
     Args:
@@ -46,28 +65,26 @@ def xl_texts(values: Mapping[str, Any], *, is_guided: bool, has_zeros: bool) -> 
         ValueError: the arguments contradict each other.
     """
     for name in ("prompt", "negative_prompt"):
-        if values[f"{name}_embeds"] is None:
+        if words.of(f"{name}_embeds") is None:
             continue
         pooled = name.replace("prompt", "pooled_prompt_embeds")
-        if values[pooled] is None:
+        if words.of(pooled) is None:
             raise ValueError(f"{name}_embeds needs {pooled}, which encode_prompt makes together with it.")
-        if values[f"{name}_2"] is not None:
+        if words.of(f"{name}_2") is not None:
             raise ValueError(f"Both {name}_2 and {name}_embeds were given; pass only one of them.")
-    given = {name: values[name] for name in EMBEDS if is_guided or not name.startswith("negative")}
-    pair = {name: values[name] for name in EMBEDS[:2]}
-    prompts, negatives, count = check_prompts(values["prompt"], values["negative_prompt"], pair, is_guided=is_guided)
+    given = {name: words.of(name) for name in EMBEDS if is_guided or not name.startswith("negative")}
+    pair = {name: words.of(name) for name in EMBEDS[:2]}
+    prompts, negatives, count = check_prompts(words.prompt, words.negative_prompt, pair, is_guided=is_guided)
     for name in EMBEDS[2:]:
         if given.get(name) is not None and (given[name].dim() != 2 or len(given[name]) != count):
             shape = tuple(given[name].shape)
             raise ValueError(f"{name} must have one row for each of the {count} prompts, got the shape {shape}.")
-    is_empty = not values["negative_prompt_2"] and values["negative_prompt"] is None
+    is_empty = not words.negative_prompt_2 and words.negative_prompt is None
     if has_zeros and is_empty:
         negatives = None
     return XLTexts(
-        None if prompts is None else (prompts, _second("prompt_2", values["prompt_2"], prompts)),
-        None
-        if negatives is None
-        else (negatives, _second("negative_prompt_2", values["negative_prompt_2"], negatives)),
+        None if prompts is None else (prompts, _second("prompt_2", words.prompt_2, prompts)),
+        None if negatives is None else (negatives, _second("negative_prompt_2", words.negative_prompt_2, negatives)),
         {name: value for name, value in given.items() if value is not None},
         has_zeros and is_empty and is_guided,
     )

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import KW_ONLY, dataclass, fields
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from filmstrip.generation import Pipeline
+from filmstrip.assembly import Pipeline
+from filmstrip.generation.arguments import Embedded, Prompted, Rescaled, Sampled, Sized, Texts, argument, call
 from filmstrip.generation.events import Step
 from filmstrip.generation.finite import check_finite
-from filmstrip.generation.prompts import Prompts
-from filmstrip.generation.request import Request
-from filmstrip.generation.running import Report, result
-from filmstrip.models.stable_diffusion.common import StableDiffusionBase
+from filmstrip.generation.session import Session
+from filmstrip.models.stable_diffusion.common import (
+    PictureConditions,
+    Skipping,
+    StableDiffusionBase,
+    asked_size,
+)
 from filmstrip.models.stable_diffusion.xl import (
     EMBEDS,
+    XLTexts,
+    XLWords,
     check_xl_network,
     encode_xl_prompts,
     size_ids,
@@ -25,13 +31,62 @@ from filmstrip.models.stable_diffusion.xl import (
     xl_texts,
 )
 from filmstrip.models.text2video_zero.recipe import (
+    Moving,
+    MovingRequest,
     TextToVideoPipelineOutput,
+    Video,
     VideosOfPictures,
-    check_arguments,
+    checked_arguments,
     checked_recipe,
     decode_frames,
     video_steps,
 )
+from filmstrip.records import record
+
+
+@dataclass(frozen=True, eq=False)
+class Told(Prompted):
+    """Texts for the second text encoder; the first of them after the prompt."""
+
+    prompt_2: Texts | None = argument("for the second text encoder; by default what the first is given.")
+    _: KW_ONLY
+    negative_prompt_2: Texts | None = argument("the same for `negative_prompt`.", only_guided=True)
+
+
+@record("text2video-zero sdxl arguments")
+@dataclass(frozen=True, eq=False)
+class XLArguments(Moving, Embedded, Skipping, Rescaled, Sampled, Sized, Video, Told, Prompted):
+    """What text to video with Stable Diffusion XL takes."""
+
+    _: KW_ONLY
+    denoising_end: float | None = argument(
+        "the share of the noise levels at which to end, with the videos still noisy."
+    )
+    pooled_prompt_embeds: Tensor | None = argument("needed beside `prompt_embeds`, or in place of what texts give.")
+    negative_pooled_prompt_embeds: Tensor | None = argument("the same for `negative_prompt`.", only_guided=True)
+    original_size: Sequence[int] | None = argument(
+        "(height, width) that the network is told; by default that of the video. A smaller original looks as if it"
+        " were enlarged."
+    )
+    crops_coords_top_left: Sequence[int] = argument(
+        "(top, left) of the crop that the network is told; other than 0 is off the centre.", (0, 0)
+    )
+    target_size: Sequence[int] | None = argument("as `original_size`.")
+
+    @property
+    def rescale(self) -> float:
+        """How far the contrast of guidance is brought back."""
+        return self.guidance_rescale
+
+    @property
+    def end(self) -> float | None:
+        """The share of the noise levels at which to end, if not at the last."""
+        return self.denoising_end
+
+    @property
+    def words(self) -> XLWords:
+        """What is said to the text encoders."""
+        return XLWords(**{one.name: getattr(self, one.name) for one in fields(XLWords)})
 
 
 class TextToVideoZeroSDXLPipeline(VideosOfPictures, StableDiffusionBase):
@@ -68,82 +123,43 @@ class TextToVideoZeroSDXLPipeline(VideosOfPictures, StableDiffusionBase):
         force_zeros_for_empty_prompt: bool = True,
         add_watermarker: bool = False,
     ) -> None:
-        given = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
-        Pipeline.__init__(self, **given)
-
-    def __call__(
-        self,
-        prompt: str | Sequence[str] | None = None,
-        prompt_2: str | Sequence[str] | None = None,
-        video_length: int = 8,
-        height: int | None = None,
-        width: int | None = None,
-        num_inference_steps: int | None = None,
-        denoising_end: float | None = None,
-        guidance_scale: float | None = None,
-        negative_prompt: str | Sequence[str] | None = None,
-        negative_prompt_2: str | Sequence[str] | None = None,
-        num_videos_per_prompt: int = 1,
-        eta: float = 0.0,
-        generator: Any = None,
-        frame_ids: Sequence[int] | None = None,
-        prompt_embeds: Tensor | None = None,
-        negative_prompt_embeds: Tensor | None = None,
-        pooled_prompt_embeds: Tensor | None = None,
-        negative_pooled_prompt_embeds: Tensor | None = None,
-        latents: Tensor | None = None,
-        motion_field_strength_x: float = 12,
-        motion_field_strength_y: float = 12,
-        output_type: str = "np",
-        return_dict: bool = True,
-        callback: Callable[[int, int, Tensor], None] | None = None,
-        callback_steps: int = 1,
-        cross_attention_kwargs: Mapping[str, Any] | None = None,
-        guidance_rescale: float = 0.0,
-        original_size: Sequence[int] | None = None,
-        crops_coords_top_left: Sequence[int] = (0, 0),
-        target_size: Sequence[int] | None = None,
-        t0: int | None = None,
-        t1: int | None = None,
-        clip_skip: int | None = None,
-        callback_on_step_end: Callable[..., Any] | None = None,
-        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
-        sequential_guidance: bool | None = None,
-        long_prompts: bool = False,
-    ) -> TextToVideoPipelineOutput | tuple[Any, ...]:
-        """Generate videos. The arguments are those of `TextToVideoZeroPipeline`, and:
-
-        Args:
-            prompt_2, negative_prompt_2: for the second text encoder; by default what the first is given.
-            denoising_end: the share of the noise levels at which to end, with the videos still noisy.
-            prompt_embeds, negative_prompt_embeds: from `encode_prompt`, in place of texts.
-            pooled_prompt_embeds, negative_pooled_prompt_embeds: needed beside them, or in place of what texts give.
-            guidance_rescale: from 0 to 1, against overexposure (arXiv:2305.08891, section 3.4).
-            original_size, target_size: (height, width) that the network is told; by default those of the video. A
-                smaller original looks as if it were enlarged.
-            crops_coords_top_left: (top, left) of the crop that the network is told; other than 0 is off the centre.
-            clip_skip: how many layers beside the last of each text encoder are left out.
-
-        Raises:
-            ValueError: the model can't do what is asked, or the arguments contradict each other.
-            NonFiniteError: a component gave infinities or NaNs.
-        """
-        arguments = {name: value for name, value in locals().items() if name != "self"}
-        return result(self, self.request(**arguments))
-
-    def check(self, values: dict[str, Any]) -> Request:
-        """The request that a call's completed arguments make."""
-        values, frames = check_arguments(values)
-        request = self.check_call(values, num_frames=frames)
-        request = checked_recipe(request, self.start(request), self.scheduler)
-        is_guided = values["guidance_scale"] > 1
-        texts = xl_texts(values, is_guided=is_guided, has_zeros=self.force_zeros_for_empty_prompt)
-        check_xl_network(self.unet, self.text_encoder_2, values["pooled_prompt_embeds"])
-        size = request.size.height, request.size.width
-        sizes = size_ids(
-            values["original_size"] or size, values["crops_coords_top_left"], values["target_size"] or size
+        Pipeline.__init__(
+            self,
+            vae=vae,
+            text_encoder=text_encoder,
+            text_encoder_2=text_encoder_2,
+            tokenizer=tokenizer,
+            tokenizer_2=tokenizer_2,
+            unet=unet,
+            scheduler=scheduler,
+            image_encoder=image_encoder,
+            feature_extractor=feature_extractor,
+            force_zeros_for_empty_prompt=force_zeros_for_empty_prompt,
+            add_watermarker=add_watermarker,
         )
-        return request.with_options(texts=texts, sizes=sizes)
+
+    __call__ = call(XLArguments, TextToVideoPipelineOutput, "Generate videos.")
+
+    def check(self, arguments: XLArguments) -> MovingRequest:
+        """The request that a call's completed arguments make."""
+        frames = arguments.video_length
+        arguments = checked_arguments(arguments, frames)
+        request = self.checked(MovingRequest, arguments, asked_size(arguments), frames)
+        request = checked_recipe(request, self.start(request), self.scheduler)
+        self._texts(arguments)
+        check_xl_network(self.unet, self.text_encoder_2, arguments.pooled_prompt_embeds)
+        self._sizes(request)
+        return request
+
+    def _texts(self, arguments: XLArguments) -> XLTexts:
+        zeros = self.force_zeros_for_empty_prompt
+        return xl_texts(arguments.words, is_guided=arguments.is_guided, has_zeros=zeros)
+
+    def _sizes(self, request: MovingRequest) -> Tensor:
+        arguments, size = request.arguments, (request.size.height, request.size.width)
+        assert isinstance(arguments, XLArguments)
+        original, target = arguments.original_size or size, arguments.target_size or size
+        return size_ids(original, arguments.crops_coords_top_left, target)
 
     def _check_clip_skip(self, skip: int | None) -> None:
         encoders = [one for one in (self.text_encoder, self.text_encoder_2) if one is not None]
@@ -176,28 +192,40 @@ class TextToVideoZeroSDXLPipeline(VideosOfPictures, StableDiffusionBase):
         Args:
             device: where the embeddings are wanted; where the text encoders are if None.
         """
+        words = XLWords(
+            prompt,
+            prompt_2,
+            negative_prompt,
+            negative_prompt_2,
+            prompt_embeds,
+            negative_prompt_embeds,
+            pooled_prompt_embeds,
+            negative_pooled_prompt_embeds,
+        )
         zeros = self.force_zeros_for_empty_prompt
-        texts = xl_texts(locals(), is_guided=do_classifier_free_guidance, has_zeros=zeros)
+        texts = xl_texts(words, is_guided=do_classifier_free_guidance, has_zeros=zeros)
         with torch.no_grad():
             made = encode_xl_prompts(self._text_encoders, texts, clip_skip=clip_skip, long_prompts=long_prompts)
         rows = [getattr(made.repeated(num_images_per_prompt), name) for name in EMBEDS]
         return tuple(None if row is None else row.to(device) for row in rows)
 
-    def encode(self, request: Request, report: Report) -> Prompts:
+    def encode(self, session: Session[MovingRequest]) -> PictureConditions:
         """The prompts of a request, and the sizes that the network is told."""
-        options = {name: request[name] for name in ("clip_skip", "long_prompts")}
-        prompts = encode_xl_prompts(self._text_encoders, request["texts"], **options)
-        report.cut_off = prompts.cut_off
+        request, arguments = session.request, session.request.arguments
+        assert isinstance(arguments, XLArguments)
+        skip, is_long = arguments.clip_skip, arguments.long_prompts
+        prompts = encode_xl_prompts(self._text_encoders, self._texts(arguments), clip_skip=skip, long_prompts=is_long)
+        session.report.cut_off = prompts.cut_off
         for embeds in prompts.tensors.values():
             check_finite(embeds, "text_encoder")
-        sizes = request["sizes"].expand(request.num_prompts, -1)
-        return replace(prompts, sizes=sizes).repeated(request.num_videos_per_prompt)
+        sizes = self._sizes(request).expand(request.num_prompts, -1)
+        return PictureConditions.of(prompts, sizes=sizes).repeated(request.num_videos_per_prompt)
 
-    def steps(self, request: Request, conditions: Prompts) -> Iterator[Step]:
+    def steps(self, session: Session[MovingRequest], conditions: PictureConditions) -> Iterator[Step]:
         """Yield the latents after every step: first those of the first frames, then those of all frames."""
-        return video_steps(self, request, conditions)
+        return video_steps(self, session, conditions)
 
-    def decode(self, request: Request, latents: Tensor) -> Iterator[Tensor]:
+    def decode(self, session: Session[Any], vae: Any, latents: Tensor) -> Iterator[Tensor]:
         """Yield the videos frame by frame."""
-        with xl_decoder(self.vae) as vae:
-            yield from decode_frames(vae, request, latents)
+        with xl_decoder(vae) as wide:
+            yield from decode_frames(wide, session.request, latents)

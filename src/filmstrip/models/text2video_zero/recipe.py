@@ -3,30 +3,80 @@
 from __future__ import annotations
 
 import copy
-import logging
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import KW_ONLY, dataclass, field, replace
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from filmstrip.checks import check_choice, check_whole_number, known
+from filmstrip.generation.arguments import OUTPUT_TYPES, Prompted, Repeated, argument
 from filmstrip.generation.events import Step
-from filmstrip.generation.prompts import Prompts
-from filmstrip.generation.request import Request, check_whole_number
-from filmstrip.generation.resolving import Rules
-from filmstrip.generation.running import Report
+from filmstrip.generation.output import Report
+from filmstrip.generation.request import adjusted
+from filmstrip.generation.resolve import Rules
+from filmstrip.generation.session import Session
 from filmstrip.memory.residency import execution_device
-from filmstrip.models.stable_diffusion.common import StableDiffusionBase
+from filmstrip.models.stable_diffusion.common import (
+    PictureConditions,
+    PictureRequest,
+    Processed,
+    StableDiffusionBase,
+)
 from filmstrip.models.text2video_zero.attention import AcrossFrames
 from filmstrip.models.text2video_zero.motion import moved_latents
-from filmstrip.nn.noise import draw_noise
+from filmstrip.nn.noise import Generators, draw_noise
 from filmstrip.nn.outputs import Output
+from filmstrip.records import record
 from filmstrip.schedulers import Run
 from filmstrip.schedulers.exploding import ExplodingRun
 
-logger = logging.getLogger(__name__)
+
+@dataclass(frozen=True, eq=False)
+class Video(Prompted):
+    """A length, after the prompt."""
+
+    video_length: int = argument("frames of a video.", 8, range="count", role="length")
+
+
+@dataclass(frozen=True, eq=False)
+class Moving(Repeated, Processed):
+    """What videos take whose later frames are the first one, moved."""
+
+    _: KW_ONLY
+    output_type: str = argument('"np", for which "tensor" is another name, "pil", "pt", "uint8" or "latent".', "np")
+    latents: Tensor | None = argument("the initial noise of the first frame, (batch, channels, height / 8, width / 8).")
+    motion_field_strength_x: float = argument(
+        "how far the picture moves from one frame to the next, in 512ths of its width.", 12
+    )
+    motion_field_strength_y: float = argument("the same along its height.", 12)
+    callback: Callable[[int, int, Tensor], None] | None = argument(
+        "called as (step, timestep, latents) at every `callback_steps` steps.", is_data=False
+    )
+    callback_steps: int = argument("how often `callback` is called.", 1, range="count")
+    t0: int | None = argument(
+        "steps before the end, below t1: later frames are the first frame as it is there, moved and made noisy again."
+    )
+    t1: int | None = argument(
+        "steps before the end, where later frames begin. By default 44 and 47 of 50 steps, in proportion for others."
+    )
+    frame_ids: Sequence[int] | None = argument(
+        "the places of the frames in a longer video that is made in parts, each of which begins with the first frame: "
+        "[0, 8, 9, 10], for example. A seed must then be given."
+    )
+
+    @property
+    def end(self) -> float | None:
+        """The share of the noise levels at which to end, if not at the last."""
+        return None
+
+
+@record("text2video-zero request")
+@dataclass(frozen=True, eq=False, kw_only=True)
+class MovingRequest(PictureRequest[Moving]):
+    """What a run is to do; `t0`, `t1` and `frame_ids` of its arguments are found."""
 
 
 @dataclass
@@ -45,47 +95,51 @@ class TextToVideoPipelineOutput(Output):
             self.pop(name, None)  # code that unpacks the result expects the pictures alone
 
 
-def check_arguments(values: dict[str, Any]) -> tuple[dict[str, Any], int]:
-    """The arguments as the image model's checks take them, and the frames of a video."""
-    frames = check_whole_number("video_length", values["video_length"])
-    check_whole_number("num_inference_steps", values["num_inference_steps"])
-    check_whole_number("callback_steps", values["callback_steps"])
-    if values["callback"] is not None and not callable(values["callback"]):
-        raise ValueError(f"callback must be callable, got {values['callback']!r}.")
-    frame_ids = None if values["frame_ids"] is None else [int(place) for place in values["frame_ids"]]
-    if frame_ids is not None and len(frame_ids) != frames:
+M = TypeVar("M", bound=Moving)
+
+
+def checked_arguments(arguments: M, num_frames: int) -> M:
+    """The arguments as the image model's checks take them."""
+    check_whole_number("video_length", num_frames)
+    check_whole_number("num_inference_steps", arguments.num_inference_steps)
+    check_whole_number("callback_steps", arguments.callback_steps)
+    if arguments.callback is not None and not callable(arguments.callback):
+        raise ValueError(f"callback must be callable, got {arguments.callback!r}.")
+    frame_ids = None if arguments.frame_ids is None else [int(place) for place in arguments.frame_ids]
+    if frame_ids is not None and len(frame_ids) != num_frames:
         given = len(frame_ids)
-        raise ValueError(f"frame_ids has {given} places for a video_length of {frames}; give one for each frame.")
-    if values["cross_attention_kwargs"]:
+        raise ValueError(f"frame_ids has {given} places for a video_length of {num_frames}; give one for each frame.")
+    if arguments.cross_attention_kwargs:
         raise ValueError("cross_attention_kwargs has no effect on attention across frames; drop it.")
-    output_type = "np" if values["output_type"] == "tensor" else values["output_type"]
+    output_type = "np" if arguments.output_type == "tensor" else arguments.output_type
+    check_choice("output_type", output_type, OUTPUT_TYPES)
     # The paper's 44 and 47 of 50 steps, or as near to them as so many steps can be.
-    steps = values["num_inference_steps"]
+    steps = arguments.num_steps
     if steps < 2:
         raise ValueError("num_inference_steps must be at least 2: later frames begin before the last step.")
-    t1 = min(round(0.94 * steps), steps - 1) if values["t1"] is None else values["t1"]
-    t0 = min(round(0.88 * steps), t1 - 1) if values["t0"] is None else values["t0"]
-    return {**values, "output_type": output_type, "t0": t0, "t1": t1, "frame_ids": frame_ids}, frames
+    t1 = min(round(0.94 * steps), steps - 1) if arguments.t1 is None else arguments.t1
+    t0 = min(round(0.88 * steps), t1 - 1) if arguments.t0 is None else arguments.t0
+    return replace(arguments, output_type=output_type, t0=t0, t1=t1, frame_ids=frame_ids)
 
 
-def checked_recipe(request: Request, run: Run, scheduler: Any) -> Request:
+def checked_recipe(request: MovingRequest, run: Run, scheduler: Any) -> MovingRequest:
     """The request, if its steps can be made with a scheduler, with a note where they can't be made well."""
-    steps, t0, t1 = len(run.timesteps), request["t0"], request["t1"]
+    steps, t0, t1 = len(run.timesteps), known(request.arguments.t0), known(request.arguments.t1)
     if not 0 <= t0 < t1 < steps:
         raise ValueError(f"t0 and t1 must be steps before the end, 0 <= t0 < t1 < {steps}, got {t0} and {t1}.")
     if not hasattr(scheduler, "alphas"):
         raise ValueError(f"{type(scheduler).__name__} has no noise to be added again; use DDIM or another.")
     if isinstance(run, ExplodingRun):
         # The formula of the recipe is for latents of a steady variance; the reference uses it for these, too.
-        sentence = f"{type(scheduler).__name__} gives later frames less noise than the first; DDIMScheduler does not."
-        logger.warning(sentence)
-        request = replace(request, size=replace(request.size, adjustments=(*request.size.adjustments, sentence)))
-    share = request.options.get("denoising_end")
+        request = adjusted(
+            request, f"{type(scheduler).__name__} gives later frames less noise than the first; DDIMScheduler does not."
+        )
+    share = request.arguments.end
     if share is None:
         return request
     if not 0 < share <= 1:
         raise ValueError(f"denoising_end must be above 0 and at most 1, got {share}.")
-    begin, _, last = _milestones(request, run.timesteps.tolist(), len(scheduler.alphas))
+    begin, _, last = _milestones(request.arguments, run.timesteps.tolist(), len(scheduler.alphas))
     if last <= begin:
         raise ValueError(
             f"denoising_end ({share}) comes before the later frames begin, {t1} steps before the end; "
@@ -94,34 +148,38 @@ def checked_recipe(request: Request, run: Run, scheduler: Any) -> Request:
     return request
 
 
-def _milestones(request: Request, timesteps: Sequence[float], num_train_timesteps: int) -> tuple[int, int, int]:
+def _milestones(arguments: Moving, timesteps: Sequence[float], num_train_timesteps: int) -> tuple[int, int, int]:
     """The step at which later frames begin, the one whose latents they are made of, and the first not to be made."""
-    begin, end = (len(timesteps) - request[name] - 1 for name in ("t1", "t0"))
-    share = request.options.get("denoising_end")
-    if share is None:
+    begin, end = (len(timesteps) - known(steps) - 1 for steps in (arguments.t1, arguments.t0))
+    if arguments.end is None:
         return begin, end, len(timesteps)
-    cutoff = round(num_train_timesteps - share * num_train_timesteps)
+    cutoff = round(num_train_timesteps - arguments.end * num_train_timesteps)
     return begin, end, sum(timestep >= cutoff for timestep in timesteps)
 
 
-def video_steps(pipeline: Any, request: Request, prompts: Prompts) -> Iterator[Step]:
+def video_steps(
+    pipeline: StableDiffusionBase, session: Session[MovingRequest], conditions: PictureConditions
+) -> Iterator[Step]:
     """Yield the latents after every step: first those of the first frames, then those of all frames.
 
     Args:
         pipeline: its U-Net, its scheduler and its `sample` are used.
-        prompts: one row for each video.
+        conditions: one row for each video.
     """
+    request, arguments = session.request, session.request.arguments
     run, num_frames = pipeline.start(request), request.size.num_frames
     timesteps, alphas = run.timesteps.tolist(), pipeline.scheduler.alphas
-    begin, end, last = _milestones(request, timesteps, len(alphas))
-    total, done, scale = end + last - begin, 0, request["guidance_scale"]
+    begin, end, last = _milestones(arguments, timesteps, len(alphas))
+    total, done, scale = end + last - begin, 0, arguments.guidance
 
     def told(latents: Tensor, run: Run, span: tuple[int, int]) -> Iterator[Step]:
-        nonlocal done, scale, prompts
+        nonlocal done, scale, conditions
         frames_each = len(latents) // request.num_videos
-        rows = request_of_rows(request, len(latents)).with_options(guidance_scale=scale)
-        unet = AcrossFrames(pipeline.unet, frames_each)
-        for step in pipeline.sample(rows, prompts.repeated(frames_each), latents, run, unet=unet, span=span):
+        unet, generator = AcrossFrames(pipeline.unet, frames_each), generator_of_rows(session, frames_each)
+        rows = conditions.repeated(frames_each)
+        for step in pipeline.sample(
+            session, rows, latents, run, unet=unet, scale=scale, span=span, generator=generator
+        ):
             step.index, step.total = done, total
             done += 1
             yield step
@@ -129,12 +187,12 @@ def video_steps(pipeline: Any, request: Request, prompts: Prompts) -> Iterator[S
             scale = scale if step.guidance_scale is None else step.guidance_scale
             if frames_each == 1:
                 changed: dict[str, Any] = dict(step.tensors)
-                prompts = replace(prompts, **changed)
-            is_due = step.index % request["callback_steps"] == 0 and not step.is_repeated
-            if request["callback"] is not None and is_due:
-                request["callback"](step.index, step.timestep, step.latents)
+                conditions = replace(conditions, **changed)
+            is_due = step.index % arguments.callback_steps == 0 and not step.is_repeated
+            if arguments.callback is not None and is_due:
+                arguments.callback(step.index, step.timestep, step.latents)  # type: ignore[arg-type]
 
-    latents = noisy = pipeline.initial_noise(request, run)
+    latents = noisy = pipeline.initial_noise(session, run)
     again = run
     for span in ((0, begin), (begin, end)):
         for step in told(latents, run, span):
@@ -143,7 +201,7 @@ def video_steps(pipeline: Any, request: Request, prompts: Prompts) -> Iterator[S
         if span[1] == begin:
             noisy, again = latents, copy.deepcopy(run)
     signal = float(alphas[int(timesteps[end]) : int(timesteps[begin])].double().prod())
-    frames = _all_frames(request, noisy, latents, signal)
+    frames = _all_frames(session, noisy, latents, signal)
     _remember_for_each(again, num_frames)
     yield from told(frames, again, (begin, last))
 
@@ -162,32 +220,32 @@ def _remember_for_each(run: Run, num_frames: int) -> None:
 
 
 def _all_frames(
-    request: Request, first: Tensor, cleaner: Tensor, signal: float
+    session: Session[MovingRequest], first: Tensor, cleaner: Tensor, signal: float
 ) -> Tensor:  # (batch * frames, channels, height, width)
     """The first frame, and the others: as it is when cleaner, moved, and as noisy as it.
 
     Args:
         signal: the share of the cleaner one's variance that is left in the first.
     """
-    num_frames = request.size.num_frames
+    num_frames, arguments = session.request.size.num_frames, session.request.arguments
     later = cleaner[:, None][:, :0]
     if num_frames > 1:
-        places = list(request["frame_ids"] or range(num_frames))
-        strengths = request["motion_field_strength_x"], request["motion_field_strength_y"]
+        places = list(arguments.frame_ids or range(num_frames))
+        strengths = arguments.motion_field_strength_x, arguments.motion_field_strength_y
         later = moved_latents(cleaner, places[1:], *strengths)
-    noise = draw_noise(later.shape, request.generator, later.device)
+    noise = draw_noise(later.shape, session.generator, later.device)
     later = later * signal**0.5 + noise * (1 - signal) ** 0.5
     return torch.cat([first[:, None], later], dim=1).flatten(0, 1)
 
 
-def request_of_rows(request: Request, num_rows: int) -> Request:
-    """The request as a batch of frames is to be sampled by it: with a generator for each row if there are several."""
-    if not isinstance(request.generator, Sequence):
-        return request
-    return replace(request, generator=[one for one in request.generator for _ in range(num_rows // request.num_videos)])
+def generator_of_rows(session: Session[Any], rows_each: int) -> Generators:
+    """The generators of a batch with so many rows for each video: one for each row if there are several."""
+    if not isinstance(session.generator, Sequence):
+        return session.generator
+    return [one for one in session.generator for _ in range(rows_each)]
 
 
-def rows_of_frames(request: Request, clips: Tensor) -> Tensor:  # (batch * frames, channels, height, width)
+def rows_of_frames(request: PictureRequest[Any], clips: Tensor) -> Tensor:  # (batch * frames, channels, height, width)
     """Clips, (clips, channels, frames, height, width), one for all or one for each prompt, frame by frame."""
     return request.per_video(clips).movedim(2, 1).flatten(0, 1)
 
@@ -203,13 +261,13 @@ class VideosOfPictures:
         """The sizes and lengths that these components can make: any length."""
         return replace(super().rules, title="Text2Video-Zero")  # type: ignore[misc]
 
-    def finished_latents(self, request: Request, latents: Tensor) -> Tensor:
+    def finished_latents(self, session: Session[Any], latents: Tensor) -> Tensor:
         """Latents of all frames, (batch, frames, channels, height, width)."""
-        return whole_video(request, latents)
+        return whole_video(session.request, latents)
 
-    def decode(self, request: Request, latents: Tensor) -> Iterator[Tensor]:
+    def decode(self, session: Session[Any], vae: Any, latents: Tensor) -> Iterator[Tensor]:
         """Yield the videos frame by frame."""
-        return decode_frames(self.vae, request, latents)
+        return decode_frames(vae, session.request, latents)
 
     def output(self, frames: Any, report: Report) -> Any:
         """The videos of a run, and their frames one after the other."""
@@ -222,12 +280,12 @@ class VideosOfPictures:
         return TextToVideoPipelineOutput(images, None, frames, report)
 
 
-def whole_video(request: Request, latents: Tensor) -> Tensor:  # (batch, frames, channels, height, width)
+def whole_video(request: PictureRequest[Any], latents: Tensor) -> Tensor:  # (batch, frames, channels, height, width)
     """The latents of a run, which may have been stopped before later frames began: they then are as the first."""
     return latents.unflatten(0, (request.num_videos, -1)).expand(-1, request.size.num_frames, -1, -1, -1)
 
 
-def decode_frames(vae: Any, request: Request, latents: Tensor) -> Iterator[Tensor]:
+def decode_frames(vae: Any, request: PictureRequest[Any], latents: Tensor) -> Iterator[Tensor]:
     """Yield the videos of a run's latents frame by frame, (batch, 3, 1, height, width)."""
     latents = (whole_video(request, latents) / vae.config.scaling_factor).to(execution_device(vae), vae.dtype)
     for frames in latents.unbind(1):

@@ -14,10 +14,8 @@ from PIL import Image
 from filmstrip.checkpoints.saving import parse_size
 from filmstrip.checkpoints.tensors import is_mapped
 from filmstrip.devices import STREAMED, free_memory, has_streams, supports_dtype
-from filmstrip.generation.footprint import STAGES, Footprint, Rehearsal, Types
-from filmstrip.generation.request import Request, complete_arguments
-from filmstrip.memory.coding import Way, smaller_ways
-from filmstrip.memory.planner import (
+from filmstrip.fitting.rehearsal import STAGES, Footprint, Rehearsal, Types
+from filmstrip.fitting.search import (
     COPY_RATE,
     USABLE,
     Alternatives,
@@ -30,6 +28,9 @@ from filmstrip.memory.planner import (
     smallest,
     total_cost,
 )
+from filmstrip.generation.arguments import Arguments, arguments_named, completed, facts_of
+from filmstrip.generation.request import Request
+from filmstrip.memory.coding import Way, smaller_ways
 from filmstrip.memory.residency import Grain
 from filmstrip.memory.sizes import in_words
 
@@ -101,7 +102,7 @@ class Planner:
         stored: of an outline, the types of its networks' files.
     """
 
-    def __init__(self, pipeline: Any, request: Request, device: torch.device, stored: Types | None = None) -> None:
+    def __init__(self, pipeline: Any, request: Request[Any], device: torch.device, stored: Types | None = None) -> None:
         self._pipeline, self._request, self._device = pipeline, request, device
         self._stored = dict(stored or {})
         self._rehearsals: dict[torch.dtype | None, Rehearsal] = {}
@@ -188,8 +189,7 @@ class Planner:
 
     def _denoising(self) -> Iterator[Choices]:
         guidances: list[Choices] = [()]
-        options = self._request.options
-        if options.get("sequential_guidance") is None and options.get("guidance_scale", 1) > 1:
+        if self._request.arguments.in_turn() is not None:
             price = "two calls of half the size: no slower for large videos"
             guidances.append((Choice("guidance", True, "for the prompt and against it in turn", IN_TURN_COST, price),))
         chunked: list[Choices] = [()]
@@ -236,8 +236,8 @@ class Planner:
             else:
                 if (num_tokens := chosen.get("feed-forward")) is not None:
                     _set_chunks(rehearsal.networks, num_tokens)
-                options = {"sequential_guidance": True} if chosen.get("guidance") else {}
-                self._footprints[key] = rehearsal.denoise(**options)
+                in_turn = self._request.arguments.in_turn() if chosen.get("guidance") else None
+                self._footprints[key] = rehearsal.denoise(in_turn)
                 if num_tokens is not None:
                     _set_chunks(rehearsal.networks, None)
         return self._footprints[key]
@@ -257,7 +257,7 @@ class Planner:
         )
 
 
-def fit(pipeline: Any, request: Request, device: torch.device, memory: int | str | None) -> Request:
+def fit(pipeline: Any, request: Request[Any], device: torch.device, memory: int | str | None) -> Request[Any]:
     """Set a pipeline so that a request keeps within a memory; returns the request as it then is to be made.
 
     Raises:
@@ -266,9 +266,8 @@ def fit(pipeline: Any, request: Request, device: torch.device, memory: int | str
     set_back(pipeline)
     plan = Planner(pipeline, request, device).plan(memory_of(memory, device))
     apply(plan, pipeline)
-    if plan.chosen("guidance") is None:
-        return request
-    return request.with_options(sequential_guidance=plan.chosen("guidance"))
+    in_turn = request.arguments.in_turn() if plan.chosen("guidance") else None
+    return request if in_turn is None else replace(request, arguments=in_turn)
 
 
 def memory_of(memory: int | str | None, device: torch.device) -> int:
@@ -278,27 +277,31 @@ def memory_of(memory: int | str | None, device: torch.device) -> int:
     return parse_size(memory)
 
 
-def usual_request(pipeline: Any, arguments: Mapping[str, Any]) -> Request:
+def usual_request(pipeline: Any, arguments: Mapping[str, Any]) -> Request[Any]:
     """The request of a call with these arguments, and with something in place of a text or of pictures that it needs.
 
     Raises:
         ValueError: as the call itself would, were all that given.
     """
-    takes = complete_arguments(type(pipeline), arguments, pipeline.defaults)
-    sides = (takes.get("width") or _SIDE, takes.get("height") or _SIDE)
-    picture = Image.new("RGB", sides)
-    clip = [picture] * (takes.get("num_frames") or takes.get("video_length") or 1)
-    usual = {"prompt": "a", "image": picture, "control_image": picture, "video": clip, "control_video": clip}
-    usual = {name: value for name, value in usual.items() if name in takes and takes[name] is None}
-    if takes.get("prompt_embeds") is not None:
-        usual.pop("prompt", None)
-    pictures = [name for name in usual if name != "prompt"]
-    text = {name: value for name, value in usual.items() if name == "prompt"}
-    subsets = [names for count in range(len(pictures) + 1) for names in combinations(pictures, count)]
+    kind: type[Arguments] = type(pipeline).arguments
+    takes = completed(arguments_named(kind, arguments, type(pipeline).__name__), pipeline.defaults)
+    facts = facts_of(kind)
+    lacking = {
+        name: fact.role
+        for name, fact in facts.items()
+        if getattr(takes, name) is None and (not fact.instead or getattr(takes, fact.instead, None) is None)
+    }
+    height, width = (getattr(takes, side, None) or _SIDE for side in ("height", "width"))
+    lengths = [given for name, fact in facts.items() if fact.role == "length" and (given := getattr(takes, name))]
+    picture = Image.new("RGB", (width, height))
+    stand_ins: dict[Any, Any] = {"text": "a", "picture": picture, "clip": [picture] * (lengths or [1])[0]}
+    text = {name: stand_ins[role] for name, role in lacking.items() if role == "text"}
+    usual = {name: stand_ins[role] for name, role in lacking.items() if role in ("picture", "clip")}
+    subsets = [names for count in range(len(usual) + 1) for names in combinations(usual, count)]
     errors: dict[str, list[ValueError]] = {}
     for names in subsets:
         try:
-            return pipeline.request(**arguments, **text, **{name: usual[name] for name in names})
+            return pipeline.request(**{**arguments, **text, **{name: usual[name] for name in names}})
         except ValueError as error:
             errors.setdefault(str(error), []).append(error)
     raise max(reversed(errors.values()), key=len)[0]  # what is wrong whatever else is given

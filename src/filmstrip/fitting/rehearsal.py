@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from filmstrip.generation.arguments import Arguments
 from filmstrip.generation.request import Request
-from filmstrip.generation.running import Report
+from filmstrip.generation.session import Session
 from filmstrip.memory.coding import Way
 from filmstrip.memory.tracing import GRAINS, AsWithValues, Ledger, Peaks, replay, without_values
 from filmstrip.nn.valueless import standing_for
@@ -50,7 +51,7 @@ class Footprint:
         return 0 if most is None else most[1 + GRAINS.index(grain)]
 
 
-def footprint(pipeline: Any, request: Request, device_type: str) -> Footprint:
+def footprint(pipeline: Any, request: Request[Any], device_type: str) -> Footprint:
     """The memory of a request on a device of that kind, as the pipeline is set."""
     rehearsal = Rehearsal(pipeline, request, device_type)
     denoising, decoding = rehearsal.denoise(), rehearsal.decode()
@@ -67,19 +68,19 @@ class Rehearsal:
         types: what the networks are to be in.
     """
 
-    def __init__(self, pipeline: Any, request: Request, device_type: str, types: Types | None = None) -> None:
+    def __init__(self, pipeline: Any, request: Request[Any], device_type: str, types: Types | None = None) -> None:
         self.recipe = _shadow(pipeline, types or {})
         self.networks: dict[str, nn.Module] = self.recipe.networks
         self._device_type = device_type
         generator = [torch.Generator() for _ in request.generator] if isinstance(request.generator, list) else None
-        self._request = replace(request, generator=generator or torch.Generator(), keeper=None, output_type="latent")
+        self._request = replace(request, generator=generator or torch.Generator())
         self._forwards = {name: network.forward for name, network in self.networks.items()}
         self._latents: Tensor | None = None
         self._kept = 0
 
-    def denoise(self, **options: Any) -> Footprint:
-        """The memory of the stages before decoding, with these options of the request."""
-        request = self._request.with_options(**options)
+    def denoise(self, arguments: Arguments | None = None) -> Footprint:
+        """The memory of the stages before decoding, with these arguments in place of the request's own."""
+        request = self._request if arguments is None else replace(self._request, arguments=arguments)
         with self._counting(request) as ledger:
             for name, network in self.networks.items():
                 network.forward = self._forwards[name]
@@ -96,7 +97,7 @@ class Rehearsal:
         with self._counting(self._request, self._latents) as ledger:
             ledger.live = self._kept
             ledger.enter("decode")
-            runs = self.recipe.decode(self._request, self._latents)
+            runs = self.recipe.decode(Session(self.recipe, self._request), self.recipe.vae, self._latents)
             if way is not None:
                 runs = way.while_working(self.recipe.vae, runs)
             for number, _frames in enumerate(runs, 1):  # each stays until the next has come, as with any reader
@@ -104,17 +105,18 @@ class Rehearsal:
                     break
         return Footprint(dict(ledger.peaks), {})
 
-    def _denoised(self, request: Request, ledger: Ledger) -> Tensor:
+    def _denoised(self, request: Request[Any], ledger: Ledger) -> Tensor:
+        session = Session(self.recipe, request)
         ledger.enter("encode")
-        conditions = self.recipe.encode(request, Report())
+        conditions = self.recipe.encode(session)
         ledger.enter("denoise")
-        for step in self.recipe.steps(request, conditions):
+        for step in self.recipe.steps(session, conditions):
             latents: Tensor = step.latents
         return latents
 
     @contextmanager
-    def _counting(self, request: Request, *given: Tensor) -> Iterator[Ledger]:
-        known = [one for one in tree_leaves(dict(request.options)) if isinstance(one, Tensor)]
+    def _counting(self, request: Request[Any], *given: Tensor) -> Iterator[Ledger]:
+        known = [one for one in tree_leaves([vars(request), vars(request.arguments)]) if isinstance(one, Tensor)]
         ledger = Ledger(
             self.networks, [*known, *given], on_cpu=self._device_type == "cpu", together=self.recipe._work_together
         )

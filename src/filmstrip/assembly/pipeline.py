@@ -11,6 +11,9 @@ from typing import Any, ClassVar, TypeVar, cast
 import torch
 
 from filmstrip import registry
+from filmstrip.assembly.finishing import Finishing
+from filmstrip.assembly.placement import Placement
+from filmstrip.assembly.progress import BarSettings
 from filmstrip.checkpoints import CheckpointError, find_checkpoint
 from filmstrip.checkpoints.component import load_component, outline_component, save_component
 from filmstrip.checkpoints.dtypes import requested_dtypes
@@ -18,13 +21,11 @@ from filmstrip.checkpoints.files import check_variant
 from filmstrip.checkpoints.index import read_model_index, write_model_index
 from filmstrip.checkpoints.saving import warn_of_pickles
 from filmstrip.devices import parse_device, supports_dtype
+from filmstrip.fitting.plan import Plan, fit, usual_request
+from filmstrip.generation.arguments import Arguments, arguments_named, completed, described
 from filmstrip.generation.events import Event
-from filmstrip.generation.finishing import Finishing
-from filmstrip.generation.fitting import Plan, fit, usual_request
-from filmstrip.generation.placement import Placement
-from filmstrip.generation.progress import BarSettings
-from filmstrip.generation.request import Request, complete_arguments
-from filmstrip.generation.running import Report, VideoOutput, run_kept
+from filmstrip.generation.output import Report, VideoOutput
+from filmstrip.generation.request import Request
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +46,17 @@ class Pipeline(Finishing, Placement):
     """Components that a checkpoint may leave unmentioned."""
     _left_out: ClassVar[tuple[str, ...]] = ()
     """Components that are not loaded from a checkpoint, since nothing here uses them."""
+
+    arguments: ClassVar[type[Arguments]]
+    """What its call takes."""
+
+    def __init_subclass__(cls, **settings: Any) -> None:
+        super().__init_subclass__(**settings)
+        own = cls.__dict__.get("__call__")
+        if own is not None and hasattr(own, "arguments"):
+            cls.arguments = own.arguments
+            own.__doc__ = described(own.__doc__, own.arguments, cls.family_defaults)
+            own.__qualname__ = f"{cls.__qualname__}.__call__"
 
     def __init__(self, **given: Any) -> None:
         flags = self.flag_names()
@@ -291,21 +303,27 @@ class Pipeline(Finishing, Placement):
         usual = self.usual_defaults()
         return {key: value for key, value in self.defaults.items() if usual.get(key) != value}
 
-    def request(self, **arguments: Any) -> Request:
+    def request(self, **arguments: Any) -> Request[Any]:
         """What a call with these arguments would do: completed with the defaults and checked. Needs no weights.
 
         Raises:
             ValueError: as the call itself would.
         """
-        planned = {} if self.plan is None else {"sequential_guidance": self.plan.chosen("guidance")}
-        return self.check(complete_arguments(type(self), arguments, {**self.defaults, **planned}))
+        named = arguments_named(type(self).arguments, arguments, type(self).__name__)
+        return self.check(self.completed(named))
+
+    def completed(self, arguments: Arguments) -> Arguments:
+        """Arguments with the checkpoint's defaults, else the family's, and with what a plan has chosen."""
+        arguments = completed(arguments, self.defaults)
+        in_turn = arguments.in_turn() if self.plan is not None and self.plan.chosen("guidance") else None
+        return arguments if in_turn is None else in_turn
 
     def stream(self, **arguments: Any) -> Iterator[Event]:
         """Yield what happens while a call with these arguments is carried out; to cancel it, stop reading.
 
         The last event carries what the call would return. Arguments are checked at once, before the first event.
         """
-        return run_kept(cast("Any", self), self.request(**arguments))
+        return self.run(self.request(**arguments))
 
     def fit(
         self,
@@ -349,7 +367,7 @@ class Pipeline(Finishing, Placement):
         """What users get of a run."""
         return VideoOutput(frames, report)
 
-    def check(self, values: dict[str, Any]) -> Request:
+    def check(self, arguments: Any) -> Any:
         """The request that a call's completed arguments make; every pipeline has its own."""
         raise NotImplementedError(f"{type(self).__name__} makes no videos; load the pipeline that a checkpoint names.")
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import importlib
 import io
 import json
 import math
@@ -20,9 +18,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from filmstrip import records, registry
 from filmstrip.media.formats import partial_path
 
-_OURS = "filmstrip"
+FORMAT = 2
 _KEY = "filmstrip"
 _PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA")
 
@@ -31,15 +30,19 @@ class Unwritable(TypeError):
     """A value that can't be written down."""
 
 
-def write(path: Path, value: Any) -> None:
+def write(path: Path, value: Any, of: str = "") -> None:
     """Write a value to a file, whole or not at all: under another name first, which is then changed.
+
+    Args:
+        of: the public name of the pipeline whose records are in it.
 
     Raises:
         Unwritable: there is something in it that can't be written down.
         OSError: the disk does not take it.
     """
     tensors: dict[str, Tensor] = {}
-    header = json.dumps(_packed(value, "", tensors), allow_nan=False)
+    content = {"format": FORMAT, "of": of, "value": _packed(value, "", tensors)}
+    header = json.dumps(content, allow_nan=False)
     partial = partial_path(path)
     try:
         try:
@@ -68,7 +71,12 @@ def read(path: Path) -> Any:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no dictionary)
         if header is None:
             raise ValueError("it has tensors of something else")
-        return _unpacked(json.loads(header), tensors)
+        content = json.loads(header)
+        if not isinstance(content, dict) or content.get("format") != FORMAT:
+            raise ValueError("it was written by another version of filmstrip; finish it with that one")
+        if content["of"] in registry.PUBLIC:  # its module knows its records
+            registry.resolve_class("filmstrip", content["of"])
+        return _unpacked(content["value"], tensors)
     except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
         raise ValueError(f"{path} is cut off, damaged or no file of an unfinished video: {error}.") from error
 
@@ -114,11 +122,11 @@ def _packed(value: Any, place: str, tensors: dict[str, Tensor]) -> Any:
         return {"dtype": str(value).removeprefix("torch.")}
     if type(value) in (dict, MappingProxyType):
         return {"dict": [[inner("key", key), inner(key, one)] for key, one in value.items()]}
-    names = _fields(type(value))
-    if names is None:
+    name = records.name_of(type(value))
+    if name is None:
         raise Unwritable(f"{place or 'the value'} is of the type {type(value).__name__}, which can't be written down.")
-    values = {name: inner(name, getattr(value, name)) for name in names}
-    return {"object": f"{type(value).__module__}:{type(value).__qualname__}", "values": values}
+    values = {field: inner(field, one) for field, one in records.values_of(value).items()}
+    return {"record": name, "values": values}
 
 
 def _unpacked(packed: Any, tensors: Mapping[str, Tensor]) -> Any:
@@ -141,32 +149,9 @@ def _unpacked(packed: Any, tensors: Mapping[str, Tensor]) -> Any:
         return getattr(torch, content)
     if kind == "dict":
         return {_unpacked(key, tensors): _unpacked(one, tensors) for key, one in content}
-    return _object(content, {name: _unpacked(one, tensors) for name, one in packed["values"].items()})
-
-
-def _fields(kind: type) -> tuple[str, ...] | None:
-    """Names of what an object of ours consists of; None if it is no plain record, or not ours."""
-    if kind.__module__.partition(".")[0] != _OURS:
-        return None
-    if dataclasses.is_dataclass(kind):
-        return tuple(field.name for field in dataclasses.fields(kind))
-    return getattr(kind, "_fields", None)  # a named tuple
-
-
-def _object(name: str, values: dict[str, Any]) -> Any:
-    """The object of that class, which is as it was written: its values are not checked again."""
-    module, _, qualname = name.partition(":")
-    if module.partition(".")[0] != _OURS:
-        raise ValueError(f"it names a class of another package, {name}")
-    kind = getattr(importlib.import_module(module), qualname)
-    if not isinstance(kind, type) or _fields(kind) is None:
-        raise ValueError(f"it names {name}, which is no record")
-    if issubclass(kind, tuple):
-        return kind(**values)
-    made = object.__new__(kind)
-    for field, value in values.items():
-        object.__setattr__(made, field, value)
-    return made
+    if kind != "record":
+        raise ValueError(f"it holds something of the kind {kind!r}")
+    return records.made(content, {name: _unpacked(one, tensors) for name, one in packed["values"].items()})
 
 
 def _png(picture: Image.Image) -> Tensor:

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
-from filmstrip.generation.keeping import (
-    Keeper,
+from filmstrip.assembly.progress import BarSettings, with_bar
+from filmstrip.checks import check_whole_number
+from filmstrip.generation.arguments import Watched
+from filmstrip.generation.events import Event
+from filmstrip.generation.request import Request, check_callback
+from filmstrip.generation.session import run
+from filmstrip.media.formats import partial_path
+from filmstrip.resume.journal import FileJournal
+from filmstrip.resume.unfinished import (
     Unfinished,
     changed_versions,
     dtype_of,
@@ -18,9 +25,6 @@ from filmstrip.generation.keeping import (
     read_unfinished,
     settings_of,
 )
-from filmstrip.generation.request import Request, check_callback, check_whole_number
-from filmstrip.generation.running import result
-from filmstrip.media.formats import partial_path
 
 logger = logging.getLogger(__name__)
 
@@ -35,15 +39,32 @@ class Keeping:
     def __post_init__(self) -> None:
         check_keeping(self.folder, self.every)
 
-    def keeper(self, name: str) -> Keeper:
-        """The keeper of a run that begins now."""
-        return Keeper(new_path(self.folder, name), self.every)
+    def journal(self, name: str) -> FileJournal:
+        """The journal of a run that begins now."""
+        return FileJournal(new_path(self.folder, name), self.every)
 
 
 class Finishing:
-    """The part of a pipeline that keeps its runs and finishes them."""
+    """The part of a pipeline that carries out requests, keeps what is done of them and finishes them."""
 
     keeping: Keeping | None = None
+    bar: BarSettings
+
+    def run(self, request: Request[Any], journal: FileJournal | None = None) -> Iterator[Event]:
+        """Yield what happens while a request is carried out; what is kept of it is removed once all is read."""
+        if journal is None:
+            name = type(self).__name__
+            journal = FileJournal(None) if self.keeping is None else self.keeping.journal(name)
+        yield from run(cast("Any", self), request, journal)
+        journal.remove()
+
+    def returned(self, request: Request[Any], journal: FileJournal | None = None) -> Any:
+        """Carry out a request and return what the call returns: an output, or a tuple of its fields."""
+        output: Any = None
+        for event in with_bar(self.run(request, journal), self.bar):
+            if event.stage == "done":
+                output = event.output
+        return output if request.arguments.return_dict else output.to_tuple()
 
     def keep_unfinished(self, folder: str | Path | None, every: int | None = None) -> None:
         """Keep what each call has done so far in a file, which is removed when the call has returned.
@@ -78,22 +99,21 @@ class Finishing:
         """
         found = unfinished if isinstance(unfinished, Unfinished) else read_unfinished(unfinished)
         path = None if isinstance(unfinished, Unfinished) else Path(unfinished)
-        callbacks = {
-            "callback_on_step_end": callback_on_step_end,
-            "callback_on_step_end_tensor_inputs": callback_on_step_end_tensor_inputs,
-        }
-        if callback_on_step_end is not None:
-            known = getattr(self, "_callback_tensor_inputs", ())
-            check_callback(callback_on_step_end, callback_on_step_end_tensor_inputs, known)
-        return result(cast("Any", self), request_of(self, found, path, **callbacks))
+        request = request_of(self, found)
+        arguments = request.arguments
+        if callback_on_step_end is not None and isinstance(arguments, Watched):
+            arguments = replace(
+                arguments,
+                callback_on_step_end=callback_on_step_end,
+                callback_on_step_end_tensor_inputs=callback_on_step_end_tensor_inputs,
+            )
+            check_callback(arguments, getattr(self, "_callback_tensor_inputs", ()))
+            request = replace(request, arguments=arguments)
+        return self.returned(request, FileJournal(path, found.every, found.about, begun=found))
 
 
-def request_of(pipeline: Any, unfinished: Unfinished, path: Path | None, **options: Any) -> Request:
+def request_of(pipeline: Any, unfinished: Unfinished) -> Request[Any]:
     """The request that finishes a run on a pipeline.
-
-    Args:
-        path: where the run is kept further; None keeps it nowhere.
-        options: those that can't be written down.
 
     Raises:
         ValueError: the pipeline is of another class than the run's, or set otherwise.
@@ -109,13 +129,7 @@ def request_of(pipeline: Any, unfinished: Unfinished, path: Path | None, **optio
         )
     for sentence in changes_of(pipeline, unfinished):
         logger.warning(sentence)
-    request = unfinished.request
-    keeper = Keeper(path, unfinished.every, unfinished.about, begun=unfinished)
-    return replace(
-        request.with_options(**{name: one for name, one in options.items() if name in request.options}),
-        generator=unfinished.noise.generators(),
-        keeper=keeper,
-    )
+    return replace(unfinished.request, generator=unfinished.noise.generators())
 
 
 def changes_of(pipeline: Any, unfinished: Unfinished) -> list[str]:

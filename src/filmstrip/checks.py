@@ -1,0 +1,44 @@
+"""Checks at the door: the value itself if it makes sense, else one sentence that says what would."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Sized
+from typing import Any, TypeVar
+
+Value = TypeVar("Value")
+
+
+def check_whole_number(name: str, value: Any, at_least: int = 1) -> int:
+    """The value, if it is a whole number that is large enough."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
+        raise ValueError(f"{name} must be a whole number of at least {at_least}, got {value!r}.")
+    return value
+
+
+def check_share(name: str, value: float) -> float:
+    """The value, if it lies between 0 and 1."""
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name} must be between 0 and 1, got {value}.")
+    return value
+
+
+def check_choice(name: str, value: str, choices: Collection[str]) -> str:
+    """The value, if it is one of the choices."""
+    if value not in choices:
+        similar = difflib.get_close_matches(str(value), choices, n=1)
+        hint = f" Did you mean {similar[0]!r}?" if similar else ""
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}.{hint}")
+    return value
+
+
+def check_count(name: str, given: Sized, num_prompts: int) -> None:
+    """See that there is one of something, or one for each prompt."""
+    if len(given) not in (1, num_prompts):
+        raise ValueError(f"{len(given)} {name} were given for {num_prompts} prompts; give one, or one for each.")
+
+
+def known(value: Value | None) -> Value:
+    """A value that a check before has seen to."""
+    assert value is not None, "arguments are completed before they are used"
+    return value

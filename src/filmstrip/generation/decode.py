@@ -1,0 +1,68 @@
+"""From finished latents to frames, whatever happens on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from filmstrip.generation.finite import check_finite
+from filmstrip.memory.falling_back import decoded
+from filmstrip.memory.residency import execution_device
+from filmstrip.nn.noise import NoiseState
+
+if TYPE_CHECKING:
+    from filmstrip.generation.session import Session
+
+
+def decoded_frames(session: Session[Any], latents: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """Yield exactly the frames asked for in runs, (batch, 3, frames, height, width), each with their number by its end.
+
+    Where memory does not suffice, or float16, the rest of them are decoded in another way.
+    """
+    size, vae = session.request.size, session.recipe.vae
+    for done, pixels in _exact(decoded(_decoder(session, latents), vae, (size.height, size.width)), size.num_frames):
+        check_finite(pixels, "vae", f"frame {done - pixels.shape[2] + 1}")
+        yield done, pixels
+
+
+def _decoder(session: Session[Any], latents: Tensor) -> Callable[[Any], Iterator[Tensor]]:
+    """From an autoencoder, the runs of frames of finished latents, with the same noise at every call."""
+    noise: NoiseState | None = None
+    own = session.recipe.vae
+
+    def decode(vae: Any) -> Iterator[Tensor]:
+        nonlocal noise
+        if noise is None:
+            noise = NoiseState.of(session.generator, execution_device(own))
+        elif session.generator is None:
+            session.generator = noise.generators()
+        else:
+            noise.restore(session.generator)
+        return session.recipe.decode(session, vae, latents if vae is own else latents.to(execution_device(vae)))
+
+    return decode
+
+
+def _exact(runs: Iterator[Tensor], num_frames: int) -> Iterator[tuple[int, Tensor]]:
+    """Runs of frames up to exactly `num_frames`, each with how many there are by its end."""
+    done = 0
+    for frames in runs:
+        frames = frames[:, :, : num_frames - done]
+        done += frames.shape[2]
+        if frames.shape[2]:
+            yield done, frames
+        if done == num_frames:
+            return
+
+
+def joined(runs: list[Any]) -> Any:
+    """Runs of frames in one of the output types, joined along time."""
+    if isinstance(runs[0], list):
+        return [[frame for run in runs for frame in run[video]] for video in range(len(runs[0]))]
+    if isinstance(runs[0], np.ndarray):
+        return np.concatenate(runs, axis=1)
+    return torch.cat(runs, dim=1)

@@ -1,0 +1,1 @@
+"""What a run has done so far, kept in a file and finished from it."""
