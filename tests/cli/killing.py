@@ -13,9 +13,9 @@ import time
 from pathlib import Path
 
 from filmstrip import cli
-from filmstrip.generation import keeping, written
 from filmstrip.media import VideoWriter, read_metadata, read_video
 from filmstrip.models.ltx import AutoencoderKLLTXVideo, LTXPipeline
+from filmstrip.resume import file, journal
 
 CHECKPOINT = sys.argv[1]
 CALL = ("generate", "a cat", "--model", CHECKPOINT, "--device", "cpu", "--seed", "5", "--size", "64x64")
@@ -49,7 +49,7 @@ def half_written(number):
     """A fault: the signal strikes while a kept file is written for the so many-th time."""
 
     def prepare(strike):
-        save, calls = written.save_file, []
+        save, calls = file.save_file, []
 
         def struck(tensors, path, metadata):
             save(tensors, path, metadata)
@@ -58,7 +58,7 @@ def half_written(number):
                 os.truncate(path, path.stat().st_size // 2)
                 strike()
 
-        written.save_file = struck
+        file.save_file = struck
 
     return prepare
 
@@ -77,12 +77,12 @@ def renamed(strike):
 
 FAULTS = {
     "encoding": at_call(LTXPipeline, "encode"),
-    "the first step": at_call(keeping.Keeper, "step", 1),
-    "the third step": at_call(keeping.Keeper, "step", 3),
-    "the last step": at_call(keeping.Keeper, "step", 5),
+    "the first step": at_call(journal.FileJournal, "step", 1),
+    "the third step": at_call(journal.FileJournal, "step", 3),
+    "the last step": at_call(journal.FileJournal, "step", 5),
     "keeping steps": half_written(2),
     "keeping latents": half_written(3),
-    "between": at_call(keeping.Keeper, "finish", after=True),
+    "between": at_call(journal.FileJournal, "finish", after=True),
     "decoding": at_call(AutoencoderKLLTXVideo, "decode_stream", after=True),
     "writing": at_call(VideoWriter, "write", 2),
     "renaming": renamed,

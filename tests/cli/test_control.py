@@ -8,9 +8,9 @@ import pytest
 import torch
 
 import filmstrip as package
-from filmstrip.generation.keeping import Keeper
 from filmstrip.media import read_video
 from filmstrip.media.edges import canny_edges
+from filmstrip.resume.journal import FileJournal
 from tests.media.clips import moving_square
 from tests.tiny_stable_diffusion import controlnet, parts
 
@@ -133,7 +133,7 @@ def test_a_cut_off_video_is_finished_without_what_it_was_made_from(filmstrip, fo
     words += ("--control-video", "clip.mkv", "--scheduler", "EulerAncestralDiscreteScheduler")
     make(filmstrip, *words, "--set", "num_inference_steps=6")
     (tmp_path / "a.mkv").rename(tmp_path / "whole.mkv")
-    step, steps = Keeper.step, []
+    step, steps = FileJournal.step, []
 
     def fail(self, *args):
         step(self, *args)
@@ -142,7 +142,7 @@ def test_a_cut_off_video_is_finished_without_what_it_was_made_from(filmstrip, fo
             raise RuntimeError("no power")
 
     with monkeypatch.context() as patched:
-        patched.setattr(Keeper, "step", fail)
+        patched.setattr(FileJournal, "step", fail)
         call = ("generate", "a cat", "--seed", "1", "-o", "a.mkv", *words, "--set", "num_inference_steps=6")
         assert filmstrip(*call, "--checkpoint-every", "2").exit_code == 1
     (tmp_path / "clip.mkv").unlink()

@@ -7,8 +7,8 @@ import pytest
 
 from filmstrip import read_metadata
 from filmstrip.cli import making
-from filmstrip.generation.keeping import read_unfinished
 from filmstrip.media import read_video
+from filmstrip.resume.unfinished import read_unfinished
 from tests.cli.tiny_checkpoint import SMALL
 
 

@@ -58,9 +58,9 @@ def test_it_says_that_the_input_has_changed(filmstrip, made, tmp_path):
 
 
 def test_another_version_is_noted(filmstrip, made, monkeypatch):
-    from filmstrip.generation import keeping
+    from filmstrip.resume import unfinished
 
-    monkeypatch.setattr(keeping, "versions", lambda: {"torch": "99.0"})
+    monkeypatch.setattr(unfinished, "versions", lambda: {"torch": "99.0"})
     result = filmstrip("rerun", made.name, "--dry-run")
     assert "torch" in result.stderr
     assert "99.0" in result.stderr

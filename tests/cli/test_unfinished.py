@@ -15,8 +15,8 @@ import torch
 
 from filmstrip import read_metadata
 from filmstrip.cli import making
-from filmstrip.generation.keeping import read_unfinished
 from filmstrip.media import read_video
+from filmstrip.resume.unfinished import read_unfinished
 from tests.cli.tiny_checkpoint import SMALL, tiny_pipeline
 
 ROOT = Path(__file__).parents[2]

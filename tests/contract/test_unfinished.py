@@ -3,16 +3,16 @@
 import copy
 import logging
 import shutil
-from dataclasses import replace
 from functools import cache
 
 import pytest
 import torch
 
 from filmstrip.assembly.finishing import request_of
-from filmstrip.generation.keeping import Keeper, read_unfinished
 from filmstrip.generation.session import run
 from filmstrip.memory.coding import coding_settings, smaller_ways
+from filmstrip.resume.journal import FileJournal
+from filmstrip.resume.unfinished import read_unfinished
 from tests.contract.registered import CASES
 from tests.contract.runs import (
     SEED,
@@ -33,7 +33,7 @@ STEPS = [case for case in CASES if case.takes("num_inference_steps")]
 SOME, SOME_STEPS = CASES[::3], STEPS[::3]  # for what is the same in all
 
 
-class CopyingKeeper(Keeper):
+class CopyingJournal(FileJournal):
     """One that leaves a copy of each state of its file."""
 
     def _write(self):
@@ -44,10 +44,10 @@ class CopyingKeeper(Keeper):
 
 def snapshots(case, folder, every, **arguments):
     """Copies of the file that a run keeps, one for each state of it."""
-    keeper = CopyingKeeper(folder / "kept", every)
-    for _ in run(shared(case.name), replace(request(case, **arguments), keeper=keeper)):
+    journal = CopyingJournal(folder / "kept", every)
+    for _ in run(shared(case.name), request(case, **arguments), journal):
         pass
-    return keeper.copies
+    return journal.copies
 
 
 @cache
@@ -217,7 +217,8 @@ def test_out_of_memory_in_decoding_costs_nothing_but_time(case, caplog):
 def test_only_the_steps_that_are_left_are_told(case, tmp_path):
     path = snapshots(case, tmp_path, 1, num_inference_steps=3)[1]
     pipeline = another(case.name)
-    events = list(run(pipeline, request_of(pipeline, read_unfinished(path), None)))
+    unfinished = read_unfinished(path)
+    events = list(run(pipeline, request_of(pipeline, unfinished), FileJournal(None, begun=unfinished)))
     steps = [(event.step, event.total) for event in events if event.stage == "denoise"]
     total = 3 + case.extra_steps
     assert steps == [(step, total) for step in range(3, total + 1)]

@@ -1,14 +1,14 @@
 """Unfinished runs on a device of its own, whose tensors never mix with the CPU's."""
 
 import logging
-from dataclasses import replace
 
 import pytest
 import torch
 
-from filmstrip.generation.keeping import Keeper, read_unfinished
 from filmstrip.generation.session import run
 from filmstrip.memory.residency import Grain, execution_device, place
+from filmstrip.resume.journal import FileJournal
+from filmstrip.resume.unfinished import read_unfinished
 from tests.contract.registered import CASES
 from tests.contract.runs import close, frames_of, fresh, over, request, video
 from tests.memory.other_device import OTHER, install
@@ -39,7 +39,7 @@ def test_a_run_goes_on_where_its_networks_are(case, tmp_path):
     path = tmp_path / "kept"
     arguments = {"num_inference_steps": 3}
     pipeline = there(case)
-    events = run(pipeline, replace(request(case, **arguments), keeper=Keeper(path, every=1)))
+    events = run(pipeline, request(case, **arguments), FileJournal(path, every=1))
     assert any(event.stage == "denoise" and event.step == 2 for event in events)
     next(events)
     events.close()

@@ -1,22 +1,15 @@
 """What is checked at the door."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 
+from filmstrip.checks import check_choice, check_count, check_share, check_whole_number
+from filmstrip.generation.arguments import Sized, Watched
 from filmstrip.generation.prompts import Prompts, encode_text
-from filmstrip.generation.request import (
-    Request,
-    check_callback,
-    check_choice,
-    check_count,
-    check_generator,
-    check_prompts,
-    check_share,
-    check_steps,
-    check_whole_number,
-    complete_arguments,
-)
+from filmstrip.generation.request import Request, check_callback, check_generator, check_prompts, check_steps
 from filmstrip.generation.resolve import Rules, resolve
 from tests import tiny
 
@@ -25,20 +18,6 @@ NONE = dict.fromkeys(
 )
 EMBEDS, MASK = torch.zeros(2, 3, 4), torch.ones(2, 3)
 GIVEN = {**NONE, "prompt_embeds": EMBEDS, "prompt_attention_mask": MASK}
-
-
-class Example:
-    def __call__(self, prompt=None, steps=None, scale=2.0):
-        """Nothing."""
-
-
-def test_arguments_are_as_given_else_the_default_of_the_checkpoint_else_of_the_call():
-    assert complete_arguments(Example, {}, {}) == {"prompt": None, "steps": None, "scale": 2.0}
-    defaults = {"steps": 30, "scale": 9.0, "height": 64}
-    assert complete_arguments(Example, {"prompt": "a"}, defaults) == {"prompt": "a", "steps": 30, "scale": 2.0}
-    assert complete_arguments(Example, {"steps": 5, "scale": None}, defaults)["steps"] == 5
-    with pytest.raises(ValueError, match=r"Example must be one of prompt, steps, scale.* Did you mean 'steps'"):
-        complete_arguments(Example, {"step": 5}, defaults)
 
 
 def test_prompts_are_counted_and_negative_prompts_spread():
@@ -125,28 +104,25 @@ def test_a_misspelt_choice_gets_a_suggestion():
 
 
 def test_callbacks_are_checked():
-    check_callback(None, ["latents"], ["latents"])
-    check_callback(print, ["latents"], ["latents"])
+    check_callback(Watched(), ["latents"])
+    check_callback(Watched(callback_on_step_end=print), ["latents"])
     with pytest.raises(ValueError, match="must be callable"):
-        check_callback(3, [], [])
+        check_callback(Watched(callback_on_step_end=3), ["latents"])
     with pytest.raises(ValueError, match="knows latents, got 'x', 'y'"):
-        check_callback(print, ["x", "y"], ["latents"])
+        check_callback(Watched(callback_on_step_end_tensor_inputs=["x", "y"]), ["latents"])
 
 
-def test_options_are_added_to_a_copy():
-    rules = Rules("Example", 8, "VAE 8", 8, 4, 4)
-    size = resolve(rules, height=8, width=8, num_frames=1, frame_rate=8)
-    request = Request(("a",), None, size, 1, 1, None, "pt", {"height": 8})
-    more = request.with_options(pixels=3)
-    assert (more["height"], more["pixels"]) == (8, 3)
-    assert "pixels" not in request.options
-    with pytest.raises(TypeError):
-        more.options["height"] = 9
+def test_a_request_can_not_be_changed():
+    size = resolve(Rules("Example", 8, "VAE 8", 8, 4, 4), height=8, width=8, num_frames=1, frame_rate=8)
+    request = Request(arguments=Sized(height=8, width=8), size=size, num_videos=1)
+    for changed in (request, request.arguments, request.size):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            changed.height = 9
 
 
 def test_rows_are_spread_over_the_videos_of_their_prompt():
     size = resolve(Rules("Example", 8, "VAE 8", 8, 4, 4), height=8, width=8, num_frames=1, frame_rate=8)
-    request = Request(("a", "b"), None, size, 6, 3, None, "pt")
+    request = Request(arguments=Sized(), size=size, num_videos=6, num_videos_per_prompt=3)
     assert request.num_prompts == 2
     assert request.per_video(torch.tensor([[1.0]])).flatten().tolist() == [1.0] * 6
     assert request.per_video(torch.tensor([[1.0], [2.0]])).flatten().tolist() == [1.0] * 3 + [2.0] * 3

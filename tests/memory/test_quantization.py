@@ -10,9 +10,9 @@ from torch import nn
 
 import filmstrip
 from filmstrip.checkpoints.component import save_component
+from filmstrip.fitting.search import nbytes_of
 from filmstrip.memory import quantization
 from filmstrip.memory.falling_back import on_cpu
-from filmstrip.fitting.search import nbytes_of
 from filmstrip.memory.quantization import KINDS, dequantized, quantization_of, quantize
 from filmstrip.memory.sizes import network_bytes
 from filmstrip.memory.tracing import without_values

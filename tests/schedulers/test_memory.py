@@ -6,9 +6,9 @@ import json
 import pytest
 import torch
 
-from filmstrip.resume.file import read, write
 from filmstrip.nn.noise import NoiseState
 from filmstrip.registry import PUBLIC, resolve_class
+from filmstrip.resume.file import read, write
 from filmstrip.schedulers import UniPCMultistepScheduler
 from filmstrip.schedulers.base import memory_of, remember
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from filmstrip.records import record
+
 
 @dataclass(frozen=True)
 class Rules:
@@ -47,6 +49,7 @@ class Rules:
         return (generated_frames - 1) // self.temporal_ratio + 1
 
 
+@record("size")
 @dataclass(frozen=True)
 class Resolved:
     """What will be made."""

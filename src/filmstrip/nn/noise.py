@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from filmstrip.records import record
+
 Generators = torch.Generator | Sequence[torch.Generator] | None
 
 
@@ -36,6 +38,7 @@ def draw_noise(
     return torch.randn(tuple(shape), generator=generator, device=source, dtype=dtype).to(device)
 
 
+@record("noise")
 @dataclass(frozen=True)
 class NoiseState:
     """Where the generators of a run stand, or torch's global stream where a run has none."""

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from filmstrip.records import record
 from filmstrip.schedulers.schedule import check_choice
 
 Terms = list[tuple[float, Tensor]]  # a weighted sum
@@ -17,6 +18,7 @@ Terms = list[tuple[float, Tensor]]  # a weighted sum
 PREDICTION_TYPES = ("epsilon", "sample", "v_prediction", "flow_prediction")
 
 
+@record("level")
 class Level(NamedTuple):
     """How noisy latents are: `alpha * clean + sigma * noise`."""
 

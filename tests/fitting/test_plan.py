@@ -11,8 +11,8 @@ import torch
 from filmstrip import LTXPipeline
 from filmstrip.devices import free_memory
 from filmstrip.fitting.plan import Plan, apply, memory_of, set_back
-from filmstrip.memory.coding import decoding_ways
 from filmstrip.fitting.search import Choice
+from filmstrip.memory.coding import decoding_ways
 
 ROOT = Path(__file__).parents[2]
 

@@ -1,15 +1,17 @@
 """Values that are written to one file and read again."""
 
+import json
 import math
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors import safe_open
 from safetensors.torch import save_file
 
-from filmstrip.generation.prompts import Prompts
 from filmstrip.generation.resolve import Resolved
+from filmstrip.nn.noise import NoiseState
 from filmstrip.resume.file import Unwritable, check_writable, read, write
 from filmstrip.schedulers.prediction import Level
 
@@ -37,7 +39,7 @@ def test_tensors_come_back_bit_by_bit(tmp_path):
     value = {
         "halves": [shared[:2], shared[2:], shared.t(), shared],
         "types": [shared.to(one) for one in (torch.float16, torch.bfloat16, torch.float64, torch.bool, torch.uint8)],
-        "prompts": Prompts(torch.randn(1, 2, 3), sizes=torch.empty(0)),
+        "noise": NoiseState("cpu", (torch.randn(3), torch.empty(0))),
         "arrays": (np.arange(6.0).reshape(2, 3)[:, ::-1], np.float32(0.1), np.array(3)),
     }
     write(tmp_path / "x", value)
@@ -45,8 +47,8 @@ def test_tensors_come_back_bit_by_bit(tmp_path):
     for name in ("halves", "types"):
         for one, other in zip(value[name], found[name], strict=True):
             assert one.dtype == other.dtype and torch.equal(one, other)
-    assert torch.equal(found["prompts"].prompt_embeds, value["prompts"].prompt_embeds)
-    assert found["prompts"].negative_prompt_embeds is None
+    assert type(found["noise"]) is NoiseState and not found["noise"].is_list
+    assert all(map(torch.equal, found["noise"].states, value["noise"].states))
     for one, other in zip(value["arrays"], found["arrays"], strict=True):
         assert one.dtype == other.dtype and np.array_equal(one, other)
 
@@ -91,10 +93,39 @@ def test_damaged_and_other_files_are_refused_in_one_sentence(tmp_path):
         read(tmp_path / "none")
 
 
-def test_only_records_of_this_package_are_made(tmp_path):
+def test_only_records_are_made_and_by_names_that_stay(tmp_path):
     path = tmp_path / "x"
-    for name, words in (("subprocess:Popen", "another package"), ("filmstrip.generation.pipeline:Pipeline", "record")):
-        header = f'{{"object": "{name}", "values": {{}}}}'
-        save_file({}, path, metadata={"filmstrip": header})
-        with pytest.raises(ValueError, match=words):
+    write(path, PLAIN)
+    with safe_open(path, "pt") as file:
+        header = file.metadata()["filmstrip"]
+    assert '"record": "size"' in header and "filmstrip." not in header, "no module and no class is named"
+    for name in ("subprocess:Popen", "filmstrip.assembly.pipeline:Pipeline", "Pipeline"):
+        content = {"format": 2, "of": "", "value": {"record": name, "values": {}}}
+        save_file({}, path, metadata={"filmstrip": json.dumps(content)})
+        with pytest.raises(ValueError, match="which this version does not know"):
             read(path)
+
+
+def test_a_field_that_a_file_lacks_has_its_default_and_an_unknown_one_is_an_error(tmp_path):
+    path = tmp_path / "x"
+    values = {name: getattr(PLAIN["size"], name) for name in ("height", "width", "num_frames", "generated_frames")}
+    values |= {"frame_rate": 25.0, "latent_size": [2, 8, 12], "num_tokens": 192}
+
+    def read_with(**values):
+        content = {"format": 2, "of": "", "value": {"record": "size", "values": values}}
+        save_file({}, path, metadata={"filmstrip": json.dumps(content)})
+        return read(path)
+
+    assert read_with(**values).adjustments == () and read_with(**values).height == 64
+    with pytest.raises(ValueError, match="it lacks height"):
+        read_with(**{name: value for name, value in values.items() if name != "height"})
+    with pytest.raises(ValueError, match="has depth, which this version does not know"):
+        read_with(**values, depth=3)
+
+
+def test_a_file_of_another_version_says_so(tmp_path):
+    save_file(
+        {}, tmp_path / "x", metadata={"filmstrip": json.dumps({"object": "filmstrip.generation.keeping:Unfinished"})}
+    )
+    with pytest.raises(ValueError, match="written by another version of filmstrip"):
+        read(tmp_path / "x")

@@ -5,7 +5,6 @@ import torch
 
 from filmstrip.generation.denoise import denoise
 from filmstrip.generation.finite import NonFiniteError, check_finite
-from filmstrip.generation.guidance import Unguided
 from filmstrip.schedulers import FlowMatchEulerDiscreteScheduler
 
 NOISE, CLEAN = torch.randn(2, 1, 4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -16,9 +15,13 @@ def straight(latents, timestep, condition):
     return NOISE - CLEAN
 
 
+def unguided(predict, latents, timestep):
+    return predict(latents, timestep, None)
+
+
 def steps_of(num_steps, predict=straight, latents=NOISE, begin=0, **settings):
     run = FlowMatchEulerDiscreteScheduler(**settings).start(num_steps)
-    return denoise(predict, latents, run, Unguided(None), begin=begin)
+    return denoise(predict, latents, run, unguided, begin=begin)
 
 
 @pytest.mark.parametrize("num_steps", [1, 2, 7, 50])
@@ -85,9 +88,7 @@ def test_a_prediction_that_is_not_finite_stops_at_its_step_and_names_the_network
             prediction[0, 0, 0, 0, 0] = value
         return prediction
 
-    steps = denoise(
-        predict, NOISE, FlowMatchEulerDiscreteScheduler().start(4), Unguided(None), network="example network"
-    )
+    steps = denoise(predict, NOISE, FlowMatchEulerDiscreteScheduler().start(4), unguided, network="example network")
     with pytest.raises(NonFiniteError, match=r"The example network gave values that are not finite at step 3 of 4"):
         list(steps)
 
