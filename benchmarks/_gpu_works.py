@@ -247,8 +247,8 @@ WORKS: dict[str, Callable[[Setting], Work]] = {
     "cogvideox-2b step": lambda setting: cogvideox(setting, "cogvideox-2b", None),
     "text2video-zero step": text2video_zero,
     "ltx decode": ltx_decoder,
-    "cogvideox decode": cogvideox_decoder,
     "stable-diffusion decode": picture_decoder,
     "cogvideox-5b step": lambda setting: cogvideox(setting, "cogvideox-5b", 4),
+    "cogvideox decode": cogvideox_decoder,
 }
-COMPILED = ("ltx-2b step", "cogvideox-2b step", "text2video-zero step", "cogvideox-5b step")
+COMPILED = ("ltx-2b step", "cogvideox-2b step", "cogvideox-5b step", "text2video-zero step")

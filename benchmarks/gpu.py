@@ -109,6 +109,7 @@ def compare(work: Any, setting: Any, budget: float, *, is_compiled: bool) -> dic
         calls["reference"] = work.theirs
     row: dict[str, Any] = {"note": work.note, "scale": work.scale, "operations": operations(work.ours) * work.scale}
     if work.theirs is not None:
+        row["reference operations"] = operations(work.theirs) * work.scale
         row["difference"] = difference(work.ours(), work.theirs())
     if is_compiled:
         work.compile()
@@ -116,8 +117,9 @@ def compare(work: Any, setting: Any, budget: float, *, is_compiled: bool) -> dic
             begin = time.perf_counter()
             call()
             row[f"{side} compiling"] = time.perf_counter() - begin
-    for call in calls.values():
-        call()
+    if is_compiled or work.theirs is None:  # else both have been called by now
+        for call in calls.values():
+            call()
     for side, seconds in seconds_in_turn(calls, setting.device, budget).items():
         row[side] = median(seconds) * work.scale
         row[f"{side} spread"], row[f"{side} repeats"] = spread(seconds), len(seconds)
@@ -235,9 +237,9 @@ def tables(results: list[dict[str, Any]]) -> str:
 
 
 def comparison(row: dict[str, Any], best: float | None) -> str:
-    ours, theirs, work = row["ours"], row.get("reference"), row["operations"]
+    ours, theirs = row["ours"], row.get("reference")
 
-    def rate(seconds: float | None) -> str:
+    def rate(seconds: float | None, work: float) -> str:
         if not seconds or not best:
             return ""
         return f"{work / seconds / 1e12:.4g} ({work / seconds / best:.2f})"
@@ -255,7 +257,8 @@ def comparison(row: dict[str, Any], best: float | None) -> str:
         f"{theirs * 1e3:.4g} ms" if theirs else "",
         f"{ours / theirs:.2f}" if theirs else "",
     ]
-    cells = [said, *times, f"{work / 1e12:.4g}", rate(ours), rate(theirs), both("peak", 1e9, ".2f")]
+    cells = [said, *times, f"{row['operations'] / 1e12:.4g}", rate(ours, row["operations"])]
+    cells += [rate(theirs, row.get("reference operations", 0)), both("peak", 1e9, ".2f")]
     error = f"{row['difference']:.1e}" if "difference" in row else ""
     return f"| {' | '.join([*cells, both('launches', 1, '.0f'), error])} |"
 

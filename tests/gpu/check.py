@@ -10,6 +10,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
@@ -43,18 +44,31 @@ def run(title: str, command: list[str], seconds: float, output: Path) -> str:
 
 def tests_command(workers: int) -> list[str]:
     # Plugins that happen to be installed have no part in this; warnings of other versions of torch are no failures.
-    command = [sys.executable, "-m", "pytest", "-q", "-rA", "--tb=short", "-W", "default", "-p", "no:cacheprovider"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-vv",
+        "-rfEs",
+        "--durations=15",
+        "--tb=short",
+        "-W",
+        "default",
+        "-p",
+        "no:cacheprovider",
+    ]
     command += ["-p", "xdist", "-n", str(workers)] if is_there("xdist") and workers else []
     return [*command, "-m", "gpu", "tests/gpu"]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--tests-seconds", type=float, default=150)
-    parser.add_argument("--benchmarks-seconds", type=float, default=190)
+    parser.add_argument("--seconds", type=float, default=330, help="for everything")
+    parser.add_argument("--tests-seconds", type=float, default=150, help="of that at most for the tests")
     parser.add_argument("--workers", type=int, default=min(8, max(1, (os.cpu_count() or 2) // 2)), help="of the tests")
     parser.add_argument("--out", type=Path, default=ROOT / "outputs" / "gpu", help="folder for the results")
     arguments = parser.parse_args()
+    deadline = time.monotonic() + arguments.seconds
     arguments.out.mkdir(parents=True, exist_ok=True)
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     sys.path.insert(0, str(ROOT / "src"))
@@ -74,7 +88,7 @@ def main() -> int:
     else:
         print("pytest is not installed: the tests marked gpu are left out.")
         came_to["tests"] = "left out, since pytest is not installed"
-    seconds = arguments.benchmarks_seconds
+    seconds = max(30.0, deadline - time.monotonic())
     measure = [sys.executable, str(ROOT / "benchmarks" / "gpu.py"), "--limit", str(seconds - 10)]
     measure += ["--out", str(arguments.out / "gpu.jsonl")]
     came_to["benchmarks"] = run("benchmarks", measure, seconds, arguments.out / "gpu.txt")

@@ -7,6 +7,8 @@ import pytest
 # Read when the libraries of an NVIDIA GPU are loaded: float32 is to be float32, and not rounded to 10 bits before it is
 # multiplied, which torch lets convolutions do.
 os.environ["NVIDIA_TF32_OVERRIDE"] = "0"
+# Several processes compile at once.
+os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "2")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
