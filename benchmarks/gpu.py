@@ -177,11 +177,13 @@ def lines_of(command: list[str], case_limit: float, deadline: float) -> Iterator
 
     def read() -> None:
         assert process.stdout is not None
-        for line in process.stdout:
-            lines.put(line)
+        with process.stdout as stdout:
+            for line in stdout:
+                lines.put(line)
         lines.put(None)
 
-    threading.Thread(target=read, daemon=True).start()
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
     stopped = ""
     while not stopped:
         left = deadline - time.monotonic()
@@ -197,6 +199,7 @@ def lines_of(command: list[str], case_limit: float, deadline: float) -> Iterator
         if line.startswith("{"):
             yield json.loads(line)
     end(process)
+    reader.join(10)
     if stopped:
         yield {"stopped": stopped}
 
