@@ -1,11 +1,14 @@
 """`__all__` is exactly what can be imported."""
 
 import importlib
+import sys
+import traceback
 import types
 
 import pytest
 
 import filmstrip
+from filmstrip import registry
 from filmstrip.registry import PUBLIC
 from tests.guards.source import PACKAGE, package_sources
 
@@ -38,6 +41,29 @@ def test_nothing_else_can_be_imported():
     assert not unlisted(filmstrip)
     with pytest.raises(ImportError):
         exec("from filmstrip import NoSuchName")
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("import torch\ntorch.ops.no_such_library.no_such_operator.default", "no_such_library"),
+        ("raise AttributeError('a private operator is gone')", "a private operator is gone"),
+        ("import no_such_library", "No module named 'no_such_library'"),
+        ("raise ImportError('install filmstrip[edges] for that')", r"install filmstrip\[edges\] for that"),
+        ("other = 1", "has no attribute 'Broken'"),
+    ],
+)
+def test_an_import_that_fails_says_why(tmp_path, monkeypatch, text, sentence):
+    (tmp_path / "broken_module.py").write_text(text, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(registry.PUBLIC.own, "Broken", "broken_module")
+    with pytest.raises(ImportError, match=sentence) as caught:
+        exec("from filmstrip import Broken")
+    sys.modules.pop("broken_module", None)
+    error = caught.value
+    if "AttributeError" in text or "torch" in text:
+        assert isinstance(error.__cause__, AttributeError)
+        assert "broken_module.py" in "".join(traceback.format_exception(error))
 
 
 def test_dir_lists_every_public_name():
