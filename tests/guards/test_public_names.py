@@ -1,16 +1,19 @@
 """`__all__` is exactly what can be imported."""
 
 import importlib
+import os
+import subprocess
 import sys
 import traceback
 import types
+import zipfile
 
 import pytest
 
 import filmstrip
 from filmstrip import registry
 from filmstrip.registry import PUBLIC
-from tests.guards.source import PACKAGE, package_sources
+from tests.guards.source import PACKAGE, ROOT, package_sources
 
 
 def unlisted(module: types.ModuleType) -> set[str]:
@@ -64,6 +67,18 @@ def test_an_import_that_fails_says_why(tmp_path, monkeypatch, text, sentence):
     if "AttributeError" in text or "torch" in text:
         assert isinstance(error.__cause__, AttributeError)
         assert "broken_module.py" in "".join(traceback.format_exception(error))
+
+
+def test_families_are_found_in_a_zip_too(tmp_path):
+    with zipfile.ZipFile(tmp_path / "packed.zip", "w") as packed:
+        for path in (ROOT / "src").rglob("*.py"):
+            packed.write(path, path.relative_to(ROOT / "src"))
+    code = "import filmstrip; print(filmstrip.__file__, *filmstrip.__all__)"
+    path = {**os.environ, "PYTHONPATH": str(tmp_path / "packed.zip")}
+    done = subprocess.run([sys.executable, "-c", code], env=path, capture_output=True, text=True, check=True)
+    place, *names = done.stdout.split()
+    assert "packed.zip" in place
+    assert names == sorted(PUBLIC)
 
 
 def test_dir_lists_every_public_name():
