@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip -qq
 INPUTS := pyproject.toml constraints.txt
 
-.PHONY: help demo test lint format bench gpu clean
+.PHONY: help demo test lint format bench gpu families clean
 .DELETE_ON_ERROR:
 .SUFFIXES:
 
@@ -21,6 +21,7 @@ help:
 	@echo "make format   mend the formatting and what the linter can mend itself"
 	@echo "make bench    run the side-by-side measurements, one after another"
 	@echo "make gpu      check and measure on a GPU, with PYTHON as it is: it installs nothing"
+	@echo "make families write the tables of models and the types of public names, after a family.py changed"
 	@echo "make clean    remove the environment, caches and outputs"
 
 demo: $(VENV)/.installed
@@ -45,6 +46,9 @@ bench: $(VENV)/.installed-test
 
 gpu:
 	@$(PYTHON) tests/gpu/check.py --out $(GPU_OUT)
+
+families: $(VENV)/.installed
+	@$(BIN)/python docs/from_families.py
 
 clean:
 	rm -rf $(VENV) outputs build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
-from filmstrip.models.shapes.captions import vocabulary
+from training.shapes.captions import vocabulary
 
 PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"
 MAX_LENGTH = 128

@@ -18,19 +18,19 @@ from filmstrip.generation.packing import pack_latents
 from filmstrip.models.ltx.autoencoder import AutoencoderKLLTXVideo
 from filmstrip.models.ltx.pipeline_text import LTXPipeline
 from filmstrip.models.ltx.transformer import BASE_GRID
-from filmstrip.models.shapes import clips
-from filmstrip.models.shapes.captions import caption
-from filmstrip.models.shapes.checkpoint import save_checkpoint
-from filmstrip.models.shapes.evaluate import judge_text_to_video, save_samples
-from filmstrip.models.shapes.latents import Examples, LatentStore
-from filmstrip.models.shapes.networks import (
+from training.shapes import clips
+from training.shapes.captions import caption
+from training.shapes.checkpoint import save_checkpoint
+from training.shapes.evaluate import judge_text_to_video, save_samples
+from training.shapes.latents import Examples, LatentStore
+from training.shapes.networks import (
     SPATIAL_RATIO,
     TEMPORAL_RATIO,
     build_text_encoder,
     build_transformer,
 )
-from filmstrip.models.shapes.tokenizer import MAX_LENGTH, build_tokenizer
-from filmstrip.models.shapes.training import Trainee
+from training.shapes.tokenizer import MAX_LENGTH, build_tokenizer
+from training.shapes.training import Trainee
 
 logger = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import string
 
-from filmstrip.models.shapes.clips import BACKGROUNDS, COLOURS, MOTIONS, SHAPES, Combination
+from training.shapes.clips import BACKGROUNDS, COLOURS, MOTIONS, SHAPES, Combination
 
 _SIDEWAYS = (
     *("moving {0}", "moving to the {0}", "moving towards the {0}", "going {0}", "going to the {0}", "sliding {0}"),

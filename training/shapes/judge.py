@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from filmstrip.models.shapes.clips import BACKGROUNDS, SIZE, Combination
+from training.shapes.clips import BACKGROUNDS, SIZE, Combination
 
 HUES = {"red": 0, "orange": 32, "yellow": 55, "green": 128, "cyan": 183, "blue": 228, "purple": 281}  # degrees
 # Which harmonic of the distance from centroid to outline tells a shape. Where the outline is sharp it is 0.27, 0.13 and

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from filmstrip.models.shapes.muon import Muon
+from training.shapes.muon import Muon
 
 
 def learning_rate_factor(step: int, num_steps: int, warmup: int = 30, decay: float = 0.6) -> float:

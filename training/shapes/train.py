@@ -1,4 +1,4 @@
-"""Train the model `shapes` from nothing: `python -m filmstrip.models.shapes.train all --out runs/shapes`.
+"""Train the model `shapes` from nothing: `python -m training.shapes.train all --out runs/shapes`.
 
 The autoencoder comes first, then its outlines are sharpened, and the transformer learns its latents.
 Stopped at any time, the same command goes on where the last state was saved. `all` ends with OUT/checkpoint.
@@ -12,8 +12,8 @@ from pathlib import Path
 
 import torch
 
-from filmstrip.models.shapes import autoencoder_training, transformer_training
-from filmstrip.models.shapes.checkpoint import save_checkpoint
+from training.shapes import autoencoder_training, transformer_training
+from training.shapes.checkpoint import save_checkpoint
 
 
 def main() -> None:

@@ -10,8 +10,8 @@ from PIL import Image
 
 import filmstrip
 from tests import tiny
-from tests.contract.cases.ltx import clip, normal, picture
 from tests.contract.registered import Case, changes, raises, shown_by
+from tests.models.ltx.cases import clip, normal, picture
 from tests.parity.references import randomise
 
 EMBEDS = ("prompt_embeds", "negative_prompt_embeds")

@@ -1,4 +1,4 @@
-"""Measure the model on prompts that it was not trained on: `python -m filmstrip.models.shapes.evaluate [FOLDER]`."""
+"""Measure the model on prompts that it was not trained on: `python -m training.shapes.evaluate [FOLDER]`."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from torch import Tensor
 
 from filmstrip.models.ltx.pipeline_image import LTXImageToVideoPipeline
 from filmstrip.models.ltx.pipeline_text import LTXPipeline
-from filmstrip.models.shapes import clips
-from filmstrip.models.shapes.captions import caption, plain_caption
-from filmstrip.models.shapes.clips import Combination
-from filmstrip.models.shapes.judge import judge
-from filmstrip.models.shapes.training import save_strips
+from training.shapes import clips
+from training.shapes.captions import caption, plain_caption
+from training.shapes.clips import Combination
+from training.shapes.judge import judge
+from training.shapes.training import save_strips
 
 logger = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 import filmstrip
-from tests.contract.cases.ltx import normal, picture
 from tests.contract.registered import Case, changes, raises, shown_by
+from tests.models.ltx.cases import normal, picture
 from tests.tiny_stable_diffusion import WINDOW, controlnet, parts, xl_parts
 
 EMBEDS = ("prompt_embeds", "negative_prompt_embeds")

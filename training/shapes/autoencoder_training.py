@@ -13,10 +13,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from filmstrip.models.ltx.autoencoder import AutoencoderKLLTXVideo
-from filmstrip.models.shapes import clips
-from filmstrip.models.shapes.networks import LATENT_CHANNELS, build_autoencoder
-from filmstrip.models.shapes.training import Trainee, averaged, save_strips
 from filmstrip.nn.outputs import DiagonalGaussian
+from training.shapes import clips
+from training.shapes.networks import LATENT_CHANNELS, build_autoencoder
+from training.shapes.training import Trainee, averaged, save_strips
 
 logger = logging.getLogger(__name__)
 

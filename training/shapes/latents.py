@@ -13,8 +13,8 @@ from torch import Tensor
 
 from filmstrip.generation.packing import normalize_latents
 from filmstrip.models.ltx.autoencoder import AutoencoderKLLTXVideo
-from filmstrip.models.shapes import clips
 from filmstrip.nn.outputs import DiagonalGaussian
+from training.shapes import clips
 
 CHUNK_SIZE = 256  # clips
 

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 
 from filmstrip.models.ltx.autoencoder import AutoencoderKLLTXVideo
-from filmstrip.models.shapes import clips
-from filmstrip.models.shapes.tokenizer import lower_case_twins, save_tokenizer
-from filmstrip.models.shapes.training import Trainee, averaged
+from training.shapes import clips
+from training.shapes.tokenizer import lower_case_twins, save_tokenizer
+from training.shapes.training import Trainee, averaged
 
 DEFAULTS = {
     "height": clips.SIZE,
