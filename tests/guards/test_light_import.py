@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from filmstrip.registry import families
+
+FAMILY_FILES = sorted({f"{one.package}.family" for one in families()})
+
 # Runs in a fresh interpreter: what a module does while it is imported, beyond the interpreter's own import machinery
 # (which lists folders and reads source and byte code, and may write byte code unless told not to).
 WATCH = """
@@ -42,7 +46,7 @@ def import_effects(module: str, folder: Path | None = None) -> tuple[list[str], 
     return libraries, touched
 
 
-@pytest.mark.parametrize("module", ["filmstrip", "filmstrip.registry"])
+@pytest.mark.parametrize("module", ["filmstrip", "filmstrip.registry", *FAMILY_FILES])
 def test_importing_the_package_loads_no_library_and_touches_nothing(module):
     assert import_effects(module) == ([], [])
 
