@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 
 def decode(file: Path, device: str | None, output: Output) -> None:
     """Finish the video of a file that was kept, and remove the file."""
+    with library_notes(is_quiet=output.is_quiet):
+        _decode(file, device, output)
+
+
+def _decode(file: Path, device: str | None, output: Output) -> None:
     from filmstrip.generation.finishing import request_of
     from filmstrip.generation.keeping import read_unfinished
 
@@ -36,7 +41,7 @@ def decode(file: Path, device: str | None, output: Output) -> None:
     fps = unfinished.about.get("fps") or unfinished.request.size.frame_rate
     target = output.path or unused(Path(unfinished.about.get("target") or _beside(file)))
     check_targets([target], fps, [str(file)], has_sheet=False, is_dry=False)
-    with library_notes(is_quiet=output.is_quiet), make_progress(is_quiet=output.is_quiet) as progress:
+    with make_progress(is_quiet=output.is_quiet) as progress:
         begin = time.monotonic()
         progress.update("load", 0, 1, 0.0)
         pipeline = _load(unfinished, job, place)

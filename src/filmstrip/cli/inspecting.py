@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from filmstrip.cli.printing import bytes_of, number_of, print_facts, print_json, print_table
+from filmstrip.cli.progress import library_notes
 from filmstrip.registry import (
     BUILTIN_MODELS,
     MADE_INTO_VIDEOS,
@@ -25,9 +26,10 @@ def inspect(name: str, memory: str | None, device: str | None, *, is_json: bool)
     """Print what a model is, and how its usual video fits into a memory."""
     if device is not None and memory is None:
         raise ValueError("--device has no effect without --memory; give both.")
-    content = describe(name)
-    if memory is not None:
-        content["plan"] = _plan(content, memory, device)
+    with library_notes(is_quiet=False):
+        content = describe(name)
+        if memory is not None:
+            content["plan"] = _plan(content, memory, device)
     print_json(content) if is_json else _print(content)
 
 

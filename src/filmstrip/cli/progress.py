@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
 CONSOLE = Console(stderr=True, highlight=False, soft_wrap=True)
 _NEXT = {"load": "encode", "encode": "denoise", "denoise": "decode"}
-# Parts of the library that tell more than what a request says already.
-_TOLD_ANYWAY = ("filmstrip.generation.keeping", "filmstrip.generation.finishing")
 _PARTS = 4  # lines for one stage, where there are no bars
 
 
@@ -135,29 +133,32 @@ def note(text: str, *, is_quiet: bool = False) -> None:
 
 
 class _Notes(logging.Handler):
+    """Shows each sentence once: a checkpoint may be opened twice, for its outline and for its weights."""
+
     def __init__(self, is_quiet: bool) -> None:
         super().__init__(logging.ERROR if is_quiet else logging.WARNING)
+        self._shown: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
-        note(record.getMessage())
+        sentence = record.getMessage()
+        if sentence not in self._shown:
+            self._shown.add(sentence)
+            note(sentence)
 
 
 @contextlib.contextmanager
 def library_notes(*, is_quiet: bool) -> Iterator[None]:
-    """Show what the library warns of as notes, except what the command tells itself: a request's adjustments."""
+    """Show what the library warns of as notes, except what is marked as told by the run itself."""
+    from filmstrip.generation.events import TOLD
+
     handler = _Notes(is_quiet)
-    handler.addFilter(lambda record: not _is_told_elsewhere(record))
+    handler.addFilter(lambda record: not TOLD.items() <= vars(record).items())
     logger = logging.getLogger("filmstrip")
     logger.addHandler(handler)
     try:
         yield
     finally:
         logger.removeHandler(handler)
-
-
-def _is_told_elsewhere(record: logging.LogRecord) -> bool:
-    is_told_anyway = record.name.startswith(_TOLD_ANYWAY)
-    return record.name.startswith(("filmstrip.models.", "filmstrip.generation.")) and not is_told_anyway
 
 
 def _clock(seconds: float) -> str:

@@ -9,6 +9,9 @@ from torch import Tensor
 
 Stage = Literal["encode", "denoise", "decode", "done"]
 
+TOLD = {"told_by_run": True}
+"""The `extra` of a warning that is logged for readers of logs only: whoever reads the run hears of it anyway."""
+
 
 @dataclass
 class Event:
@@ -26,6 +29,8 @@ class Event:
     """Pixels in [-1, 1], (batch, 3, frames, height, width): each run of frames that "decode" has finished."""
     output: Any = None
     """What the pipeline returns, once "done"."""
+    notes: tuple[str, ...] = ()
+    """What the run has to tell since the event before, a sentence each."""
 
 
 @dataclass

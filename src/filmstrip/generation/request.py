@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from filmstrip.generation.events import TOLD
 from filmstrip.generation.keeping import Keeper
 from filmstrip.generation.resolving import Resolved, Rules, resolve
 from filmstrip.media.pixels import preprocess_video
@@ -102,7 +103,7 @@ def make_request(values: dict[str, Any], size: Resolved, callback_tensors: Seque
     if unused:
         adjustments.append(f"Without guidance (guidance_scale of 1 or less), {', '.join(unused)} has no effect.")
     for sentence in adjustments:
-        logger.warning(sentence)
+        logger.warning(sentence, extra=TOLD)
     return Request(
         prompts=prompts,
         negative_prompts=negatives,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from filmstrip.generation.denoising import denoise
-from filmstrip.generation.events import Step
+from filmstrip.generation.events import TOLD, Step
 from filmstrip.generation.packing import unpack_latents
 from filmstrip.generation.request import Request, check_share
 from filmstrip.generation.running import Report, VideoOutput, result
@@ -119,7 +119,7 @@ class LTXConditionPipeline(LTXVideoPipeline):
         if not pixels and scale not in (0, self.defaults["image_cond_noise_scale"]):
             raise ValueError("image_cond_noise_scale has no effect without a picture or clip; drop it.")
         for sentence in cuts:
-            logger.warning(sentence)
+            logger.warning(sentence, extra=TOLD)
         size = replace(request.size, adjustments=(*request.size.adjustments, *cuts))
         return replace(request, size=size).with_options(pixels=pixels, changed=changed)
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from filmstrip.generation import Pipeline
-from filmstrip.generation.events import Step
+from filmstrip.generation.events import TOLD, Step
 from filmstrip.generation.finite import check_finite
 from filmstrip.generation.packing import denormalize_latents, normalize_latents
 from filmstrip.generation.request import OUTPUT_TYPES, Request, check_choice, check_generator, check_share
@@ -148,7 +148,7 @@ class LTXLatentUpsamplePipeline(Pipeline):
         if pixels.shape[2] == given:
             return pixels, ()
         sentence = f"LTX-Video takes {stride}k + 1 frames: of {given} the first {pixels.shape[2]} are upsampled."
-        logger.warning(sentence)
+        logger.warning(sentence, extra=TOLD)
         return pixels, (sentence,)
 
     def _made(self, values: dict[str, Any]) -> Resolved:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from filmstrip.generation.events import Step
+from filmstrip.generation.events import TOLD, Step
 from filmstrip.generation.prompts import Prompts
 from filmstrip.generation.request import Request, check_whole_number
 from filmstrip.generation.resolving import Rules
@@ -78,7 +78,7 @@ def checked_recipe(request: Request, run: Run, scheduler: Any) -> Request:
     if isinstance(run, ExplodingRun):
         # The formula of the recipe is for latents of a steady variance; the reference uses it for these, too.
         sentence = f"{type(scheduler).__name__} gives later frames less noise than the first; DDIMScheduler does not."
-        logger.warning(sentence)
+        logger.warning(sentence, extra=TOLD)
         request = replace(request, size=replace(request.size, adjustments=(*request.size.adjustments, sentence)))
     share = request.options.get("denoising_end")
     if share is None:
