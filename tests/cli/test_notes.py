@@ -1,13 +1,10 @@
 """What the library warns of, as notes of the command: each of them once, and not what the command tells anyway."""
 
 import json
-import logging
 
 import pytest
 
 import filmstrip as package
-from filmstrip.cli.progress import library_notes
-from filmstrip.generation.events import TOLD
 from tests.cli.tiny_checkpoint import SMALL
 from tests.tiny_stable_diffusion import parts
 
@@ -68,11 +65,15 @@ def test_what_stands_in_the_closing_table_is_no_note_of_the_library(filmstrip, c
     assert "the last 3 cut off" in result.stdout and "this end of the prompt" in result.stdout
 
 
-@pytest.mark.parametrize("area", ["models.anything", "generation.pipeline", "generation.running", "checkpoints.dtypes"])
-def test_a_warning_is_dropped_for_its_mark_and_not_for_where_it_comes_from(capsys, area):
-    logger = logging.getLogger(f"filmstrip.{area}")
-    with library_notes(is_quiet=False):
-        logger.warning("%s is left out.", "A part")
-        logger.warning("A length is adjusted.", extra=TOLD)
-        logger.info("loaded")
-    assert capsys.readouterr().err.splitlines() == ["Note: A part is left out."]
+def test_what_a_run_has_to_tell_is_a_note(filmstrip, checkpoint, monkeypatch):
+    run = package.generation.run
+
+    def tell_more(*args, **options):
+        for number, event in enumerate(run(*args, **options)):
+            event.notes = ("The prompt is a palindrome.",) if number == 1 else ()
+            yield event
+
+    monkeypatch.setattr(package.generation, "run", tell_more)
+    words = ("generate", "a", "--model", checkpoint, *SMALL, "-o", "out.mp4")
+    assert notes_of(filmstrip(*words)) == ["Note: The prompt is a palindrome."]
+    assert notes_of(filmstrip(*words, "-q")) == []

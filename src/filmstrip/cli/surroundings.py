@@ -13,7 +13,7 @@ from filmstrip.registry import BUILTIN_MODELS, FAMILIES
 _LIBRARIES = ("filmstrip", "torch", "transformers", "safetensors", "huggingface_hub", "numpy", "pillow", "av")
 
 
-def models(*, is_json: bool) -> None:
+def show_families(*, is_json: bool) -> None:
     """Print the families."""
     if is_json:
         print_json({"families": [asdict(family) for family in FAMILIES]})
@@ -27,7 +27,7 @@ def models(*, is_json: bool) -> None:
         print_facts([*facts, *(("checkpoints" if number == 0 else "", name) for number, name in enumerate(names))])
 
 
-def env(*, is_json: bool) -> None:
+def show_surroundings(*, is_json: bool) -> None:
     """Print what this machine offers."""
     content = surroundings()
     if is_json:

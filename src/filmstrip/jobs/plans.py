@@ -1,4 +1,4 @@
-"""Plans for a given memory, as the command makes and shows them."""
+"""Plans for a given memory, by what is known of a checkpoint without its weights."""
 
 from __future__ import annotations
 
