@@ -12,8 +12,8 @@ from _gpu_works import SMALL_LTX_DECODER, Setting, config_of
 
 import filmstrip
 from filmstrip import devices
+from filmstrip.fitting.rehearsal import FullTokenizer
 from filmstrip.generation import run
-from filmstrip.generation.footprint import FullTokenizer
 
 MEMORY = "64GB"
 STEPS = 2

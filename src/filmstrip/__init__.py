@@ -12,14 +12,14 @@ def __getattr__(name: str) -> object:
         return version("filmstrip")
     if name.startswith("__") and name != "__all__":
         raise AttributeError(f"module 'filmstrip' has no attribute {name!r}")
-    from filmstrip.families import load
+    from filmstrip.families import imported
     from filmstrip.registry import PUBLIC
 
     if name == "__all__":
         return sorted(PUBLIC)
     if name not in PUBLIC:
         raise AttributeError(f"module 'filmstrip' has no attribute {name!r}")
-    value = globals()[name] = load(PUBLIC[name], name)
+    value = globals()[name] = imported(PUBLIC[name], name)
     return value
 
 

@@ -70,7 +70,7 @@ class Family:
         return {task: served.pipeline for task, served in self.tasks.items()}
 
 
-def load(module: str, name: str) -> Any:
+def imported(module: str, name: str) -> Any:
     """What a module has under a name, imported now.
 
     Raises:
@@ -90,6 +90,6 @@ def lazily(package: str) -> Callable[[str], Any]:
         public = {} if name.startswith("__") else import_module(f"{package}.family").FAMILY.public
         if name not in public:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        return load(f"{package}.{public[name]}", name)
+        return imported(f"{package}.{public[name]}", name)
 
     return find

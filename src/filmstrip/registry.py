@@ -13,7 +13,7 @@ from functools import lru_cache
 from importlib import import_module
 from typing import Any
 
-from filmstrip.families import Family, load
+from filmstrip.families import Family, imported
 
 _MODELS = "filmstrip.models"
 _ASSEMBLY = "filmstrip.assembly"
@@ -173,6 +173,6 @@ def resolve_class(library: str, class_name: str) -> Any:
     """
     check_class(library, class_name)
     if canonical_library(library) == "filmstrip":
-        return load(PUBLIC[class_name], class_name)
+        return imported(PUBLIC[class_name], class_name)
     # The package resolves its names lazily: only the submodule of this class is imported.
     return getattr(import_module("transformers"), class_name)

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from filmstrip import read_metadata
-from filmstrip.cli import making
+from filmstrip.jobs import videos
 from filmstrip.media import read_video
 from filmstrip.resume.unfinished import read_unfinished
 from tests.cli.tiny_checkpoint import SMALL, tiny_pipeline
@@ -70,7 +70,7 @@ def cut_off(filmstrip, checkpoint, tmp_path, monkeypatch):
 
     def run(*words):
         with monkeypatch.context() as patched:
-            patched.setattr(making, "sheet_path", lambda *_: (_ for _ in ()).throw(RuntimeError("no power")))
+            patched.setattr(videos, "sheet_path", lambda *_: (_ for _ in ()).throw(RuntimeError("no power")))
             call = ("generate", "a cat", *SMALL, "--model", checkpoint, "--seed", "5", "-o", "out.mkv")
             result = filmstrip(*call, "--contact-sheet", *words)
         assert result.exit_code == 1

@@ -69,8 +69,8 @@ def test_a_request_can_not_be_changed(case):
         made.num_videos = 2
     with pytest.raises(AttributeError):
         made.size.num_frames = 2
-    with pytest.raises(TypeError):
-        made.options["output_type"] = "np"
+    with pytest.raises(AttributeError):
+        made.arguments.output_type = "np"
 
 
 @over_all

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import filmstrip
-from filmstrip.generation.fitting import Planner, usual_request
+from filmstrip.fitting.plan import Planner, usual_request
 from filmstrip.memory.residency import Grain, place
 from filmstrip.roles import USUAL, Role, role_of
 from tests.families.toy_cases import CASE

@@ -52,19 +52,19 @@ def test_every_choice_is_carried_out_and_taken_back():
     assert way.is_set(pipe.vae)
     assert chunks
     assert all(module.chunking == (64, 1) for module in chunks)
-    assert pipe.request(prompt="a red star")["sequential_guidance"] is True
+    assert pipe.request(prompt="a red star").arguments.sequential_guidance is True
 
     set_back(pipe)
 
     assert vars(pipe.vae) == before
     assert not any(module.chunking for module in chunks)
-    assert not pipe.request(prompt="a red star")["sequential_guidance"]
+    assert not pipe.request(prompt="a red star").arguments.sequential_guidance
 
 
 def test_a_plan_is_not_saved_with_the_checkpoint(tmp_path):
     pipe = LTXPipeline.from_pretrained("shapes")
     apply(Plan(1, "cpu", (Choice("guidance", True, ""),), {"decode": 1}, {}), pipe)
-    assert pipe.request(prompt="a red star")["sequential_guidance"] is True
+    assert pipe.request(prompt="a red star").arguments.sequential_guidance is True
     pipe.save_pretrained(tmp_path)
     assert "sequential_guidance" not in (tmp_path / "model_index.json").read_text()
 

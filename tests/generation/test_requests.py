@@ -8,7 +8,7 @@ import torch
 
 from filmstrip.checks import check_choice, check_count, check_share, check_whole_number
 from filmstrip.generation.arguments import Sized, Watched
-from filmstrip.generation.prompts import Prompts, encode_text
+from filmstrip.generation.prompts import Prompts, encode_prompts, encode_text
 from filmstrip.generation.request import Request, check_callback, check_generator, check_prompts, check_steps
 from filmstrip.generation.resolve import Rules, resolve
 from tests import tiny
@@ -152,11 +152,23 @@ def test_texts_are_padded_to_one_length_and_the_mask_marks_the_real_tokens():
 
 
 def test_what_does_not_fit_is_returned_and_said(caplog):
-    prompts = encoded(["a cat", "two dogs"], 7)
+    texts, negatives = ["a cat", "two dogs"], ["a bird", "a"]
+    prompts = encode_prompts(7, encoded, texts, negatives, {})
     assert prompts.prompt_attention_mask.sum(1).tolist() == [6, 7]
     assert prompts.cut_off[0] == ""
     assert prompts.cut_off[1].replace(" ", "") == "gs"
-    assert len(caplog.messages) == 1 and "longer than 7 tokens" in caplog.messages[0]
+    said = [(text.partition("longer than 7 tokens")[0], hasattr(one, "told_by_run")) for one, text in recorded(caplog)]
+    assert said == [("The prompt is ", True)], "the report of the run says so as well"
+    caplog.clear()
+    encode_prompts(6, encoded, texts, negatives, {})
+    assert [(text[:20], hasattr(one, "told_by_run")) for one, text in recorded(caplog)] == [
+        ("The prompt is longer", True),
+        ("The negative prompt ", False),
+    ]
+
+
+def recorded(caplog):
+    return zip(caplog.records, caplog.messages, strict=True)
 
 
 def test_an_encoder_that_sees_the_mask_is_not_moved_by_padding():

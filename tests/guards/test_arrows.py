@@ -13,25 +13,26 @@ def _family(module: str) -> str:
     return [*module.split("."), "", ""][2]
 
 
-LEAVES = {
-    "configuration",
-    "families",
-    "registry",
-    "devices",
-    "roles",
-}  # anybody may import these; they import nothing above
+# Anybody may import these; they import nothing above.
+LEAVES = {"checks", "configuration", "devices", "families", "records", "registry", "roles"}
 SHARED = {"nn", "media", "checkpoints", "schedulers", "memory"}
 BELOW = {
     "": {"families", "registry"},  # the package's __init__ resolves public names through the table
+    "checks": set(),
     "configuration": LEAVES,
     "families": set(),
+    "records": set(),
     "roles": set(),
     "registry": {"families"},  # and it reads each family's family.py
     "devices": LEAVES,
     **dict.fromkeys(SHARED, SHARED | LEAVES),
     "generation": SHARED | LEAVES,
-    "models": {"generation"} | SHARED | LEAVES,
-    "cli": {"models", "generation"} | SHARED | LEAVES,
+    "resume": {"generation"} | SHARED | LEAVES,
+    "fitting": {"generation"} | SHARED | LEAVES,
+    "assembly": {"fitting", "resume", "generation"} | SHARED | LEAVES,
+    "models": {"assembly", "generation"} | SHARED | LEAVES,
+    "jobs": {"models", "assembly", "fitting", "resume", "generation"} | SHARED | LEAVES,
+    "cli": {"jobs", "models", "assembly", "fitting", "resume", "generation"} | SHARED | LEAVES,
     "__main__": {"cli"},
     "pipelines": {"models"},  # a module path, too
     "utils": {"media"},  # the module path that code written for Diffusers imports from
@@ -39,6 +40,8 @@ BELOW = {
 NEIGHBOURS = {(_family(one.package), other) for one in families() for other in one.builds_on}
 REFERENCES = {"diffusers", "mindone"}  # never
 ONLY_WHERE_USED = {"mindspore"}  # optional, so never when a module is loaded
+# What parses and draws for a person, and who may: a job is carried out for servers, too.
+FOR_PEOPLE = {"typer": {"cli"}, "click": {"cli"}, "rich": {"cli", "assembly"}}
 
 
 def wrong_arrows(sources: Iterable[Source]) -> Iterator[str]:
@@ -89,6 +92,14 @@ def reference_imports(sources: Iterable[Source]) -> Iterator[str]:
                 yield f"{place(source, node)}: imports {library}"
 
 
+def libraries_for_people(sources: Iterable[Source]) -> Iterator[str]:
+    for source in sources:
+        for node, target in imports(source):
+            library = target.split(".")[0]
+            if source.area not in FOR_PEOPLE.get(library, {source.area}):
+                yield f"{place(source, node)}: {source.area} may not import {library}"
+
+
 def test_imports_follow_the_arrows():
     expect_none(wrong_arrows(package_sources()))
 
@@ -125,6 +136,10 @@ def test_the_reference_is_never_imported():
     expect_none(reference_imports(package_sources()))
 
 
+def test_only_the_command_knows_libraries_that_parse_and_draw():
+    expect_none(libraries_for_people(package_sources()))
+
+
 @pytest.mark.parametrize(
     ("module", "text"),
     [
@@ -132,6 +147,8 @@ def test_the_reference_is_never_imported():
         ("filmstrip.nn.rotary", "def f():\n    from ..models import ltx"),
         ("filmstrip.nn.rotary", "from filmstrip import Pipeline"),
         ("filmstrip.generation.base", "import filmstrip.cli"),
+        ("filmstrip.generation.base", "from filmstrip.jobs import Job"),
+        ("filmstrip.jobs.videos", "def f():\n    from filmstrip.cli.progress import note"),
         ("filmstrip.registry", "from filmstrip.configuration import Configured"),
         ("filmstrip.devices", "from importlib import import_module\nimport_module('filmstrip.nn')"),
         ("filmstrip.models.ltx.pipeline", "from filmstrip.models.mochi import MochiPipeline"),
@@ -147,6 +164,8 @@ def test_an_import_against_the_arrows_is_found(module, text):
     ("module", "text"),
     [
         ("filmstrip.cli.generate", "from filmstrip.models import ltx"),
+        ("filmstrip.cli.generate", "from filmstrip.jobs import make"),
+        ("filmstrip.jobs.videos", "from filmstrip.generation import run\nfrom filmstrip.registry import PIPELINES"),
         ("filmstrip.models.shapes.pipeline", "from filmstrip.models.ltx.transformer import LTXVideoTransformer3DModel"),
         ("filmstrip.generation.base", "from filmstrip.checkpoints import Model\nfrom .request import Request"),
         ("filmstrip.memory.tiles", "from filmstrip import devices"),
@@ -157,9 +176,15 @@ def test_an_import_along_the_arrows_is_allowed(module, text):
     assert list(wrong_arrows([Source(module, text)])) == []
 
 
+def test_a_library_for_people_is_found():
+    text = "def f():\n    from rich.console import Console\n    import typer"
+    assert len(list(libraries_for_people([Source("filmstrip.jobs.x", text)]))) == 2
+    assert not list(libraries_for_people([Source("filmstrip.cli.x", text)]))
+
+
 def test_a_circle_is_found():
     there = Source("filmstrip.nn.tiles", "from filmstrip.memory import planner")
-    back = Source("filmstrip.fitting.search", "from filmstrip.nn import tiles")
+    back = Source("filmstrip.memory.planner", "from filmstrip.nn import tiles")
     assert set(circles([there, back])) == {"nn", "memory"}
     assert not circles([there])
 

@@ -46,7 +46,7 @@ def import_effects(module: str, folder: Path | None = None) -> tuple[list[str], 
     return libraries, touched
 
 
-@pytest.mark.parametrize("module", ["filmstrip", "filmstrip.registry", *FAMILY_FILES])
+@pytest.mark.parametrize("module", ["filmstrip", "filmstrip.registry", "filmstrip.jobs", *FAMILY_FILES])
 def test_importing_the_package_loads_no_library_and_touches_nothing(module):
     assert import_effects(module) == ([], [])
 

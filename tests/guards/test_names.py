@@ -1,13 +1,14 @@
-"""Words that have one place: families' names, accelerators, `print`."""
+"""Words that have one place: families' names, accelerators, `print`, and what jobs and the command call their own."""
 
 import ast
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
 import pytest
 
 from filmstrip.registry import families
-from tests.guards.source import Source, docstrings, expect_none, package_sources, place
+from tests.guards.source import Source, area_of, docstrings, expect_none, package_sources, place
 
 # Families that are to come, by the patterns that their family.py will have.
 PLANNED = r"hunyuan|mochi|animate[ _-]?diff|modelscope|i2vgen|svd_?pipeline"
@@ -19,6 +20,8 @@ DISTINCTIVE = re.compile("|".join([PLANNED, *sorted({one.known_by for one in fam
 QUOTED = {one.name for one in families() if not one.known_by}
 AS_PATH = re.compile(rf"models[./]({'|'.join(sorted(QUOTED))})\b")
 MAY_NAME_FAMILIES = {"models", "registry", "pipelines"}
+NAMED_BY_WORDS = {"filmstrip.cli.app"}  # whose functions are the words of the command line
+OF_EVERY_MODULE = {"logger", "main"}
 
 
 def families_in_shared_code(sources: Iterable[Source]) -> Iterator[str]:
@@ -52,6 +55,27 @@ def prints(sources: Iterable[Source]) -> Iterator[str]:
                 yield f"{place(source, node)}: prints"
 
 
+def defined_twice(sources: Iterable[Source], areas: Iterable[str]) -> Iterator[str]:
+    """Public names that a module of these areas defines, and another one of the house as well."""
+    modules = defaultdict(list)
+    for source in sources:
+        for name in _defined(source):
+            modules[name].append(source.module)
+    for name, found in modules.items():
+        if len(found) > 1 and {area_of(module) for module in found} & {*areas}:
+            yield f"{name} is defined in {' and '.join(found)}"
+
+
+def _defined(source: Source) -> set[str]:
+    if source.module in NAMED_BY_WORDS:
+        return set()
+    names = {node.name for node in source.tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)}
+    for node in source.tree.body:
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        names |= {one.id for one in targets if isinstance(one, ast.Name)}
+    return {name for name in names if not name.startswith("_") and name not in OF_EVERY_MODULE}
+
+
 def test_shared_folders_name_no_family():
     expect_none(families_in_shared_code(package_sources()))
 
@@ -67,6 +91,10 @@ def test_accelerators_are_named_in_the_device_module_only():
 
 def test_only_the_command_prints():
     expect_none(prints(package_sources()))
+
+
+def test_jobs_and_the_command_have_names_of_their_own():
+    expect_none(defined_twice(package_sources(), ["jobs", "cli"]))
 
 
 @pytest.mark.parametrize(
@@ -95,6 +123,14 @@ def test_the_plain_word_shapes_is_allowed(text):
 def test_an_accelerator_named_elsewhere_is_found(text):
     assert list(accelerators_named([Source("filmstrip.nn.x", text)]))
     assert list(accelerators_named([Source("filmstrip.devices", text)])) == []
+
+
+@pytest.mark.parametrize("text", ["class Plan: ...", "def plan(): ...", "plan = 1", "plan: int = 1"])
+def test_a_name_of_two_things_is_found(text):
+    here, there = Source("filmstrip.jobs.x", text), Source("filmstrip.generation.x", text)
+    assert len(list(defined_twice([here, there], ["jobs"]))) == 1
+    assert not list(defined_twice([here, there], ["cli"]))
+    assert not list(defined_twice([here], ["jobs"]))
 
 
 def test_a_print_is_found():

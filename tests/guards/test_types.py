@@ -32,7 +32,7 @@ export_to_video([], fps="8")
 CACHE = Path(tempfile.gettempdir()) / f"filmstrip-mypy-{getpass.getuser()}"  # the first run reads all of torch
 KNOWN = {
     5: "filmstrip.models.ltx.pipeline_text.LTXPipeline",
-    6: "filmstrip.generation.pipeline.Pipeline",
+    6: "filmstrip.assembly.pipeline.Pipeline",
     7: "Run",
     8: "def (",
     9: "PIL.Image.Image",

@@ -22,7 +22,7 @@ from filmstrip.checkpoints.index import read_model_index, write_model_index
 from filmstrip.checkpoints.saving import warn_of_pickles
 from filmstrip.devices import parse_device, supports_dtype
 from filmstrip.fitting.plan import Plan, fit, usual_request
-from filmstrip.generation.arguments import Arguments, arguments_named, completed, described
+from filmstrip.generation.arguments import Arguments, arguments_named, completed, documentation_of
 from filmstrip.generation.events import Event
 from filmstrip.generation.output import Report, VideoOutput
 from filmstrip.generation.request import Request
@@ -55,7 +55,7 @@ class Pipeline(Finishing, Placement):
         own = cls.__dict__.get("__call__")
         if own is not None and hasattr(own, "arguments"):
             cls.arguments = own.arguments
-            own.__doc__ = described(own.__doc__, own.arguments, cls.family_defaults)
+            own.__doc__ = documentation_of(own.__doc__, own.arguments, cls.family_defaults)
             own.__qualname__ = f"{cls.__qualname__}.__call__"
 
     def __init__(self, **given: Any) -> None:

@@ -38,7 +38,7 @@ Memory = Annotated[
 Device = Annotated[str | None, typer.Option("--device", help="Such as cpu or mps; the best one there is if left out.")]
 
 
-def run(arguments: list[str]) -> int:
+def run_command(arguments: list[str]) -> int:
     """Run a command line and return its exit status."""
     import contextlib
     import os
@@ -122,10 +122,9 @@ def generate(
 ) -> None:
     """Make a video from a PROMPT, with --image, --video or --control-video if you like."""
     options: dict[str, Any] = {name.rstrip("_"): value for name, value in locals().items()}
-    from filmstrip.cli import generating
+    from filmstrip.cli.videos import OutputOptions, make_by_words
 
-    place = generating.Output(output, dry_run, json, quiet, contact_sheet, checkpoint_every)
-    generating.generate(options, place)
+    make_by_words(options, OutputOptions(output, dry_run, json, quiet, contact_sheet, checkpoint_every))
 
 
 @app.command()
@@ -141,9 +140,9 @@ def rerun(
     debug: Debug = False,
 ) -> None:
     """Make a video again: the same frames, from what is written down in FILE."""
-    from filmstrip.cli import generating
+    from filmstrip.cli.videos import OutputOptions, make_again
 
-    generating.rerun(file, set_ or [], device, generating.Output(output, dry_run, json, quiet, contact_sheet))
+    make_again(file, set_ or [], device, OutputOptions(output, dry_run, json, quiet, contact_sheet))
 
 
 @app.command()
@@ -156,9 +155,9 @@ def decode(
     debug: Debug = False,
 ) -> None:
     """Finish a video whose making was cut off, from what FILE has kept of it."""
-    from filmstrip.cli import finishing, generating
+    from filmstrip.cli.videos import OutputOptions, finish_kept
 
-    finishing.decode(file, device, generating.Output(output, is_json=json, is_quiet=quiet))
+    finish_kept(file, device, OutputOptions(output, is_json=json, is_quiet=quiet))
 
 
 @app.command()
@@ -172,22 +171,22 @@ def inspect(
     debug: Debug = False,
 ) -> None:
     """Say what a MODEL is made of and what it can make, and with --memory how it fits; reads no weights."""
-    from filmstrip.cli import inspecting
+    from filmstrip.cli.inspection import show_model
 
-    inspecting.inspect(model, memory, device, is_json=json)
+    show_model(model, memory, device, is_json=json)
 
 
 @app.command()
 def models(json: Json = False, debug: Debug = False) -> None:
     """List the families of models, what they do, and checkpoints to try."""
-    from filmstrip.cli import surroundings
+    from filmstrip.cli.surroundings import show_families
 
-    surroundings.models(is_json=json)
+    show_families(is_json=json)
 
 
 @app.command()
 def env(json: Json = False, debug: Debug = False) -> None:
     """Say what this machine offers: versions, devices, memory, folders."""
-    from filmstrip.cli import surroundings
+    from filmstrip.cli.surroundings import show_surroundings
 
-    surroundings.env(is_json=json)
+    show_surroundings(is_json=json)

@@ -38,7 +38,7 @@ class Commands(TyperGroup):
         except Exception as error:
             if "--debug" in words:
                 traceback.print_exc()
-            status, sentence = describe(error)
+            status, sentence = status_of(error)
             print(f"Error: {sentence}", file=sys.stderr)
         if status == INTERRUPTED:
             print("Interrupted; no unfinished video is left.", file=sys.stderr)
@@ -47,7 +47,7 @@ class Commands(TyperGroup):
         return status
 
 
-def describe(error: Exception) -> tuple[int, str]:
+def status_of(error: Exception) -> tuple[int, str]:
     """The exit status that an error stands for, and one line that tells it."""
     if hasattr(error, "format_message"):  # a mistake in the command line itself
         return getattr(error, "exit_code", BAD_INPUT), " ".join(error.format_message().split())

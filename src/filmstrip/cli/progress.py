@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-if TYPE_CHECKING:
-    from filmstrip.generation import Event
+from filmstrip.jobs import Advanced, Begun, JobEvent, Kept, Learned, MadeVideo, Noted
 
-CONSOLE = Console(stderr=True, highlight=False, soft_wrap=True)
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+
+STDERR = Console(stderr=True, highlight=False, soft_wrap=True)
 _NEXT = {"load": "encode", "encode": "denoise", "denoise": "decode"}
-# Parts of the library that tell more than what a request says already.
-_TOLD_ANYWAY = ("filmstrip.generation.keeping", "filmstrip.generation.finishing")
 _PARTS = 4  # lines for one stage, where there are no bars
 
 
 class Progress:
-    """Shows nothing; the other ways of showing progress build on it."""
+    """Shows notes only; the other ways of showing progress build on it."""
+
+    def __init__(self, notes: Notes) -> None:
+        self._notes = notes
 
     def __enter__(self) -> Progress:
         return self
@@ -34,27 +34,41 @@ class Progress:
     def update(self, stage: str, step: int, total: int, seconds: float) -> None:
         """So many steps of a stage are done, at that time since the video began."""
 
-    def say(self, facts: Iterable[tuple[str, str]]) -> None:
-        """Facts that a run has found out: a name and what it is."""
+    def say(self, line: str) -> None:
+        """A line above the progress."""
 
-    def show(self, event: Event) -> None:
-        """An event of a run."""
-        if event.stage != "done":
-            self.update(event.stage, event.step, event.total, event.seconds)
+    def show(self, event: JobEvent) -> None:
+        """An event of a job."""
+        match event:
+            case Begun(number, total):
+                self.begin(f"video {number} of {total}: " if total > 1 else "")
+            case Advanced("write"):
+                pass  # done in a moment, and in the closing table
+            case Advanced(stage, step, total, seconds):
+                self.update(stage, step, total, seconds)
+            case Learned(name, said):
+                self.say(f"{name + ':':13}{said}")
+            case Noted(sentence):
+                self._notes(sentence)
+            case Kept(path):
+                Notes(is_quiet=False)(f"what is done is kept in {path}; `filmstrip decode {path}` goes on from there.")
+            case MadeVideo():
+                pass  # in the closing table
 
 
 class Lines(Progress):
     """A line at each stage's end, and some on the way through long ones."""
 
-    def __init__(self) -> None:
+    def __init__(self, notes: Notes) -> None:
+        super().__init__(notes)
         self._title = ""
         self._stage, self._begin, self._part = "", 0.0, 0
 
     def begin(self, title: str) -> None:
         self._title, self._stage, self._begin = title, "", 0.0
 
-    def say(self, facts: Iterable[tuple[str, str]]) -> None:
-        _say(facts)
+    def say(self, line: str) -> None:
+        STDERR.print(line, markup=False)
 
     def update(self, stage: str, step: int, total: int, seconds: float) -> None:
         if stage != self._stage:
@@ -66,7 +80,7 @@ class Lines(Progress):
         spent = seconds - self._begin
         count = f" {step}/{total}" if total > 1 else ""
         left = f", {_clock(spent / step * (total - step))} left" if step < total else ""
-        CONSOLE.print(f"{self._title}{stage}{count}: {_clock(spent)}{left}", markup=False)
+        STDERR.print(f"{self._title}{stage}{count}: {_clock(spent)}{left}", markup=False)
         if step == total:
             self._begin = seconds
 
@@ -74,21 +88,22 @@ class Lines(Progress):
 class Bars(Progress):
     """A bar for each stage, with the time that is left."""
 
-    def __init__(self) -> None:
+    def __init__(self, notes: Notes) -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
         from rich.progress import Progress as Display
 
+        super().__init__(notes)
         self._display = Display(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            console=CONSOLE,
+            console=STDERR,
             transient=True,
         )
         self._title = ""
-        self._tasks: dict[str, Any] = {}
+        self._tasks: dict[str, TaskID] = {}
 
     def __enter__(self) -> Bars:
         self._display.start()
@@ -100,8 +115,8 @@ class Bars(Progress):
     def begin(self, title: str) -> None:
         self._title, self._tasks = title, {}
 
-    def say(self, facts: Iterable[tuple[str, str]]) -> None:
-        _say(facts)
+    def say(self, line: str) -> None:
+        STDERR.print(line, markup=False)
 
     def update(self, stage: str, step: int, total: int, seconds: float) -> None:
         if stage not in self._tasks:
@@ -116,48 +131,24 @@ class Bars(Progress):
         self._tasks[stage] = self._display.add_task(f"{self._title}{stage}", total=None)
 
 
-def _say(facts: Iterable[tuple[str, str]]) -> None:
-    for name, said in facts:
-        CONSOLE.print(f"{name + ':':13}{said}", markup=False)
+class Notes:
+    """Shows each note once, whether it is told by a job or by the library before there is one."""
+
+    def __init__(self, *, is_quiet: bool) -> None:
+        self._is_quiet = is_quiet
+        self._shown: set[str] = set()
+
+    def __call__(self, sentence: str) -> None:
+        if sentence not in self._shown and not self._is_quiet:
+            self._shown.add(sentence)
+            STDERR.print(f"Note: {sentence}", markup=False)
 
 
-def make_progress(*, is_quiet: bool) -> Progress:
+def make_progress(notes: Notes, *, is_quiet: bool) -> Progress:
     """The way of showing progress that suits where stderr goes."""
     if is_quiet:
-        return Progress()
-    return Bars() if CONSOLE.is_terminal else Lines()
-
-
-def note(text: str, *, is_quiet: bool = False) -> None:
-    """Tell something on stderr."""
-    if not is_quiet:
-        CONSOLE.print(f"Note: {text}", markup=False)
-
-
-class _Notes(logging.Handler):
-    def __init__(self, is_quiet: bool) -> None:
-        super().__init__(logging.ERROR if is_quiet else logging.WARNING)
-
-    def emit(self, record: logging.LogRecord) -> None:
-        note(record.getMessage())
-
-
-@contextlib.contextmanager
-def library_notes(*, is_quiet: bool) -> Iterator[None]:
-    """Show what the library warns of as notes, except what the command tells itself: a request's adjustments."""
-    handler = _Notes(is_quiet)
-    handler.addFilter(lambda record: not _is_told_elsewhere(record))
-    logger = logging.getLogger("filmstrip")
-    logger.addHandler(handler)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-
-
-def _is_told_elsewhere(record: logging.LogRecord) -> bool:
-    is_told_anyway = record.name.startswith(_TOLD_ANYWAY)
-    return record.name.startswith(("filmstrip.models.", "filmstrip.generation.")) and not is_told_anyway
+        return Progress(notes)
+    return Bars(notes) if STDERR.is_terminal else Lines(notes)
 
 
 def _clock(seconds: float) -> str:

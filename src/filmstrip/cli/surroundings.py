@@ -14,7 +14,7 @@ from filmstrip.registry import BUILTIN_MODELS, families
 _LIBRARIES = ("filmstrip", "torch", "transformers", "safetensors", "huggingface_hub", "numpy", "pillow", "av")
 
 
-def models(*, is_json: bool) -> None:
+def show_families(*, is_json: bool) -> None:
     """Print the families."""
     if is_json:
         print_json({"families": [_row(family) for family in families()]})
@@ -35,7 +35,7 @@ def _row(family: Family) -> dict[str, Any]:
     return {**said, "checkpoints": family.checkpoints, "examples": examples}
 
 
-def env(*, is_json: bool) -> None:
+def show_surroundings(*, is_json: bool) -> None:
     """Print what this machine offers."""
     content = surroundings()
     if is_json:

@@ -327,7 +327,7 @@ def signature(kind: type[Arguments], output: type[Any]) -> inspect.Signature:
     return inspect.Signature([own, *parameters], return_annotation=output)
 
 
-def described(title: str, kind: type[Arguments], defaults: Mapping[str, Any]) -> str:
+def documentation_of(title: str, kind: type[Arguments], defaults: Mapping[str, Any]) -> str:
     """The documentation of a call: its title and every argument with its sentence, its range and its default."""
     lines = [title, "", "Args:"]
     for name, fact in facts_of(kind).items():

@@ -8,8 +8,9 @@ from typing import Any, Literal
 from torch import Tensor
 
 Stage = Literal["encode", "denoise", "decode", "done"]
+
 TOLD = {"told_by_run": True}
-"""The mark of log records that events, or a request's adjustments, tell as well."""
+"""The `extra` of a warning that is logged for readers of logs only: whoever reads the run hears of it anyway."""
 
 
 @dataclass
@@ -29,7 +30,7 @@ class Event:
     output: Any = None
     """What the pipeline returns, once "done"."""
     notes: tuple[str, ...] = ()
-    """What the run has to tell since the event before."""
+    """What the run has to tell since the event before, a sentence each."""
 
 
 @dataclass

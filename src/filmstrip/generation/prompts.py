@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import torch
 from torch import Tensor
 
 from filmstrip.generation.conditions import Rows
+from filmstrip.generation.events import TOLD
 from filmstrip.generation.finite import check_finite
 from filmstrip.memory.residency import execution_device
 
@@ -93,10 +94,13 @@ def encode_prompts(
     given: dict[str, Any] = {name: value for name, value in embeds.items() if value is not None}
     made: dict[str, Any] = {}
     if texts is not None:
-        made = dict(vars(encode(texts, max_length)))
+        encoded = encode(texts, max_length)
+        warn_of_cut_off("prompt", encoded.cut_off, max_length)
+        made = dict(vars(encoded))
     if negatives is not None:
         length = max_length if texts is not None else given["prompt_embeds"].shape[1]
         against = encode(negatives, length)
+        warn_of_cut_off("negative prompt", against.cut_off, length)
         made["negative_prompt_embeds"] = against.prompt_embeds
         made["negative_prompt_attention_mask"] = against.prompt_attention_mask
     return Prompts(**{**made, **given})
@@ -117,6 +121,15 @@ def encoded_prompts(session: Session[Any], encode: Callable[..., PromptsType]) -
     return prompts.repeated(request.num_videos_per_prompt)
 
 
+def warn_of_cut_off(of: Literal["prompt", "negative prompt"], cut_off: Iterable[str], max_length: int) -> None:
+    """Say what of texts did not fit into the text encoder's window; of prompts, a run's report says so as well."""
+    told = TOLD if of == "prompt" else {}
+    for text in filter(None, cut_off):
+        logger.warning(
+            "The %s is longer than %d tokens; this part of it is not used: %r", of, max_length, text, extra=told
+        )
+
+
 def encode_text(
     tokenizer: Any, text_encoder: Any, texts: Sequence[str], max_length: int, *, masks_encoder: bool
 ) -> Prompts:
@@ -130,8 +143,6 @@ def encode_text(
     options = {"max_length": max_length, "truncation": True, "add_special_tokens": True, "return_tensors": "pt"}
     tokens = tokenizer(texts, padding="max_length", **options)
     cut_off = tuple(_cut_off(tokenizer, text, max_length) for text in texts)
-    for text in filter(None, cut_off):
-        logger.warning("The prompt is longer than %d tokens; this part of it is not used: %r", max_length, text)
     mask = tokens.attention_mask.bool()
     device = execution_device(text_encoder)
     masked = {"attention_mask": mask.to(device)} if masks_encoder else {}
@@ -156,8 +167,6 @@ def encode_clip_text(
         parts = [ids[i * size : (i + 1) * size] for i in range(num_parts)]
         rows.append([_framed(tokenizer, part) for part in parts])
         cut_off.append(str(tokenizer.decode(ids[num_parts * size :], skip_special_tokens=True)).strip())
-    for text in filter(None, cut_off):
-        logger.warning("The prompt is longer than %d tokens; this part of it is not used: %r", window, text)
     device = execution_device(text_encoder)
     ids = torch.tensor(rows, device=device)  # (batch, parts, window)
     mask = None

@@ -106,7 +106,8 @@ class Session(Generic[R]):
     def event(self, stage: Any, step: int, total: int, **more: Any) -> Event:
         """An event of this run, with what was said since the one before."""
         notes, self._notes = tuple(self._notes), []
-        return Event(stage, step, total, self.clock.lap(stage), notes=notes, **more)
+        seconds = self.clock.seconds if stage == "done" else self.clock.lap(stage)
+        return Event(stage, step, total, seconds, notes=notes, **more)
 
     def denoise(
         self,
@@ -153,18 +154,22 @@ class Clock:
         self._start = self._last = time.monotonic()
         self._stages = stages
 
+    @property
+    def seconds(self) -> float:
+        """Seconds since the run began."""
+        return time.monotonic() - self._start
+
     def lap(self, stage: str) -> float:
         """The seconds since the run began; those since the last lap are that stage's."""
         now = time.monotonic()
-        if now > self._last:
-            self._stages[stage] = self._stages.get(stage, 0.0) + now - self._last
+        self._stages[stage] = self._stages.get(stage, 0.0) + now - self._last
         self._last = now
         return now - self._start
 
 
 def run(
     recipe: Recipe, request: Request[Any], journal: Journal | None = None, *, collect: bool = True
-) -> Iterator[Event]:
+) -> Generator[Event, None, None]:
     """Yield what happens while a request is carried out; to cancel it, stop reading.
 
     The last event carries the output; without `collect` it has no frames, for readers that take them as they come.

@@ -30,7 +30,7 @@ _SMALLEST_REPEATABLE = 128
 
 
 @dataclass(frozen=True)
-class Job:
+class Encoding:
     """What an encoder has to make."""
 
     path: Path  # written in place; the caller renames it
@@ -57,55 +57,58 @@ class Encoder(Protocol):
         """Let go of the file, whatever state it is in."""
 
 
-def open_encoder(job: Job) -> Encoder:
-    """The encoder for a job; the file is open on return."""
+def open_encoder(encoding: Encoding) -> Encoder:
+    """The encoder for an encoding; the file is open on return."""
     encoders: dict[str, type[Any]] = {
         "video": VideoEncoder,
         "gif": GifEncoder,
         "webp": WebPEncoder,
         "folder": FolderEncoder,
     }
-    encoder: Encoder = encoders[job.format.kind](job)
+    encoder: Encoder = encoders[encoding.format.kind](encoding)
     return encoder
 
 
 class VideoEncoder:
     """H.264, VP9 or FFV1 in its container, frame by frame."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, encoding: Encoding) -> None:
         import av
         from av.video.reformatter import VideoReformatter
 
         self._av = av
-        self._format = job.format
-        self._fps = job.fps
+        self._format = encoding.format
+        self._fps = encoding.fps
         self._num_frames = 0
         self._reformatter = VideoReformatter()
         self._container: Any = av.open(
-            str(job.path), "w", format=job.format.container, container_options=dict(job.format.container_options)
+            str(encoding.path),
+            "w",
+            format=encoding.format.container,
+            container_options=dict(encoding.format.container_options),
         )
         try:
-            self._container.metadata["comment"] = metadata.encode(job.metadata, job.facts)
-            self._stream = self._open_stream(job)
+            self._container.metadata["comment"] = metadata.encode(encoding.metadata, encoding.facts)
+            self._stream = self._open_stream(encoding)
         except BaseException:
             self.abort()
             raise
 
-    def _open_stream(self, job: Job) -> Any:
-        stream = self._container.add_stream(job.format.codec, rate=job.fps)
-        stream.width, stream.height, stream.pix_fmt = job.width, job.height, job.format.pixel_format
-        options = dict(job.format.options)
-        if job.bitrate is not None:
-            stream.bit_rate = job.bitrate
-        elif job.format.largest_crf is not None:
-            quality = DEFAULT_QUALITY if job.quality is None else job.quality
-            options["crf"] = crf_of(quality, job.format.largest_crf)
+    def _open_stream(self, encoding: Encoding) -> Any:
+        stream = self._container.add_stream(encoding.format.codec, rate=encoding.fps)
+        stream.width, stream.height, stream.pix_fmt = encoding.width, encoding.height, encoding.format.pixel_format
+        options = dict(encoding.format.options)
+        if encoding.bitrate is not None:
+            stream.bit_rate = encoding.bitrate
+        elif encoding.format.largest_crf is not None:
+            quality = DEFAULT_QUALITY if encoding.quality is None else encoding.quality
+            options["crf"] = crf_of(quality, encoding.format.largest_crf)
             stream.bit_rate = 0  # VP9 takes any other value for a limit
-        if job.format.codec == "libx264" and min(job.width, job.height) < _SMALLEST_REPEATABLE:
+        if encoding.format.codec == "libx264" and min(encoding.width, encoding.height) < _SMALLEST_REPEATABLE:
             options["x264-params"] = "no-mbtree=1"
         stream.options = options
         stream.thread_count = 0  # as many as there are cores
-        if job.format.pixel_format.startswith("yuv"):
+        if encoding.format.pixel_format.startswith("yuv"):
             context = stream.codec_context
             context.colorspace = context.color_primaries = context.color_trc = BT709
             context.color_range = LIMITED_RANGE
@@ -134,8 +137,8 @@ class VideoEncoder:
 class _AnimationEncoder:
     """What GIF and WebP share: the frames are kept until the end."""
 
-    def __init__(self, job: Job) -> None:
-        self._job = job
+    def __init__(self, encoding: Encoding) -> None:
+        self._encoding = encoding
         self._frames: list[NDArray[np.uint8]] = []
 
     def add(self, frame: NDArray[np.uint8]) -> None:
@@ -145,7 +148,7 @@ class _AnimationEncoder:
         self._frames.clear()
 
     def _record(self) -> str:
-        return metadata.encode(self._job.metadata, {**self._job.facts, "num_frames": len(self._frames)})
+        return metadata.encode(self._encoding.metadata, {**self._encoding.facts, "num_frames": len(self._frames)})
 
 
 class GifEncoder(_AnimationEncoder):
@@ -155,10 +158,10 @@ class GifEncoder(_AnimationEncoder):
         palette, indexed = _reduce_colours(self._frames)
         self._encode(palette, indexed)
         comment = metadata.gif_comment(self._record())
-        gif = self._job.path.read_bytes()
+        gif = self._encoding.path.read_bytes()
         # Header and screen descriptor take 13 bytes; the global palette, if any, follows (GIF89a, section 18).
         start = 13 + (3 << ((gif[10] & 7) + 1) if gif[10] & 0x80 else 0)
-        self._job.path.write_bytes(gif[:start] + comment + gif[start:])
+        self._encoding.path.write_bytes(gif[:start] + comment + gif[start:])
 
     def _encode(self, palette: NDArray[np.uint8], indexed: list[NDArray[np.uint8]]) -> None:
         import av
@@ -166,14 +169,14 @@ class GifEncoder(_AnimationEncoder):
         argb = np.zeros((256, 4), np.uint8)  # entries without a colour are transparent
         argb[: len(palette), 0] = 255
         argb[: len(palette), 1:] = palette
-        with av.open(str(self._job.path), "w", format="gif") as container:
-            stream = container.add_stream("gif", rate=self._job.fps)
-            stream.width, stream.height, stream.pix_fmt = self._job.width, self._job.height, "pal8"
+        with av.open(str(self._encoding.path), "w", format="gif") as container:
+            stream = container.add_stream("gif", rate=self._encoding.fps)
+            stream.width, stream.height, stream.pix_fmt = self._encoding.width, self._encoding.height, "pal8"
             stream.time_base = hundredth = Fraction(1, 100)
             for index, pixels in enumerate(indexed):
                 frame = av.VideoFrame.from_ndarray((pixels, argb), format="pal8")
                 # Rounding the time rather than the duration keeps the mean frame rate.
-                frame.pts, frame.time_base = round(index * 100 / self._job.fps), hundredth
+                frame.pts, frame.time_base = round(index * 100 / self._encoding.fps), hundredth
                 container.mux(stream.encode(frame))
             container.mux(stream.encode(None))
 
@@ -214,10 +217,10 @@ class WebPEncoder(_AnimationEncoder):
 
     def finish(self) -> None:
         first, *rest = [Image.fromarray(frame) for frame in self._frames]
-        quality = DEFAULT_QUALITY if self._job.quality is None else self._job.quality
-        times = [round(index * 1000 / self._job.fps) for index in range(len(self._frames) + 1)]
+        quality = DEFAULT_QUALITY if self._encoding.quality is None else self._encoding.quality
+        times = [round(index * 1000 / self._encoding.fps) for index in range(len(self._frames) + 1)]
         first.save(
-            self._job.path,
+            self._encoding.path,
             format="WEBP",
             save_all=True,
             append_images=rest,
@@ -231,12 +234,12 @@ class WebPEncoder(_AnimationEncoder):
 class FolderEncoder:
     """A folder of PNG files, each with the metadata."""
 
-    def __init__(self, job: Job) -> None:
-        self._folder = job.path
+    def __init__(self, encoding: Encoding) -> None:
+        self._folder = encoding.path
         self._folder.mkdir()
         self._num_frames = 0
         self._info = PngInfo()
-        self._info.add_itxt("filmstrip", metadata.encode(job.metadata, job.facts))
+        self._info.add_itxt("filmstrip", metadata.encode(encoding.metadata, encoding.facts))
 
     def add(self, frame: NDArray[np.uint8]) -> None:
         Image.fromarray(frame).save(self._folder / f"{self._num_frames:05d}.png", pnginfo=self._info)

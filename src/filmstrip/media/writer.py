@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from filmstrip.media import metadata as metadata_
-from filmstrip.media.encoders import Encoder, Job, open_encoder
+from filmstrip.media.encoders import Encoder, Encoding, open_encoder
 from filmstrip.media.formats import check_writable, find_format, partial_path
 from filmstrip.media.pixels import to_uint8_frames
 
@@ -118,7 +118,7 @@ class VideoWriter:
         height, width = shape[:2]
         self._facts = {"width": width, "height": height, "fps": str(self.fps)}
         self._encoder = open_encoder(
-            Job(
+            Encoding(
                 path=self._partial,
                 format=self._format,
                 fps=self.fps,

@@ -2,27 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from filmstrip.generation import Pipeline
-from filmstrip.generation.denoising import denoise
+from filmstrip.assembly import Pipeline
+from filmstrip.checks import known
+from filmstrip.generation.arguments import Embedded, Lasting, Prompted, Repeated, Sampled, Sized, call
 from filmstrip.generation.events import Step
 from filmstrip.generation.finite import check_finite
-from filmstrip.generation.guidance import PromptGuidance
-from filmstrip.generation.prompts import Prompts, encode_prompts, encode_text
-from filmstrip.generation.request import Request, check_steps, make_request
-from filmstrip.generation.resolving import Rules, resolve
-from filmstrip.generation.running import Report, VideoOutput, result
+from filmstrip.generation.guidance import Guidance, away_from_negatives
+from filmstrip.generation.output import VideoOutput
+from filmstrip.generation.prompts import Prompts, encode_prompts, encode_text, encoded_prompts
+from filmstrip.generation.request import Request, check_steps, prompted
+from filmstrip.generation.resolve import Rules, resolve
+from filmstrip.generation.session import Session
 from filmstrip.memory.residency import execution_device
 from filmstrip.nn.noise import draw_noise
+from filmstrip.records import record
 
 WINDOW = 24  # tokens of a prompt
 HALFWAY = 500
+
+
+@record("toy arguments")
+@dataclass(frozen=True, eq=False)
+class ToyArguments(Embedded, Repeated, Sampled, Lasting, Sized, Prompted):
+    """What text to video takes."""
+
+
+@record("toy request")
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ToyRequest(Request[ToyArguments]):
+    """What a run is to do."""
 
 
 class ToyPipeline(Pipeline):
@@ -37,6 +52,8 @@ class ToyPipeline(Pipeline):
         "guidance_scale": 3.0,
     }
     _callback_tensor_inputs: ClassVar[tuple[str, ...]] = ("latents", "prompt_embeds", "negative_prompt_embeds")
+
+    __call__ = call(ToyArguments, VideoOutput, "Generate videos.")
 
     def __init__(
         self, tokenizer: Any, text_encoder: Any, vae: Any, transformer: Any, transformer_2: Any, scheduler: Any
@@ -56,93 +73,56 @@ class ToyPipeline(Pipeline):
         ratio = self.vae.spatial_compression_ratio
         return Rules("Toy", ratio, f"VAE {ratio}", ratio, temporal_ratio=1, frame_stride=1, frame_offsets=(0,))
 
-    def __call__(
-        self,
-        prompt: str | Sequence[str] | None = None,
-        negative_prompt: str | Sequence[str] | None = None,
-        height: int | None = None,
-        width: int | None = None,
-        num_frames: int | None = None,
-        num_inference_steps: int | None = None,
-        guidance_scale: float | None = None,
-        num_videos_per_prompt: int = 1,
-        generator: Any = None,
-        latents: Tensor | None = None,
-        prompt_embeds: Tensor | None = None,
-        negative_prompt_embeds: Tensor | None = None,
-        output_type: str = "pil",
-        return_dict: bool = True,
-        callback_on_step_end: Callable[..., Any] | None = None,
-        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
-        sequential_guidance: bool | None = None,
-    ) -> VideoOutput | tuple[Any, ...]:
-        """Generate videos. Arguments that are None take the checkpoint's or the family's default."""
-        arguments = {name: value for name, value in locals().items() if name != "self"}
-        return result(self, self.request(**arguments))
-
-    def check(self, values: dict[str, Any]) -> Request:
+    def check(self, arguments: ToyArguments) -> ToyRequest:
         """The request that a call's completed arguments make."""
-        sizes = {name: values[name] for name in ("height", "width", "num_frames")}
-        size = resolve(self.rules, **sizes, frame_rate=self.defaults["frame_rate"])
-        check_steps(values["num_inference_steps"], None, self.defaults["num_inference_steps"])
-        request = make_request(values, size, self._callback_tensor_inputs)
-        shape, given = self.latent_shape(request), values["latents"]
+        height, width, num_frames = map(known, (arguments.height, arguments.width, arguments.num_frames))
+        rate = self.defaults["frame_rate"]
+        size = resolve(self.rules, height=height, width=width, num_frames=num_frames, frame_rate=rate)
+        check_steps(arguments.num_inference_steps, None, self.defaults["num_inference_steps"])
+        request = prompted(ToyRequest, arguments, size, self._callback_tensor_inputs)
+        shape, given = self.latent_shape(request), arguments.latents
         if given is not None and tuple(given.shape) != shape:
             raise ValueError(f"latents must have the shape {shape} for this size, got {tuple(given.shape)}.")
         return request
 
-    def latent_shape(self, request: Request) -> tuple[int, ...]:
+    def latent_shape(self, request: ToyRequest) -> tuple[int, ...]:
         """Batch, channels, frames, height and width of the latents."""
         return (request.num_videos, self.vae.config.latent_channels, *request.size.latent_size)
 
-    def encode(self, request: Request, report: Report) -> Prompts:
+    def encode(self, session: Session[ToyRequest]) -> Prompts:
         """The prompts of a request."""
-        names = ("prompt_embeds", "negative_prompt_embeds") if request["guidance_scale"] > 1 else ("prompt_embeds",)
-        given = {name: request[name] for name in names}
-        encoded = encode_prompts(self._encode_texts, request.prompts, request.negative_prompts, given, WINDOW)
-        report.cut_off = encoded.cut_off
-        for embeds in (encoded.prompt_embeds, encoded.negative_prompt_embeds):
-            if embeds is not None:
-                check_finite(embeds, "text_encoder")
-        return encoded.repeated(request.num_videos_per_prompt)
+        return encoded_prompts(session, lambda *given: encode_prompts(WINDOW, self._encode_texts, *given))
 
     def _encode_texts(self, texts: Sequence[str], max_length: int) -> Prompts:
         encoded = encode_text(self.tokenizer, self.text_encoder, texts, max_length, masks_encoder=False)
         return replace(encoded, prompt_attention_mask=None)
 
-    def steps(self, request: Request, conditions: Prompts) -> Iterator[Step]:
+    def steps(self, session: Session[ToyRequest], prompts: Prompts) -> Iterator[Step]:
         """Yield the latents after every step."""
-        run = self.scheduler.start(num_inference_steps=request["num_inference_steps"])
-        device, latents = execution_device(self.transformer), request["latents"]
+        arguments, device = session.request.arguments, execution_device(self.transformer)
+        run = self.scheduler.start(num_inference_steps=arguments.num_steps)
+        latents = arguments.latents
         if latents is None:
-            latents = draw_noise(self.latent_shape(request), request.generator, device)
+            latents = draw_noise(self.latent_shape(session.request), session.generator, device)
         latents = latents.to(device, torch.float32) * run.init_noise_sigma
 
-        def predict(latents: Tensor, timestep: float, prompt_embeds: Tensor) -> Tensor:
+        def predict(latents: Tensor, timestep: float, given: Prompts) -> Tensor:
             name = "transformer" if timestep >= HALFWAY else "transformer_2"
-            network = self.components[name]
+            network, embeds = self.components[name], given.prompt_embeds
             times = latents.new_full((len(latents),), timestep)
-            predicted: Tensor = network(latents.to(network.dtype), times, prompt_embeds.to(network.dtype)).float()
+            predicted: Tensor = network(latents.to(network.dtype), times, embeds.to(device, network.dtype)).float()
             return check_finite(predicted, name, f"timestep {timestep}")
 
-        guidance = PromptGuidance(
-            conditions,
-            lambda half: half.prompt_embeds.to(device),
-            request["guidance_scale"],
-            is_sequential=request["sequential_guidance"],
-        )
-        loop = denoise(predict, latents, run, guidance, generator=request.generator, keeper=request.keeper)
-        for step in loop:
-            guidance.offer(step)
-            yield step
-            guidance.accept(step)
+        split, in_turn = away_from_negatives(arguments), arguments.sequential_guidance
+        guidance = Guidance(prompts, split, lambda given: given, arguments.guidance, in_turn=in_turn)
+        yield from session.denoise(predict, latents, run, guidance)
 
-    def finished_latents(self, request: Request, latents: Tensor) -> Tensor:
+    def finished_latents(self, session: Session[ToyRequest], latents: Tensor) -> Tensor:
         """Latents as the call takes them, (batch, channels, frames, height, width)."""
         return latents
 
-    def decode(self, request: Request, latents: Tensor) -> Iterator[Tensor]:
+    def decode(self, session: Session[ToyRequest], vae: Any, latents: Tensor) -> Iterator[Tensor]:
         """Yield the video frame by frame."""
-        latents = (latents / self.vae.config.scaling_factor).to(execution_device(self.vae), self.vae.dtype)
+        latents = (latents / vae.config.scaling_factor).to(execution_device(vae), vae.dtype)
         for frames in latents.unbind(2):
-            yield torch.cat(list(self.vae.decode_stream(frames))).unsqueeze(2)
+            yield torch.cat(list(vae.decode_stream(frames))).unsqueeze(2)

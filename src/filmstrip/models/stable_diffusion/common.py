@@ -5,171 +5,39 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field, replace
-from typing import Any, ClassVar, TypeVar
+from dataclasses import replace
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from filmstrip.assembly import Pipeline
-from filmstrip.checks import known
-from filmstrip.generation.arguments import Embedded, Prompted, Sampled, Sized, argument
 from filmstrip.generation.events import Step
 from filmstrip.generation.guidance import Guidance, Split, away_from_negatives
 from filmstrip.generation.output import Report
 from filmstrip.generation.prompts import Prompts, encode_clip_text, encode_prompts, encoded_prompts, num_clip_parts
-from filmstrip.generation.request import Request, check_prompts, check_steps, prompted
+from filmstrip.generation.request import check_prompts, check_steps, prompted
 from filmstrip.generation.resolve import Rules, resolve
-from filmstrip.generation.session import Session
-from filmstrip.media.pixels import picture_size
 from filmstrip.memory.offloading import tell_once
 from filmstrip.memory.residency import execution_device
+from filmstrip.models.stable_diffusion.arguments import (
+    AnySession,
+    Control,
+    ImageOutput,
+    PictureArguments,
+    PictureConditions,
+    PictureRequest,
+    RequestType,
+)
 from filmstrip.models.stable_diffusion.autoencoder import AutoencoderKL
 from filmstrip.models.stable_diffusion.unet import UNet2DConditionModel
 from filmstrip.nn.attention_layers import remembering_prompts
 from filmstrip.nn.embeddings import sinusoidal_embedding
 from filmstrip.nn.noise import Generators, draw_noise
-from filmstrip.nn.outputs import Output
-from filmstrip.records import record
 from filmstrip.schedulers import Run
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, eq=False)
-class PictureArguments(Sampled, Prompted):
-    """What all pipelines of Stable Diffusion take."""
-
-    _: KW_ONLY
-    latents: Tensor | None = argument("the initial noise, (batch, channels, height / 8, width / 8).")
-    eta: float = argument(
-        "with a DDIM scheduler, how much fresh noise each step adds, from 0 to 1 (arXiv:2010.02502).", 0.0
-    )
-    long_prompts: bool = argument(
-        "encode prompts beyond the text encoder's window in parts, in place of cutting them off.", False
-    )
-
-    @property
-    def own_schedule(self) -> dict[str, Sequence[float]]:
-        """The call's own timesteps or sigmas, by the name of the argument, if it takes and has such."""
-        return {}
-
-    @property
-    def layers_left_out(self) -> int | None:
-        """Of the text encoder, if the call says."""
-        return None
-
-    @property
-    def for_processors(self) -> Mapping[str, Any] | None:
-        """What the processors of attention layers are handed."""
-        return None
-
-    @property
-    def rescale(self) -> float:
-        """How far the contrast of guidance is brought back."""
-        return 0.0
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Scheduled(PictureArguments):
-    """A schedule of one's own."""
-
-    timesteps: Sequence[int] | None = argument("a falling schedule of one's own, with schedulers that take one.")
-    sigmas: Sequence[float] | None = argument("the same as noise levels.")
-
-    @property
-    def own_schedule(self) -> dict[str, Sequence[float]]:
-        """The call's own timesteps or sigmas."""
-        given = {"timesteps": self.timesteps, "sigmas": self.sigmas}
-        return {name: value for name, value in given.items() if value is not None}
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Skipping(PictureArguments):
-    """Text encoders cut short."""
-
-    clip_skip: int | None = argument("how many of the text encoder's last layers are left out.")
-
-    @property
-    def layers_left_out(self) -> int | None:
-        """Of the text encoder."""
-        return self.clip_skip
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Processed(PictureArguments):
-    """Attention processors of one's own."""
-
-    cross_attention_kwargs: Mapping[str, Any] | None = argument(
-        "handed to the processors of the U-Net's attention layers."
-    )
-
-    @property
-    def for_processors(self) -> Mapping[str, Any] | None:
-        """What the processors of attention layers are handed."""
-        return self.cross_attention_kwargs
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Pictured(Embedded, Processed):
-    """What pipelines that make pictures take."""
-
-    num_images_per_prompt: int = argument("pictures for each prompt, which differ in their noise.", 1, range="count")
-    ip_adapter_image: Any = argument("refused; there are no IP-Adapters here.")
-    ip_adapter_image_embeds: Any = argument("refused, too.")
-
-    @property
-    def videos_per_prompt(self) -> tuple[str, int]:
-        """The name of the argument that says how many there are of each prompt, and its value."""
-        return "num_images_per_prompt", self.num_images_per_prompt
-
-    def check(self) -> None:
-        """See that nothing is given that can't have an effect."""
-        for name in ("ip_adapter_image", "ip_adapter_image_embeds"):
-            if getattr(self, name) is not None:
-                raise ValueError(f"{name} has no effect: there are no IP-Adapters here; drop it.")
-
-
-P = TypeVar("P", bound=PictureArguments, covariant=True)
-
-
-@record("stable diffusion request")
-@dataclass(frozen=True, eq=False, kw_only=True)
-class PictureRequest(Request[P]):
-    """What a run of Stable Diffusion is to do."""
-
-
-RequestType = TypeVar("RequestType", bound=PictureRequest[Any])
-AnySession = Session[PictureRequest[PictureArguments]]
-
-
-@dataclass(frozen=True)
-class PictureConditions(Prompts):
-    """What a run is conditioned on: its prompts, sizes that some networks are told, and pictures to follow."""
-
-    sizes: Tensor | None = None  # (batch, numbers)
-    pictures: list[Tensor] | None = None  # for each ControlNet, (batch, channels, height, width) in [0, 1]
-    follows: tuple[bool, ...] = ()
-    """For each row whether it follows those pictures."""
-
-
-Control = Callable[[Tensor, int, PictureConditions], Mapping[str, Any]]
-"""From latents, the index of the step and what they are conditioned on, further arguments of the U-Net."""
-
-
-@dataclass
-class ImageOutput(Output):
-    """The pictures of a run, by the call's output_type as the frames of a video are; a list of pictures for "pil"."""
-
-    images: Any
-    nsfw_content_detected: list[bool] | None = None
-    """None: pictures are not judged here."""
-    report: Report = field(default_factory=Report)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        del self["report"]  # code that unpacks the result expects the pictures alone
 
 
 class StableDiffusionBase(Pipeline):
@@ -468,14 +336,3 @@ def guidance_scale_embedding(scale: Tensor, dim: int) -> Tensor:  # (batch,) to 
     """Waves of a guidance scale, for networks that were taught it (arXiv:2310.04378, section 4.3)."""
     waves = sinusoidal_embedding(1000 * scale, dim, flip_sin_to_cos=False, freq_shift=1)
     return torch.nn.functional.pad(waves, (0, dim % 2))
-
-
-def asked_size(sized: Sized) -> tuple[int, int]:
-    """Height and width of a call, completed."""
-    return known(sized.height), known(sized.width)
-
-
-def own_size(image: Any, multiple: int) -> tuple[int, int]:
-    """Height and width of a picture, or of the first of several, rounded down to what the model can make."""
-    height, width = (max(side // multiple, 1) * multiple for side in picture_size(image))
-    return height, width

@@ -14,16 +14,16 @@ from filmstrip.generation.events import Step
 from filmstrip.generation.session import Session
 from filmstrip.media.pixels import preprocess_image
 from filmstrip.memory.residency import execution_device
-from filmstrip.models.stable_diffusion.common import (
+from filmstrip.models.stable_diffusion.arguments import (
     ImageOutput,
     PictureConditions,
     Pictured,
     PictureRequest,
     Scheduled,
     Skipping,
-    StableDiffusionBase,
     own_size,
 )
+from filmstrip.models.stable_diffusion.common import StableDiffusionBase
 from filmstrip.models.stable_diffusion.controlling import (
     Controlled,
     Controlling,

@@ -18,14 +18,14 @@ from filmstrip.generation.prompts import Prompts
 from filmstrip.generation.session import Session
 from filmstrip.media.pixels import preprocess_image
 from filmstrip.memory.residency import execution_device
-from filmstrip.models.stable_diffusion.common import (
+from filmstrip.models.stable_diffusion.arguments import (
     ImageOutput,
     PictureArguments,
     Pictured,
     PictureRequest,
-    StableDiffusionBase,
     own_size,
 )
+from filmstrip.models.stable_diffusion.common import StableDiffusionBase
 from filmstrip.nn.attention_layers import remembering_prompts
 from filmstrip.nn.noise import Generators
 from filmstrip.records import record

@@ -10,7 +10,7 @@ from typing import Any
 from filmstrip.configuration import Config
 from filmstrip.generation.arguments import Prompted, Rescaled, Sampled, Sized, call
 from filmstrip.generation.events import Step
-from filmstrip.models.stable_diffusion.common import (
+from filmstrip.models.stable_diffusion.arguments import (
     AnySession,
     ImageOutput,
     PictureConditions,
@@ -18,9 +18,9 @@ from filmstrip.models.stable_diffusion.common import (
     PictureRequest,
     Scheduled,
     Skipping,
-    StableDiffusionBase,
     asked_size,
 )
+from filmstrip.models.stable_diffusion.common import StableDiffusionBase
 from filmstrip.records import record
 
 logger = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from filmstrip.generation.arguments import Texts
 from filmstrip.generation.finite import check_finite
-from filmstrip.generation.prompts import Prompts, encode_clip_text, num_clip_parts
+from filmstrip.generation.prompts import Prompts, encode_clip_text, num_clip_parts, warn_of_cut_off
 from filmstrip.generation.request import check_prompts
 from filmstrip.memory.falling_back import in_float32
 
@@ -171,18 +171,20 @@ def encode_xl_prompts(
         long_prompts: encode texts beyond the encoders' window in parts; the first part stands for the whole.
     """
     made: dict[str, Any] = {}
+    window = pairs[1][0].model_max_length if pairs[1][0] is not None else 1
     num_parts = _num_parts(pairs, [*(texts.prompts or ()), *(texts.negatives or ())]) if long_prompts else 1
     if texts.prompts is not None:
         embeds, pooled, cut_off = _encode(pairs, texts.prompts, clip_skip or 0, num_parts)
+        warn_of_cut_off("prompt", cut_off, window)
         made |= {"prompt_embeds": embeds, "pooled_prompt_embeds": pooled, "cut_off": cut_off}
     made |= texts.embeds
     if texts.has_zeros:
         zeros = {f"negative_{name}": torch.zeros_like(made[name]) for name in ("prompt_embeds", "pooled_prompt_embeds")}
         made = {**zeros, **made}
     elif texts.negatives is not None:
-        window = pairs[1][0].model_max_length if pairs[1][0] is not None else 1
         num_parts = max(1, made["prompt_embeds"].shape[1] // window)
-        embeds, pooled, _ = _encode(pairs, texts.negatives, 0, num_parts)
+        embeds, pooled, cut_off = _encode(pairs, texts.negatives, 0, num_parts)
+        warn_of_cut_off("negative prompt", cut_off, window)
         made = {"negative_prompt_embeds": embeds, "negative_pooled_prompt_embeds": pooled, **made}
     return Prompts(**made)
 

@@ -14,12 +14,12 @@ from filmstrip.generation.arguments import Embedded, Prompted, Rescaled, Sampled
 from filmstrip.generation.events import Step
 from filmstrip.generation.finite import check_finite
 from filmstrip.generation.session import Session
-from filmstrip.models.stable_diffusion.common import (
+from filmstrip.models.stable_diffusion.arguments import (
     PictureConditions,
     Skipping,
-    StableDiffusionBase,
     asked_size,
 )
+from filmstrip.models.stable_diffusion.common import StableDiffusionBase
 from filmstrip.models.stable_diffusion.xl import (
     EMBEDS,
     XLTexts,

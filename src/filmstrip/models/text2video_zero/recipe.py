@@ -19,12 +19,12 @@ from filmstrip.generation.request import adjusted
 from filmstrip.generation.resolve import Rules
 from filmstrip.generation.session import Session
 from filmstrip.memory.residency import execution_device
-from filmstrip.models.stable_diffusion.common import (
+from filmstrip.models.stable_diffusion.arguments import (
     PictureConditions,
     PictureRequest,
     Processed,
-    StableDiffusionBase,
 )
+from filmstrip.models.stable_diffusion.common import StableDiffusionBase
 from filmstrip.models.text2video_zero.attention import AcrossFrames
 from filmstrip.models.text2video_zero.motion import moved_latents
 from filmstrip.nn.noise import Generators, draw_noise

@@ -1,4 +1,4 @@
-"""Plans for a given memory, as the command makes and shows them."""
+"""Plans for a given memory, by what is known of a checkpoint without its weights."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
-    from filmstrip.generation import Pipeline
-    from filmstrip.generation.fitting import Plan
+    from filmstrip.assembly import Pipeline
+    from filmstrip.fitting.plan import Plan
     from filmstrip.generation.request import Request
 
 
 def plan_by_headers(
     model: str,
     outline: Pipeline,
-    request: Request,
+    request: Request[Any],
     device: torch.device,
     memory: str,
     dtype: torch.dtype | None = None,
@@ -32,7 +32,7 @@ def plan_by_headers(
     from filmstrip.checkpoints import inspect_checkpoint
     from filmstrip.checkpoints.dtypes import resolve_dtype
     from filmstrip.devices import supports_dtype
-    from filmstrip.generation.fitting import Planner, memory_of
+    from filmstrip.fitting.plan import Planner, memory_of
 
     half = torch.bfloat16 if supports_dtype(device, torch.bfloat16) else torch.float16
     whole = type(outline).outline(model, with_encoders=True)

@@ -1,4 +1,4 @@
-"""What a pipeline's call takes, and what of it can be said on a command line."""
+"""What a pipeline's call takes: the one place of this folder that knows names of its arguments."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import difflib
 import json
 import math
 import types
-from collections.abc import Mapping, Sequence
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Union, get_args, get_origin, get_type_hints
 
-# Arguments that the command sets itself, with the option that the user has for them.
+if TYPE_CHECKING:
+    from filmstrip.assembly import Pipeline
+
+# Arguments that a job sets itself, with the option that a user of the command has for them.
 OWNED = {
     "control_video": "--control-video",
     "generator": "--seed",
@@ -22,32 +25,88 @@ OWNED = {
     "return_dict": None,
     "callback_on_step_end_tensor_inputs": None,
 }
+OPTIONS = {
+    "prompt": "PROMPT",
+    "negative_prompt": "--negative-prompt",
+    "num_frames": "--num-frames",
+    "num_inference_steps": "--steps",
+    "guidance_scale": "--guidance-scale",
+    "width": "--size",
+    "height": "--size",
+}
+"""Arguments with options of their own in the command; they are among those that --set takes, but for the size."""
+TEXTS = ("prompt", "negative_prompt")
+SIDES = ("height", "width")
+LENGTH = "num_frames"
+RATE = "frame_rate"
+TELLING = ("num_inference_steps", "guidance_scale")
+"""Arguments that are worth a line of their own where a job is told."""
+_PICTURES = ("image",)
+# What the pictures or clips that are given make of a task.
+_TASKS = {"control_video": "control-to-video", "video": "video-to-video", "image": "image-to-video"}
+# How much of a clip is made anew, and what else says which of its frames are held fast.
+CHANGE = "denoise_strength"
+_HOLDING = frozenset({CHANGE, "strength", "frame_index"})
+
 _WORDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", type(None): "null"}
 _UNIONS = (Union, types.UnionType)
 
 
-class Call:
+def is_clip(name: str) -> bool:
+    """Whether an argument takes a clip, and not one picture."""
+    return name not in _PICTURES
+
+
+def task_of(inputs: Collection[str]) -> str:
+    """The task of a job that is given these pictures and clips."""
+    return next(task for name, task in _TASKS.items() if name in inputs)
+
+
+def parse_sides(text: str) -> dict[str, int]:
+    """The arguments for a size such as "704x512", of width and height."""
+    width, _, height = text.lower().replace("*", "x").partition("x")
+    if not (width.strip().isdecimal() and height.strip().isdecimal()):
+        raise ValueError(f"--size takes WIDTHxHEIGHT in pixels, such as 704x512, got {text!r}.")
+    return {"width": int(width), "height": int(height)}
+
+
+class PipelineCall:
     """The arguments of a pipeline class's call."""
 
-    def __init__(self, pipeline_class: type) -> None:
+    def __init__(self, pipeline_class: type[Pipeline]) -> None:
         self.name = pipeline_class.__name__
-        hints = get_type_hints(pipeline_class.__call__)
-        self.hints: dict[str, Any] = {name: hint for name, hint in hints.items() if name != "return"}
+        from filmstrip.generation.arguments import facts_of  # not before a job is resolved: it loads torch
+
+        self.facts = facts_of(pipeline_class.arguments)
+        hints = get_type_hints(pipeline_class.arguments)
+        self.hints: dict[str, Any] = {name: hints[name] for name in self.facts}
 
     @property
     def length(self) -> str | None:
         """The argument that says how many frames to make, if there is one."""
-        return next((name for name in ("num_frames", "video_length") if name in self), None)
+        return next((name for name, fact in self.facts.items() if fact.role == "length"), None)
 
     def __contains__(self, name: str) -> bool:
         return name in self.hints
+
+    def only_repeats(self, arguments: Collection[str], clips: Mapping[str, Sequence[object]], num_frames: int) -> bool:
+        """Whether a video of so many frames is the given clip over again, since the clip holds every one of them fast.
+
+        Args:
+            arguments: names of those that are given.
+            clips: argument to the frames that it is given.
+        """
+        clip = clips.get("video")
+        if clip is None or CHANGE not in self or _HOLDING & {*arguments}:
+            return False
+        return len(clip) >= num_frames
 
     @property
     def settable(self) -> list[str]:
         """Arguments that --set takes: those whose values can be written as JSON or text."""
         return [name for name, hint in self.hints.items() if name not in OWNED and _is_plain(hint)]
 
-    def checked(self, name: str, value: Any, said: str) -> Any:
+    def checked(self, name: str, value: object, said: str) -> object:
         """The value, if the call takes that argument and such a value.
 
         Args:
@@ -59,7 +118,7 @@ class Call:
             raise ValueError(f"{said} takes {_words(self.hints[name])}, got {_shown(value)}.")
         return value
 
-    def parse(self, assignment: str) -> tuple[str, Any]:
+    def parse(self, assignment: str) -> tuple[str, object]:
         """The argument and value of a NAME=VALUE, where the value is JSON, or else text.
 
         Raises:
@@ -82,20 +141,21 @@ class Call:
             value = text
         return name, self.checked(name, value, f"--set {name}")
 
-    def recorded(self, values: Mapping[str, Any]) -> dict[str, Any]:
+    def recorded(self, values: Mapping[str, object]) -> dict[str, object]:
         """Those of a request's arguments that --set could give, and the size: what is written down with a video."""
-        names = (*self.settable, "height", "width")
+        names = (*self.settable, *SIDES)
         return {name: values[name] for name in names if name in values and values[name] is not None}
 
 
-def _parsed(text: str) -> Any:
-    def refuse(constant: str) -> Any:
+def _parsed(text: str) -> object:
+    def refuse(constant: str) -> object:
         raise ValueError(constant)
 
     try:
-        return json.loads(text, parse_constant=refuse)
+        value: object = json.loads(text, parse_constant=refuse)
     except ValueError:
         return text
+    return value
 
 
 def _members(hint: Any) -> tuple[Any, ...]:
@@ -112,11 +172,11 @@ def _is_plain(hint: Any) -> bool:
     return any((part in _WORDS and part is not type(None)) or _is_sequence(part) for part in _members(hint))
 
 
-def _fits(value: Any, hint: Any) -> bool:
+def _fits(value: object, hint: Any) -> bool:
     return any(_fits_one(value, part) for part in _members(hint))
 
 
-def _fits_one(value: Any, hint: Any) -> bool:
+def _fits_one(value: object, hint: Any) -> bool:
     if _is_sequence(hint):
         return isinstance(value, (list, tuple)) and all(_fits(item, get_args(hint)[0]) for item in value)
     if hint is float:
@@ -134,5 +194,5 @@ def _words(hint: Any) -> str:
     return " or ".join(said)
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     return repr(value) if isinstance(value, str) else json.dumps(value, default=str)

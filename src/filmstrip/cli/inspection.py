@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from filmstrip.cli.printing import bytes_of, number_of, print_facts, print_json, print_table
+from filmstrip.cli.progress import Notes
 from filmstrip.families import Family
+from filmstrip.jobs.notes import library_notes
 from filmstrip.registry import (
     BUILTIN_MODELS,
     MADE_INTO_VIDEOS,
@@ -19,17 +21,18 @@ if TYPE_CHECKING:
     from filmstrip.checkpoints import CheckpointSummary, ComponentSummary
 
 
-def inspect(name: str, memory: str | None, device: str | None, *, is_json: bool) -> None:
+def show_model(name: str, memory: str | None, device: str | None, *, is_json: bool) -> None:
     """Print what a model is, and how its usual video fits into a memory."""
     if device is not None and memory is None:
         raise ValueError("--device has no effect without --memory; give both.")
-    content = describe(name)
-    if memory is not None:
-        content["plan"] = _plan(content, memory, device)
+    with library_notes(Notes(is_quiet=False)):
+        content = described(name)
+        if memory is not None:
+            content["plan"] = _plan(content, memory, device)
     print_json(content) if is_json else _print(content)
 
 
-def describe(name: str) -> dict[str, Any]:
+def described(name: str) -> dict[str, Any]:
     """What a model is, for JSON.
 
     Raises:
@@ -63,8 +66,8 @@ def _plan(content: dict[str, Any], memory: str, device: str | None) -> dict[str,
     Raises:
         ValueError: it does not, or the model is not one that makes videos by itself.
     """
-    from filmstrip.cli.memory import device_to_plan_for, plan_by_headers, plan_content
-    from filmstrip.generation.fitting import usual_request
+    from filmstrip.fitting.plan import usual_request
+    from filmstrip.jobs.plans import device_to_plan_for, plan_by_headers, plan_content
 
     name, tasks = content["name"], content["tasks"]
     if not tasks:
@@ -110,7 +113,7 @@ def _parameters_by_config(summary: CheckpointSummary, one: ComponentSummary) -> 
 
 def _abilities(name: str, family: Family) -> dict[str, Any]:
     """What the components together can make."""
-    from filmstrip.generation import Pipeline
+    from filmstrip.assembly import Pipeline
 
     outline: Any = Pipeline.outline(name)
     own = type(outline).__name__

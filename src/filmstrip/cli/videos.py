@@ -1,0 +1,99 @@
+"""`filmstrip generate`, `rerun` and `decode`: from words to a job, and what is said of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from filmstrip.cli.facts import content_of_job, content_of_videos, facts_of_job, facts_of_videos
+from filmstrip.cli.printing import print_facts, print_json
+from filmstrip.cli.progress import Notes, make_progress
+from filmstrip.cli.words import job_of_words
+from filmstrip.jobs import Job, MadeVideo, ResolvedJob, finish_video, job_of, make, read_kept, resolve_job
+from filmstrip.jobs.notes import library_notes
+from filmstrip.jobs.targets import check_targets, choose_targets, unused
+from filmstrip.registry import BUILTIN_MODELS
+
+DEFAULT_MODEL = next(iter(BUILTIN_MODELS))
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """Where the videos go and what is said about them."""
+
+    path: Path | None
+    is_dry: bool = False
+    is_json: bool = False
+    is_quiet: bool = False
+    has_sheet: bool = False
+    every: int | None = None
+    """After how many steps what is done is kept."""
+
+
+def make_by_words(options: Mapping[str, Any], output: OutputOptions) -> None:
+    """Make videos by the options of the command line, as `app.generate` names them."""
+    notes = Notes(is_quiet=output.is_quiet)
+    model = options["model"]
+    if model is None:
+        model = DEFAULT_MODEL
+        hint = "name another with --model: a folder, or a hub repository such as org/name"
+        notes(f"using the built-in model {model!r}; {hint}.")
+    if output.every is not None and output.every < 1:
+        raise ValueError(f"--checkpoint-every must be at least 1, got {output.every}.")
+    job = job_of_words(options, model)
+    with library_notes(notes):
+        resolved = resolve_job(job)
+        _carry_out(resolved, choose_targets(output.path, resolved.prompt, job.seed, job.num_videos), output, notes)
+
+
+def make_again(made: Path, assignments: Sequence[str], device: str | None, output: OutputOptions) -> None:
+    """Make a video again from what is written down in it."""
+    from filmstrip.media import read_metadata
+    from filmstrip.resume.unfinished import changed_versions
+
+    record = read_metadata(made)
+    job: Job = job_of(record, made)
+    job = replace(job, assignments=tuple(assignments), device=device or job.device)
+    notes = Notes(is_quiet=output.is_quiet)
+    for sentence in changed_versions(record.get("versions") or {}):
+        notes(sentence)
+    with library_notes(notes):
+        resolved = resolve_job(job)
+        target = output.path or unused(made.with_name(f"{made.stem}-rerun{made.suffix}"))
+        _carry_out(resolved, [target], output, notes)
+
+
+def finish_kept(file: Path, device: str | None, output: OutputOptions) -> None:
+    """Finish the video of a file that was kept, and remove the file."""
+    notes = Notes(is_quiet=output.is_quiet)
+    with library_notes(notes):
+        kept = read_kept(file, device)
+        with make_progress(notes, is_quiet=output.is_quiet) as progress:
+            made = finish_video(kept, output.path or kept.target, progress.show)
+    _tell_made([made], kept.notes, output)
+
+
+def _carry_out(resolved: ResolvedJob, targets: list[Path], output: OutputOptions, notes: Notes) -> None:
+    if output.is_dry:
+        sources = [one.source for one in resolved.inputs.values()]
+        check_targets(targets, resolved.fps, sources, has_sheet=output.has_sheet, is_dry=True)
+        if output.is_json:
+            print_json(content_of_job(resolved, targets))
+        else:
+            print_facts(facts_of_job(resolved, targets))
+        return
+    with make_progress(notes, is_quiet=output.is_quiet) as progress:
+        made = make(resolved, targets, progress.show, has_sheet=output.has_sheet, every=output.every)
+    _tell_made(made, resolved.notes, output)
+
+
+def _tell_made(made: Sequence[MadeVideo], notes: Sequence[str], output: OutputOptions) -> None:
+    if output.is_json:
+        print_json(content_of_videos(made, notes))
+    elif output.is_quiet:
+        for video in made:
+            print(video.path)
+    else:
+        print_facts(facts_of_videos(made, notes))

@@ -1,0 +1,117 @@
+"""The pipeline of a job: which one it is, where it computes, and its components without and with weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from filmstrip.jobs.calls import PipelineCall, task_of
+from filmstrip.jobs.job import Job
+
+if TYPE_CHECKING:
+    import torch
+
+    from filmstrip.assembly import Pipeline
+    from filmstrip.schedulers import Scheduler
+
+
+def check_placement(device: str | None, dtype: str | None) -> tuple[torch.device, torch.dtype | None]:
+    """The device and type of the weights, if this machine has them; None keeps the type that the files have."""
+    from filmstrip.checkpoints import requested_dtype
+    from filmstrip.devices import parse_device, supports_dtype
+
+    place = parse_device(device)
+    if place.type == "meta":
+        raise ValueError("the device 'meta' holds no numbers, so it makes no video; use --dry-run to make none.")
+    wanted = requested_dtype(dtype=dtype)
+    if wanted is not None and not supports_dtype(place, wanted):
+        raise ValueError(f"the device {str(place)!r} has no {dtype}; give another --dtype, such as float32.")
+    return place, wanted
+
+
+def check_quantization(job: Job, device: torch.device, dtype: torch.dtype | None) -> None:
+    """See that this machine can quantise weights as a job says."""
+    from filmstrip.memory.quantization import check_kind
+
+    assert job.quantize is not None, "only asked of jobs that quantise"
+    check_kind(job.quantize, device, dtype)
+    if job.quantize == "int4" and job.memory is not None and device.type != "cpu":
+        raise ValueError(
+            f"int4 is packed where it computes, and --memory keeps weights off {device}; give int8 or fp8."
+        )
+
+
+def choose_pipeline(job: Job) -> Pipeline:
+    """The outline of the pipeline that takes what is given: the checkpoint's own, or another one of its family."""
+    from filmstrip.assembly import Pipeline
+    from filmstrip.checkpoints.component import outline_network
+    from filmstrip.registry import MADE_INTO_VIDEOS, PIPELINES, find_family, resolve_class
+
+    own = Pipeline.outline(job.model)
+    name = MADE_INTO_VIDEOS.get(type(own).__name__, type(own).__name__)
+    if job.pipeline is not None:
+        if job.pipeline not in PIPELINES:
+            raise ValueError(f"there is no pipeline {job.pipeline!r} in this version of Filmstrip.")
+        name = job.pipeline
+    elif not all(given in PipelineCall(resolve_class("filmstrip", name)) for given in job.inputs):
+        task = task_of(job.inputs)
+        family = find_family(name, job.model)
+        if family is None or task not in family.pipelines:
+            raise ValueError(f"{job.model} does no {task}: {name} takes no {_said(job.inputs)}.")
+        name = family.pipelines[task]
+    if name == type(own).__name__ and not job.components:
+        return own
+    chosen_class = resolve_class("filmstrip", name)
+    takes = chosen_class.component_names()
+    if unknown := [given for given in job.components if given not in takes]:
+        raise ValueError(f"--component {unknown[0]} has no effect: {name} has {', '.join(takes)}; drop it.")
+    if missing := [one for one in takes if one not in own.components and one not in job.components]:
+        raise ValueError(f"{name} needs a {missing[0]} beside {job.model}; give --component {missing[0]}=MODEL.")
+    chosen: Pipeline = chosen_class.from_pipe(own, **{one: outline_network(m) for one, m in job.components.items()})
+    if missing := [given for given in job.inputs if given not in PipelineCall(chosen_class)]:
+        raise ValueError(f"{name} takes no {_said(missing)} as well; drop it.")
+    return chosen
+
+
+def find_scheduler(name: str) -> type[Scheduler]:
+    """The scheduler class of that name."""
+    from filmstrip.checks import check_choice
+    from filmstrip.registry import PUBLIC, resolve_class
+
+    known = [public for public in PUBLIC if public.endswith("Scheduler")]
+    found: type[Scheduler] = resolve_class("filmstrip", check_choice("--scheduler", name, known))
+    return found
+
+
+def load_pipeline(
+    outline: Pipeline,
+    job: Job,
+    dtypes: Mapping[str, torch.dtype | None],
+    device: torch.device | None,
+    scheduler: Scheduler | None = None,
+) -> Pipeline:
+    """The pipeline of an outline, with its weights.
+
+    Args:
+        job: names the model, and the checkpoints of other components.
+        dtypes: those of components by name, and under "default" that of the others.
+        device: None leaves the weights on the CPU.
+        scheduler: in place of the checkpoint's.
+    """
+    # In few bits weights may fit on a device on which they did not as they were stored; int4 is packed for its device.
+    first = device if job.quantize in (None, "int4") else "cpu"
+    parts: dict[str, Any] = {}
+    for name, model in job.components.items():
+        kind = type(outline.components[name])
+        parts[name] = kind.from_pretrained(model, dtype=dtypes.get(name, dtypes["default"]), device=first)
+    if scheduler is not None:
+        parts["scheduler"] = scheduler
+    pipeline = type(outline).from_pretrained(job.model, dtype=dict(dtypes), device=first, **parts)
+    if job.quantize is not None:
+        pipeline.quantize(job.quantize)
+        pipeline.to(device)
+    return pipeline
+
+
+def _said(inputs: Iterable[str]) -> str:
+    return " or ".join(f"--{name.replace('_', '-')}" for name in inputs)

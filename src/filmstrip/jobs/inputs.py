@@ -1,0 +1,99 @@
+"""Pictures and videos that a generation starts from: read first, and known again by their pixels."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from filmstrip.jobs.calls import is_clip
+from filmstrip.jobs.job import Source
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+@dataclass(frozen=True)
+class Input:
+    """A picture or a clip, and where it came from."""
+
+    source: str
+    """Absolute path, or address."""
+    pixels_sha256: str
+    """Of its frames as RGB bytes, so that it does not change when a file is only copied or tagged."""
+    pictures: list[Image]
+    fps: float | None = None
+    num_frames: int | None = None
+    """How many of a clip's frames are taken; None takes all."""
+    is_edges: bool = False
+    """Whether the edges of the pictures are what counts."""
+
+    @property
+    def record(self) -> dict[str, object]:
+        """What is written down with a video, for `source_of`."""
+        record: dict[str, object] = {"source": self.source, "pixels_sha256": self.pixels_sha256}
+        more = {"num_frames": self.num_frames, "is_edges": self.is_edges or None}
+        return record | {name: value for name, value in more.items() if value is not None}
+
+    def first(self, num_frames: int) -> Input:
+        """The same clip, shorter."""
+        if not 1 <= num_frames <= len(self.pictures):
+            raise ValueError(f"{self.source} has {len(self.pictures)} frames, {num_frames} were asked for.")
+        pictures = self.pictures[:num_frames]
+        return replace(self, pictures=pictures, pixels_sha256=_digest(pictures), num_frames=num_frames)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height."""
+        return self.pictures[0].size
+
+
+def read_input(name: str, source: Source) -> Input:
+    """The picture or clip of a source.
+
+    Args:
+        name: the argument that takes it.
+
+    Raises:
+        ValueError: there is none, it can't be read, or its pixels are not those that it must have.
+    """
+    place = source.place
+    is_address = place.startswith(("http://", "https://"))
+    if source.made is not None and not is_address and not Path(place).exists():
+        raise ValueError(f"the {name} {place}, which {source.made} was made with, is gone; put it back.")
+    pictures, fps = _clip(source, is_address=is_address) if is_clip(name) else (_picture(place, is_address), None)
+    found = place if is_address else str(Path(place).absolute())
+    digest = _digest(pictures)
+    if source.pixels_sha256 not in (None, digest):
+        since = f"{source.made} was made with it" if source.made is not None else "it was given"
+        raise ValueError(f"the {name} {place} has changed since {since}; put the old one back.")
+    return Input(found, digest, pictures, fps, source.num_frames, source.is_edges)
+
+
+def _picture(place: str, is_address: bool) -> list[Image]:
+    from filmstrip.media import load_image
+
+    if not is_address and Path(place).is_dir():
+        raise ValueError(f"{place} is a folder, not a picture; name one file.")
+    return [load_image(place)]
+
+
+def _clip(source: Source, *, is_address: bool) -> tuple[list[Image], float | None]:
+    from PIL import Image
+
+    from filmstrip.media import load_video, read_video
+
+    if is_address:
+        pictures, fps = load_video(source.place, return_fps=True, num_frames=source.num_frames)
+        return pictures, fps
+    frames, fps = read_video(source.place, source.num_frames)
+    return [Image.fromarray(frame) for frame in frames], fps
+
+
+def _digest(pictures: list[Image]) -> str:
+    digest = hashlib.sha256()
+    for picture in pictures:
+        digest.update(repr(picture.size).encode())
+        digest.update(picture.tobytes())
+    return digest.hexdigest()

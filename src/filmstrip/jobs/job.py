@@ -1,0 +1,56 @@
+"""What is to be made, as it was said, in plain data that can be written down and sent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a picture or a clip lies, and what of it counts."""
+
+    place: str
+    """A path or an address."""
+    num_frames: int | None = None
+    """How many of a clip's frames are taken; None takes all."""
+    is_edges: bool = False
+    """Whether the edges of the pictures are what counts."""
+    pixels_sha256: str | None = None
+    """Of the pixels that it must still have, as `Input` has it; None takes them as they are."""
+    made: str | None = None
+    """The video that was made with it, for messages."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be made; nothing of it is checked yet."""
+
+    model: str
+    """A folder, a hub repository or a built-in model."""
+    seed: int
+    num_videos: int = 1
+    """Videos of this seed and those after it."""
+    arguments: Mapping[str, object] = field(default_factory=dict)
+    """Of the pipeline's call; `num_frames` stands for whatever the call names its length."""
+    said: Mapping[str, str] = field(default_factory=dict)
+    """Argument to what whoever asked calls it, such as "--steps"; the others are called by their names."""
+    assignments: tuple[str, ...] = ()
+    """NAME=VALUE, which go over all arguments but those that are in `said`."""
+    inputs: Mapping[str, Source] = field(default_factory=dict)
+    """Argument to the picture or clip that it takes."""
+    components: Mapping[str, str] = field(default_factory=dict)
+    """Component of the pipeline to the checkpoint that it comes from, where that is not the model's."""
+    seconds: float | None = None
+    """The length, instead of a number of frames."""
+    fps: float | None = None
+    pipeline: str | None = None
+    """Name of the pipeline class; None chooses it by what is given."""
+    scheduler: str | None = None
+    """Name of the class of another scheduler than the checkpoint's."""
+    device: str | None = None
+    dtype: str | None = None
+    memory: str | None = None
+    """What may be used, such as "8GB"; None sets no limit."""
+    quantize: str | None = None
+    """How the weights of the networks that denoise are stored; None keeps their type."""

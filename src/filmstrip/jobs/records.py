@@ -1,0 +1,85 @@
+"""What is written down with a video, and how to make the same one from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filmstrip.jobs.calls import TEXTS
+from filmstrip.jobs.job import Job, Source
+from filmstrip.jobs.resolution import ResolvedJob
+
+if TYPE_CHECKING:
+    from filmstrip.assembly import Pipeline
+
+
+def record_of(resolved: ResolvedJob, pipeline: Pipeline, seed: int) -> dict[str, object]:
+    """A video's metadata: the same for the same video, so it holds no times."""
+    from filmstrip.resume.unfinished import lasting_name, versions
+
+    job, settings = resolved.job, resolved.settings
+    texts = {name: settings.pop(name, None) for name in TEXTS}
+    scheduler = pipeline.components.get("scheduler")
+    components = {name: lasting_name(one) for name, one in job.components.items()}
+    return {
+        **texts,
+        "seed": seed,
+        "model": lasting_name(job.model),
+        "pipeline": type(pipeline).__name__,
+        "settings": settings,
+        "fps": resolved.fps,
+        "inputs": {name: one.record for name, one in resolved.inputs.items()},
+        **({"components": components} if components else {}),
+        "scheduler": None if scheduler is None else type(scheduler).__name__,
+        "device": str(resolved.device),
+        "dtype": job.dtype or "auto",
+        **({} if job.memory is None else {"memory": job.memory}),
+        **({} if job.quantize is None else {"quantize": job.quantize}),
+        "network_dtypes": {
+            name: str(next(network.parameters()).dtype).removeprefix("torch.")
+            for name, network in pipeline.networks.items()
+        },
+        "versions": versions(),
+    }
+
+
+def job_of(record: Mapping[str, Any], made: Path) -> Job:
+    """The job that made a video.
+
+    Args:
+        made: the video, for messages.
+
+    Raises:
+        ValueError: the record is not one of `record_of`.
+    """
+    try:
+        arguments = {**record["settings"], **{name: record[name] for name in TEXTS}}
+        return Job(
+            model=str(record["model"]),
+            seed=int(record["seed"]),
+            arguments={name: value for name, value in arguments.items() if value is not None},
+            inputs={str(name): _source_of(dict(entry), made) for name, entry in record["inputs"].items()},
+            fps=float(record["fps"]),
+            components={str(name): str(model) for name, model in record.get("components", {}).items()},
+            pipeline=str(record["pipeline"]),
+            scheduler=record["scheduler"],
+            device=str(record["device"]),
+            dtype=str(record["dtype"]),
+            memory=record.get("memory"),
+            quantize=record.get("quantize"),
+        )
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(
+            f"{made} was not made by `filmstrip generate`: its metadata lack {error}; rerun needs all of them."
+        ) from error
+
+
+def _source_of(entry: Mapping[str, Any], made: Path) -> Source:
+    return Source(
+        place=str(entry.get("source", "")),
+        num_frames=entry.get("num_frames"),
+        is_edges=bool(entry.get("is_edges")),
+        pixels_sha256=str(entry.get("pixels_sha256")),
+        made=str(made),
+    )

@@ -1,0 +1,206 @@
+"""From a job to a checked request: all that can go wrong before weights are loaded."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from filmstrip.jobs import calls
+from filmstrip.jobs.calls import PipelineCall, is_clip
+from filmstrip.jobs.components import check_placement, check_quantization, choose_pipeline, find_scheduler
+from filmstrip.jobs.inputs import Input, read_input
+from filmstrip.jobs.job import Job
+
+if TYPE_CHECKING:
+    import torch
+    from PIL.Image import Image
+
+    from filmstrip.assembly import Pipeline
+    from filmstrip.generation.request import Request
+
+LARGEST_SEED = 2**63 - 1
+_OTHER_FPS = 8.0
+_CHANGE = 0.7  # how much of a clip is made anew where nothing is said about it
+_ASPECT_TOLERANCE = 0.02
+
+
+@dataclass(frozen=True)
+class ResolvedJob:
+    """A job that can be done, and how."""
+
+    job: Job
+    inputs: Mapping[str, Input]
+    """The pictures and clips of the job; clips no longer than they are wanted."""
+    outline: Pipeline
+    call: PipelineCall
+    arguments: Mapping[str, object]
+    request: Request[Any]
+    device: torch.device
+    dtype: torch.dtype | None
+    fps: float
+    """Of the file."""
+    notes: tuple[str, ...]
+    """What differs from what was asked for, and why."""
+
+    @property
+    def prompt(self) -> str:
+        return str(self.arguments.get("prompt") or "")
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """Every argument of the call that can be written down, with its defaults filled in."""
+        return self.call.recorded(vars(self.request.arguments))
+
+
+def resolve_job(job: Job) -> ResolvedJob:
+    """Check a job against its checkpoint's JSON files, and say what would be made; loads no weights.
+
+    Raises:
+        ValueError: it can't be done; one sentence says why.
+    """
+    from filmstrip.fitting.plan import memory_of
+
+    if job.num_videos < 1:
+        raise ValueError(f"--num-videos must be at least 1, got {job.num_videos}.")
+    if not 0 <= job.seed <= LARGEST_SEED - job.num_videos:
+        raise ValueError(f"--seed must be a whole number from 0 to {LARGEST_SEED}, got {job.seed}.")
+    inputs = {name: read_input(name, source) for name, source in job.inputs.items()}
+    device, dtype = check_placement(job.device, job.dtype)
+    if job.memory is not None:
+        memory_of(job.memory, device)  # says what is wrong with it
+    if job.quantize is not None:
+        check_quantization(job, device, dtype)
+    outline = choose_pipeline(job)
+    if job.scheduler is not None:
+        outline.scheduler = find_scheduler(job.scheduler).from_config(outline.scheduler.config)
+    call = PipelineCall(type(outline))
+    job, inputs = _with_cut_clips(job, inputs, call)
+    arguments = _arguments(job, call, outline.defaults)
+    pictures = _pictures(inputs, {**outline.defaults, **arguments})
+    request = outline.request(**arguments, **pictures, generator=generator_of(job.seed))
+    notes: tuple[str, ...] = ()
+    clips = {name: given for name, given in pictures.items() if isinstance(given, list)}
+    if call.only_repeats(arguments, clips, request.size.num_frames):
+        arguments[calls.CHANGE] = _CHANGE
+        request = outline.request(**arguments, **pictures, generator=generator_of(job.seed))
+        notes = (f"The clip is changed ({calls.CHANGE} {_CHANGE}); to extend it, ask for more frames than it has.",)
+    if request.num_videos != 1:
+        raise ValueError(f"{request.num_videos} prompts were given; give one, and --num-videos for more videos of it.")
+    return ResolvedJob(
+        job=job,
+        inputs=inputs,
+        outline=outline,
+        call=call,
+        arguments=arguments,
+        request=request,
+        device=device,
+        dtype=dtype,
+        fps=_file_fps(job, inputs, call, request),
+        notes=(*notes, *request.size.adjustments, *_distortions(inputs, request)),
+    )
+
+
+def generator_of(seed: int) -> torch.Generator:
+    """The source of a video's randomness, on the CPU, so that every device makes the same video of a seed."""
+    import torch
+
+    return torch.Generator().manual_seed(seed)
+
+
+def _with_cut_clips(job: Job, inputs: dict[str, Input], call: PipelineCall) -> tuple[Job, dict[str, Input]]:
+    """The job with clips as long as the video is to be, where nothing but a clip says how long that is."""
+    clips = {name: one for name, one in inputs.items() if is_clip(name)}
+    asked = job.arguments.get(calls.LENGTH)
+    if call.length is not None or not clips or (asked is None and job.seconds is None):
+        return job, inputs
+    if asked is not None and job.seconds is not None:
+        raise ValueError("--num-frames and --seconds say the same thing; give one of them.")
+    cut = dict(inputs)
+    for name, clip in clips.items():
+        if job.seconds is not None:
+            asked = max(1, round(job.seconds * (job.fps or clip.fps or _OTHER_FPS)))
+        if not isinstance(asked, int):
+            raise ValueError(f"{_said(job, calls.LENGTH)} takes a whole number, got {asked!r}.")
+        cut[name] = clip.first(asked)
+    arguments = {name: value for name, value in job.arguments.items() if name != calls.LENGTH}
+    return replace(job, arguments=arguments, seconds=None), cut
+
+
+def _said(job: Job, name: str) -> str:
+    return job.said.get(name, name)
+
+
+def _arguments(job: Job, call: PipelineCall, defaults: Mapping[str, object]) -> dict[str, object]:
+    length = call.length or calls.LENGTH
+    # Argument of the call to how it was given and its value.
+    given = {length if name == calls.LENGTH else name: (name, value) for name, value in job.arguments.items()}
+    said = {name: job.said[by] for name, (by, _) in given.items() if by in job.said}
+    values = {name: call.checked(name, value, said.get(name, name)) for name, (_, value) in given.items()}
+    if job.fps is not None and calls.RATE in call and calls.RATE not in values:
+        said[calls.RATE] = "--fps"
+        values[calls.RATE] = call.checked(calls.RATE, job.fps, "--fps")
+    for assignment in job.assignments:
+        name, value = call.parse(assignment)
+        if name in said:
+            raise ValueError(f"{said[name]} and --set {name} say the same thing; give one of them.")
+        values[name] = value
+    if job.seconds is not None:
+        values[length] = _num_frames(job.seconds, job.fps, call, length, values, defaults)
+    if "prompt" in call and values.get("prompt") is None:
+        raise ValueError('a prompt is needed: say what the video shows, such as "a boat turning in the wind".')
+    return values
+
+
+def _num_frames(
+    seconds: float,
+    fps: float | None,
+    call: PipelineCall,
+    length: str,
+    values: Mapping[str, object],
+    defaults: Mapping[str, object],
+) -> object:
+    if not (math.isfinite(seconds) and seconds > 0):
+        raise ValueError(f"--seconds must be more than 0, got {seconds}.")
+    if length in values:
+        raise ValueError("--num-frames and --seconds say the same thing; give one of them.")
+    rate = values.get(calls.RATE) or defaults.get(calls.RATE) or fps or _OTHER_FPS
+    assert isinstance(rate, (int, float)), "the call has checked it"
+    return call.checked(length, max(1, round(seconds * rate)), "--seconds")
+
+
+def _pictures(inputs: Mapping[str, Input], values: Mapping[str, object]) -> dict[str, Image | list[Image]]:
+    """What the call is given; edges are found in pictures of the video's size, since lines fade when they shrink."""
+    from filmstrip.media import canny_edges
+
+    found: dict[str, Image | list[Image]] = {}
+    for name, one in inputs.items():
+        found[name] = one.pictures if is_clip(name) else one.pictures[0]
+        if one.is_edges:
+            height, width = (values[side] for side in calls.SIDES)
+            assert isinstance(width, int) and isinstance(height, int), "sizes have defaults, and the call has checked"
+            found[name] = canny_edges([picture.resize((width, height)) for picture in one.pictures])
+    return found
+
+
+def _file_fps(job: Job, inputs: Mapping[str, Input], call: PipelineCall, request: Request[Any]) -> float:
+    if calls.RATE in call:
+        return float(request.size.frame_rate)
+    if job.fps is not None:
+        return job.fps
+    return next((one.fps for one in inputs.values() if one.fps), float(request.size.frame_rate))
+
+
+def _distortions(inputs: Mapping[str, Input], request: Request[Any]) -> list[str]:
+    """What happens to pictures of other proportions than the video's."""
+    wanted = request.size.width / request.size.height
+    sentences = []
+    for name, one in inputs.items():
+        width, height = one.size
+        if abs(width / height / wanted - 1) > _ASPECT_TOLERANCE:
+            made = f"{request.size.width}x{request.size.height}"
+            sentences.append(
+                f"The {name.replace('_', ' ')} is {width}x{height} and is stretched to {made}; --size sets another."
+            )
+    return sentences

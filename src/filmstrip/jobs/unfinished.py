@@ -1,0 +1,146 @@
+"""Finish a video from what was kept of it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from filmstrip.jobs.components import check_placement, choose_pipeline, find_scheduler, load_pipeline
+from filmstrip.jobs.events import Advanced, Begun, MadeVideo, Noted, Tell
+from filmstrip.jobs.job import Job
+from filmstrip.jobs.notes import library_notes
+from filmstrip.jobs.records import job_of
+from filmstrip.jobs.targets import KEPT_SUFFIX, check_targets, unused
+from filmstrip.jobs.videos import VideoFile, write_video
+
+if TYPE_CHECKING:
+    import torch
+
+    from filmstrip.assembly import Pipeline
+    from filmstrip.resume.unfinished import Unfinished
+
+
+@dataclass(frozen=True)
+class KeptVideo:
+    """A video whose making was cut off, and how it can be finished."""
+
+    path: Path
+    """The file that was kept of it, which is removed when it is finished."""
+    unfinished: Unfinished
+    job: Job
+    """As far as it is known."""
+    device: torch.device
+    record: Mapping[str, object]
+    fps: float
+    has_sheet: bool
+
+    @property
+    def target(self) -> Path:
+        """Where the video was to go, or beside what is kept of it; in the way of no other file."""
+        return unused(Path(self.unfinished.about.get("target") or _beside(self.path)))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What differs from what was asked for, and why."""
+        return self.unfinished.request.size.adjustments
+
+
+def read_kept(path: Path, device: str | None = None) -> KeptVideo:
+    """The video that a file was kept of; loads no weights.
+
+    Args:
+        device: another one than the video was begun on.
+
+    Raises:
+        ValueError: it is no such file, or can't be finished here; one sentence says why.
+    """
+    from filmstrip.resume.unfinished import read_unfinished
+
+    unfinished = read_unfinished(path)
+    if unfinished.request.num_videos != 1:
+        count = unfinished.request.num_videos
+        raise ValueError(f"{path} holds {count} videos; finish them from Python with pipeline.finish({str(path)!r}).")
+    job = _job(unfinished, path)
+    place, _ = check_placement(device or job.device, None)
+    return KeptVideo(
+        path=path,
+        unfinished=unfinished,
+        job=job,
+        device=place,
+        record=unfinished.about.get("record") or _record(unfinished),
+        fps=unfinished.about.get("fps") or unfinished.request.size.frame_rate,
+        has_sheet=bool(unfinished.about.get("has_sheet")),
+    )
+
+
+def finish_video(kept: KeptVideo, target: Path, tell: Tell) -> MadeVideo:
+    """Finish a video into a file, and remove what was kept of it; stopped half-way, that stays as it is.
+
+    Raises:
+        ValueError: the video can't be written there, or its checkpoint is gone.
+    """
+    check_targets([target], kept.fps, [str(kept.path)], has_sheet=False, is_dry=False)
+    with library_notes(lambda sentence: tell(Noted(sentence))):
+        made = _finished(kept, target, tell)
+    tell(made)
+    return made
+
+
+def _finished(kept: KeptVideo, target: Path, tell: Tell) -> MadeVideo:
+    from filmstrip.assembly.finishing import request_of
+    from filmstrip.resume.journal import FileJournal
+
+    begin = time.monotonic()
+    tell(Advanced("load", 0, 1, 0.0))
+    pipeline = _load(kept.unfinished, kept.job, kept.device)
+    load_seconds = time.monotonic() - begin
+    tell(Advanced("load", 1, 1, load_seconds))
+    tell(Begun(1, 1, target))
+    file = VideoFile(target, kept.fps, kept.record, kept.has_sheet)
+    journal = FileJournal(kept.path, kept.unfinished.every, kept.unfinished.about, begun=kept.unfinished)
+    made = write_video(pipeline, request_of(pipeline, kept.unfinished), file, tell, journal)
+    return replace(made, stages={"load": load_seconds, **made.stages})
+
+
+def _job(unfinished: Unfinished, path: Path) -> Job:
+    record = unfinished.about.get("record")
+    if record is not None:
+        return job_of(record, path)
+    if not unfinished.model:
+        raise ValueError(
+            f"{path} was kept of a pipeline that came from no checkpoint; finish it from Python with "
+            f"pipeline.finish({str(path)!r})."
+        )
+    return Job(unfinished.model, seed=0, pipeline=unfinished.pipeline)
+
+
+def _load(unfinished: Unfinished, job: Job, device: torch.device) -> Pipeline:
+    """The pipeline of a run, with the weights of those networks that are still needed."""
+    outline = choose_pipeline(job)
+    if not unfinished.is_denoised:
+        scheduler = None
+        if unfinished.scheduler:
+            name, settings = json.loads(unfinished.scheduler)
+            scheduler = find_scheduler(name).from_config(settings)
+        first = next(iter(unfinished.dtypes.values()))
+        return load_pipeline(outline, job, {"default": first, **unfinished.dtypes}, device, scheduler)
+    own = {} if "vae" in job.components else {"subfolder": "vae"}
+    source = job.components.get("vae", job.model)
+    outline.vae = type(outline.vae).from_pretrained(source, **own, dtype=unfinished.dtypes["vae"], device=device)
+    return outline
+
+
+def _record(unfinished: Unfinished) -> dict[str, object]:
+    """What is known of a run that was not a job's."""
+    prompts = unfinished.request.prompts or (None,)
+    names = ("model", "pipeline", "versions")
+    return {"prompt": prompts[0], **{name: getattr(unfinished, name) for name in names}}
+
+
+def _beside(path: Path) -> Path:
+    name = path.name.removesuffix(KEPT_SUFFIX) if path.name.endswith(KEPT_SUFFIX) else path.stem
+    return path.with_name(f"{name}.mp4")
