@@ -8,13 +8,14 @@ import pytest
 from tests.guards.source import PACKAGE, Source, area_of, expect_none, imports, package_sources, place
 
 LEAVES = {"configuration", "registry", "devices"}  # anybody may import these; they import nothing above
-SHARED = {"nn", "media", "checkpoints", "schedulers", "memory"}
+SHARED = {"kernels", "nn", "media", "checkpoints", "schedulers", "memory"}
 BELOW = {
     "": {"registry"},  # the package's __init__ resolves public names through the table
     "configuration": LEAVES,
     "registry": set(),
     "devices": LEAVES,
     **dict.fromkeys(SHARED, SHARED | LEAVES),
+    "kernels": LEAVES,
     "generation": SHARED | LEAVES,
     "models": {"generation"} | SHARED | LEAVES,
     "cli": {"models", "generation"} | SHARED | LEAVES,
@@ -89,6 +90,7 @@ def test_the_reference_is_never_imported():
         ("filmstrip.nn.rotary", "from filmstrip.generation.latents import pack"),
         ("filmstrip.nn.rotary", "def f():\n    from ..models import ltx"),
         ("filmstrip.nn.rotary", "from filmstrip import Pipeline"),
+        ("filmstrip.kernels.linear", "from filmstrip.nn.modules import is_plain"),
         ("filmstrip.generation.base", "import filmstrip.cli"),
         ("filmstrip.registry", "from filmstrip.configuration import Configured"),
         ("filmstrip.devices", "from importlib import import_module\nimport_module('filmstrip.nn')"),

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from filmstrip.kernels import onednn
 from filmstrip.nn.linear import product, takes_onednn
 from filmstrip.nn.modules import is_plain
 from filmstrip.nn.valueless import is_on_cpu
@@ -36,7 +37,7 @@ def convolve(
         if _is_mostly_weights(hidden_states, weight, padding):
             return _convolve_few_pixels(hidden_states, weight, bias, stride)
     if _leaves_onednn_out(hidden_states, weight):
-        return torch.mkldnn_convolution(hidden_states, weight, bias, padding, stride, (1,) * len(padding), 1)
+        return onednn.convolution(hidden_states, weight, bias, padding, stride)
     plain = F.conv2d if len(padding) == 2 else F.conv3d
     return plain(hidden_states, weight, bias, stride=tuple(stride), padding=tuple(padding))
 
@@ -84,5 +85,5 @@ def _leaves_onednn_out(hidden_states: Tensor, weight: Tensor) -> bool:
         and not torch.is_grad_enabled()
         and is_on_cpu(hidden_states)
         and hidden_states.dtype == weight.dtype == torch.float32
-        and torch.backends.mkldnn.is_available()
+        and onednn.has_convolution()
     )

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from filmstrip.nn.linear import BLOCK_TOKENS, Activation, fuses, linear, product
+from filmstrip.kernels.onednn import Activation
+from filmstrip.nn.linear import BLOCK_TOKENS, fuses, linear, product
 from filmstrip.nn.valueless import joined
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
