@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from threading import Lock
 from typing import Any
 
 import torch
@@ -14,6 +15,8 @@ from filmstrip.memory.residency import execution_device
 
 logger = logging.getLogger(__name__)
 
+# Tokenizers keep how they pad and cut, which every call sets anew: calls that share one take turns.
+_tokenising = Lock()
 
 _PER_TOKEN = frozenset(
     {"prompt_embeds", "prompt_attention_mask", "negative_prompt_embeds", "negative_prompt_attention_mask"}
@@ -129,8 +132,9 @@ def encode_text(
     """
     texts = list(texts)
     options = {"max_length": max_length, "truncation": True, "add_special_tokens": True, "return_tensors": "pt"}
-    tokens = tokenizer(texts, padding="max_length", **options)
-    cut_off = tuple(_cut_off(tokenizer, text, max_length) for text in texts)
+    with _tokenising:
+        tokens = tokenizer(texts, padding="max_length", **options)
+        cut_off = tuple(_cut_off(tokenizer, text, max_length) for text in texts)
     for text in filter(None, cut_off):
         logger.warning("The prompt is longer than %d tokens; this part of it is not used: %r", max_length, text)
     mask = tokens.attention_mask.bool()
@@ -152,11 +156,11 @@ def encode_clip_text(
     window = tokenizer.model_max_length
     rows, cut_off = [], []
     for text in texts:
-        ids = tokenizer(text, add_special_tokens=False).input_ids
+        tokens = _tokens(tokenizer, text)
         size = window - 2  # beside the marks of begin and end
-        parts = [ids[i * size : (i + 1) * size] for i in range(num_parts)]
+        parts = [tokens[i * size : (i + 1) * size] for i in range(num_parts)]
         rows.append([_framed(tokenizer, part) for part in parts])
-        cut_off.append(str(tokenizer.decode(ids[num_parts * size :], skip_special_tokens=True)).strip())
+        cut_off.append(str(tokenizer.decode(tokens[num_parts * size :], skip_special_tokens=True)).strip())
     for text in filter(None, cut_off):
         logger.warning("The prompt is longer than %d tokens; this part of it is not used: %r", window, text)
     device = execution_device(text_encoder)
@@ -176,7 +180,14 @@ def encode_clip_text(
 def num_clip_parts(tokenizer: Any, texts: Sequence[str]) -> int:
     """Windows that the longest of the texts takes."""
     size = tokenizer.model_max_length - 2
-    return max(1, *(-(-len(tokenizer(text, add_special_tokens=False).input_ids) // size) for text in texts))
+    return max(1, *(-(-len(_tokens(tokenizer, text)) // size) for text in texts))
+
+
+def _tokens(tokenizer: Any, text: str) -> list[int]:
+    """All tokens of a text, without marks."""
+    with _tokenising:
+        ids: list[int] = tokenizer(text, add_special_tokens=False).input_ids
+    return ids
 
 
 def _framed(tokenizer: Any, ids: list[int]) -> list[int]:

@@ -286,6 +286,7 @@ class StableDiffusionBase(Pipeline):
         unet, scale = self.unet if unet is None else unet, request["guidance_scale"]
         is_distilled = unet.config.time_cond_proj_dim is not None
 
+        @remembering_prompts
         def predict(latents: Tensor, timestep: float, given: Mapping[str, Any]) -> Tensor:
             latents = latents.to(unet.dtype)
             more = dict(given)
@@ -320,15 +321,13 @@ class StableDiffusionBase(Pipeline):
             "keeper": request.keeper,
             "network": "unet",
         }
-        readers = [unet, *(one for name, one in self.components.items() if name == "controlnet")]
-        with remembering_prompts(*readers):
-            for step in denoise(predict, latents, run, guidance, **options):
-                guidance.offer(step)
-                yield step
-                if is_distilled:
-                    scale, step.guidance_scale = step.guidance_scale or scale, None
-                guidance.accept(step)
-                index += 1
+        for step in denoise(predict, latents, run, guidance, **options):
+            guidance.offer(step)
+            yield step
+            if is_distilled:
+                scale, step.guidance_scale = step.guidance_scale or scale, None
+            guidance.accept(step)
+            index += 1
 
     # ---- decoding ------------------------------------------------------------------------------------------------
 

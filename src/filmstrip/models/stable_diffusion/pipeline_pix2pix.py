@@ -125,6 +125,7 @@ def encode_pictures(vae: Any, pixels: Tensor) -> Tensor:
 def change(unet: Any, request: Request, conditions: Instructions, latents: Tensor, run: Run) -> Iterator[Step]:
     """Yield the latents, (batch, channels, height, width), after every step."""
 
+    @remembering_prompts
     def predict(latents: Tensor, timestep: float, given: tuple[Tensor, Tensor]) -> Tensor:
         prompt_embeds, pictures = given
         stacked = torch.cat([latents, pictures], dim=1).to(unet.dtype)
@@ -136,17 +137,16 @@ def change(unet: Any, request: Request, conditions: Instructions, latents: Tenso
     def guided(predict: Any, latents: Tensor, timestep: float) -> Tensor:
         return guidance(predict, latents, timestep)
 
-    with remembering_prompts(unet):
-        for step in denoise(
-            predict, latents, run, guided, generator=request.generator, keeper=request.keeper, network="unet"
-        ):
-            offered = {**conditions.prompts.tensors, "image_latents": conditions.latents}
-            step.tensors.update(offered)
-            yield step
-            if any(tensor is not offered[name] for name, tensor in step.tensors.items()):
-                embeds: dict[str, Any] = {name: one for name, one in step.tensors.items() if name != "image_latents"}
-                conditions = Instructions(replace(conditions.prompts, **embeds), step.tensors["image_latents"])
-                guidance = _guidance(request, conditions)
+    for step in denoise(
+        predict, latents, run, guided, generator=request.generator, keeper=request.keeper, network="unet"
+    ):
+        offered = {**conditions.prompts.tensors, "image_latents": conditions.latents}
+        step.tensors.update(offered)
+        yield step
+        if any(tensor is not offered[name] for name, tensor in step.tensors.items()):
+            embeds: dict[str, Any] = {name: one for name, one in step.tensors.items() if name != "image_latents"}
+            conditions = Instructions(replace(conditions.prompts, **embeds), step.tensors["image_latents"])
+            guidance = _guidance(request, conditions)
 
 
 def _guidance(request: Request, conditions: Instructions) -> Unguided[Any] | TwoConditions[Any]:
