@@ -32,14 +32,16 @@ class Model(Configured, nn.Module):
 
     The class attributes are regular expressions: rows (pattern, replacement) for old names in published files,
     tensors of files to ignore, parameters that stay in float32 when the rest is loaded in a half type, and layers
-    that keep their type when the rest is stored in a narrower one. Those with an underscore say what the network's own
-    code supports, under the names that Diffusers gives them.
+    that keep their type when the rest is stored in a narrower one. `computing_methods` names those that compute with
+    the weights, beside `forward`. Those with an underscore say what the network's own code supports, under the names
+    that Diffusers gives them.
     """
 
     renamed_keys: ClassVar[tuple[tuple[str, str], ...]] = ()
     ignored_keys: ClassVar[tuple[str, ...]] = ()
     keep_in_fp32: ClassVar[tuple[str, ...]] = ()
     keep_precise: ClassVar[tuple[str, ...]] = ("norm",)
+    computing_methods: ClassVar[tuple[str, ...]] = ()
     _supports_gradient_checkpointing: ClassVar[bool] = False
     _repeated_blocks: ClassVar[tuple[str, ...]] = ()
 

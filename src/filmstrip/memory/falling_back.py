@@ -15,7 +15,7 @@ from filmstrip.devices import empty_cache, is_out_of_memory
 from filmstrip.memory.casting import compute_dtype_of
 from filmstrip.memory.coding import Size, Way, smaller_ways
 from filmstrip.memory.quantization import dequantized, ordinary_copy
-from filmstrip.memory.residency import execution_device, placed_like, release
+from filmstrip.memory.residency import execution_device, placed_like, release, turn_of
 
 logger = logging.getLogger(__name__)
 
@@ -74,8 +74,9 @@ class _OverflowInHalf(Exception):
 @contextmanager
 def in_float32(network: nn.Module) -> Iterator[nn.Module]:
     """As long as it lasts, a copy of a network in float32, which comes to the device where the original would."""
-    release(network)  # if it is offloaded, the copy is made where it waits, and comes to the device in its place
-    copied = ordinary_copy(network).float()
+    with turn_of(network):
+        release(network)  # if it is offloaded, the copy is made where it waits, and comes to the device in its place
+        copied = ordinary_copy(network).float()
     with placed_like(copied, network):
         yield copied
 

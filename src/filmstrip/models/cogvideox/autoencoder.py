@@ -38,6 +38,7 @@ class AutoencoderKLCogVideoX(Model):
     """
 
     _supports_gradient_checkpointing = True
+    computing_methods = ("encode", "decode", "encode_stream", "decode_stream")
     keep_precise = ("norm", r"coder\.conv_in", r"coder\.conv_out")
 
     def __init__(

@@ -31,6 +31,7 @@ class AutoencoderKLLTXVideo(Model):
     """
 
     _supports_gradient_checkpointing = True
+    computing_methods = ("encode", "decode", "encode_stream", "decode_stream")
     keep_precise = ("norm", r"coder\.conv_in", r"coder\.conv_out", "time_embedder")
 
     def __init__(

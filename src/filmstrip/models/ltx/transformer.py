@@ -131,6 +131,7 @@ class LTXVideoTransformer3DModel(ForwardChunking, Model):
     _repeated_blocks = ("LTXVideoTransformerBlock",)
     keep_precise = ("norm", "^proj_in$", "^proj_out$", "^time_embed", "^caption_projection")
     _supports_gradient_checkpointing = True
+    computing_methods = ("prepare_prompt",)
 
     def __init__(
         self,

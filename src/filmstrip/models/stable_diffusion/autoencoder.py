@@ -42,6 +42,7 @@ class AutoencoderKL(Model, AttentionModel):
         (r"(\.attentions\.0\.)proj_attn\.", r"\1to_out.0."),
     )
     _supports_gradient_checkpointing = True
+    computing_methods = ("encode", "decode", "decode_stream")
     keep_precise = ("norm", r"coder\.conv_in$", r"coder\.conv_out$", "quant_conv$")
 
     def __init__(
