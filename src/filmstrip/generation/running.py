@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -18,8 +18,8 @@ from filmstrip.generation.keeping import Keeper, Unfinished
 from filmstrip.generation.progress import BarSettings, with_bar
 from filmstrip.generation.request import Request
 from filmstrip.media.pixels import video_to_output
-from filmstrip.memory.coding import kept_way
-from filmstrip.memory.falling_back import decoded
+from filmstrip.memory.coding import Coding, Way, kept_way
+from filmstrip.memory.falling_back import Decode, decoded
 from filmstrip.memory.residency import execution_device
 from filmstrip.nn.outputs import Output
 
@@ -187,23 +187,24 @@ def _decoded(
     yield Event("done", 1, 1, clock.seconds, latents=latents, output=recipe.output(frames, report))
 
 
-def _decoder(recipe: Recipe, request: Request, unfinished: Unfinished) -> Callable[[Any], Iterator[Tensor]]:
-    """From an autoencoder, the runs of frames of finished latents, with the same noise at every call."""
+def _decoder(recipe: Recipe, request: Request, unfinished: Unfinished) -> Decode:
+    """From an autoencoder and a coding, the runs of frames of finished latents, with the same noise at every call."""
     latents, is_first = unfinished.latents, True
     assert latents is not None, "denoising is done"
 
-    def decode(vae: Any) -> Iterator[Tensor]:
+    def decode(vae: Any, coding: Coding | None) -> Iterator[Tensor]:
         nonlocal is_first, request
         if not is_first and request.generator is None:
             request = replace(request, generator=unfinished.noise.generators())
         elif not is_first:
             unfinished.noise.restore(request.generator)
         is_first = False
+        way = Way("as it is told", coding)
         if vae is recipe.vae:
-            return recipe.decode(request, latents)
+            return way.while_working(vae, recipe.decode(request, latents))
         other = copy.copy(recipe)
         vars(other)["components"] = {**vars(recipe)["components"], "vae": vae}
-        return other.decode(request, latents.to(execution_device(vae)))
+        return way.while_working(vae, other.decode(request, latents.to(execution_device(vae))))
 
     return decode
 
