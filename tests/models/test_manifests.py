@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from filmstrip import registry
-from filmstrip.checkpoints import Model
 from filmstrip.checkpoints.loading import NameRules, build_empty, known_name
 from filmstrip.checkpoints.transformers_components import name_rules
+from filmstrip.network import Model
 
 ROOT = Path(__file__).resolve().parents[1] / "manifests"
 CHECKPOINTS = sorted(str(path.parent.relative_to(ROOT)) for path in ROOT.glob("*/*/model_index.json"))

@@ -7,8 +7,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from filmstrip.memory.residency import release
-from filmstrip.memory.sizes import is_quantized
 from filmstrip.nn.attention import attention
 from filmstrip.nn.heads import normed_heads
 from filmstrip.nn.linear import linear, product
@@ -29,6 +27,8 @@ class FusedCogVideoXProjections(CogVideoXProjections):
     """
 
     def __init__(self, attn: CogVideoXAttention) -> None:
+        from filmstrip.memory.sizes import is_quantized
+
         # Listed, and not read: weights that come to a device when they are read are joined where they wait.
         parts = [dict(layer.named_parameters(recurse=False)) for layer in attn.projections()]
         if any(is_quantized(part["weight"]) for part in parts):
@@ -87,6 +87,8 @@ class CogVideoXAttention(nn.Module):
 
     def fuse_projections(self, fuse: bool = True) -> None:
         """Compute queries, keys and values in one product, or in three again."""
+        from filmstrip.memory.residency import release
+
         release(self)
         self.processor = FusedCogVideoXProjections(self) if fuse else CogVideoXProjections()
 

@@ -12,7 +12,6 @@ from itertools import count
 import torch
 from torch import Tensor, nn
 
-from filmstrip.checkpoints import Model
 from filmstrip.memory.coding import (
     CodesInPortions,
     Coding,
@@ -24,6 +23,7 @@ from filmstrip.memory.coding import (
 )
 from filmstrip.memory.tiling import Tile, tiled_in_space
 from filmstrip.models.cogvideox.autoencoder_coders import CogVideoXDecoder3D, CogVideoXEncoder3D
+from filmstrip.network import Model
 from filmstrip.nn.noise import Generators
 from filmstrip.nn.outputs import DiagonalGaussian, EncoderOutput, SampleOutput
 from filmstrip.nn.streaming import FrameStream

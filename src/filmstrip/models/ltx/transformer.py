@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from filmstrip.checkpoints import Model
+from filmstrip.network import Model
 from filmstrip.nn.attention import attention
 from filmstrip.nn.embeddings import AdaLayerNormSingle, TwoLayers
 from filmstrip.nn.feed_forward import ACTIVATIONS, FeedForward, ForwardChunking

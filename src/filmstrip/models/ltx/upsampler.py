@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from filmstrip.checkpoints import Model
+from filmstrip.network import Model
 from filmstrip.nn.causal_conv import depth_to_space
 from filmstrip.nn.convolution import convolved
 from filmstrip.nn.modules import module_list

@@ -9,7 +9,6 @@ from fractions import Fraction
 import torch
 from torch import Tensor, nn
 
-from filmstrip.checkpoints import Model
 from filmstrip.memory.coding import (
     CodesInPortions,
     Coding,
@@ -22,6 +21,7 @@ from filmstrip.memory.coding import (
 )
 from filmstrip.memory.tiling import Tile, tiled_in_space
 from filmstrip.models.stable_diffusion.autoencoder_coders import Decoder, Encoder
+from filmstrip.network import Model
 from filmstrip.nn.attention_layers import AttentionModel
 from filmstrip.nn.group_norm import runs_in_portions
 from filmstrip.nn.noise import Generators

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from filmstrip.checkpoints import Model
 from filmstrip.configuration import Config
 from filmstrip.generation.finite import check_finite
 from filmstrip.generation.request import Request
 from filmstrip.models.stable_diffusion.controlnet import ControlNetModel
+from filmstrip.network import Model
 
 
 class MultiControlNetModel(Model):

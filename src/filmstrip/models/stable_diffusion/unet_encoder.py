@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from filmstrip.checkpoints import Model
+from filmstrip.network import Model
 from filmstrip.nn.attention_layers import AttentionModel
 from filmstrip.nn.embeddings import EMBEDDING_ACTIVATIONS, TwoLayers, sinusoidal_embedding
 from filmstrip.nn.feed_forward import ForwardChunking
