@@ -91,7 +91,7 @@ def test_the_reference_is_never_imported():
         ("filmstrip.nn.rotary", "from filmstrip.generation.latents import pack"),
         ("filmstrip.nn.rotary", "def f():\n    from ..models import ltx"),
         ("filmstrip.nn.rotary", "from filmstrip import Pipeline"),
-        ("filmstrip.kernels.linear", "from filmstrip.nn.modules import is_plain"),
+        ("filmstrip.kernels.linear", "from filmstrip.nn.modules import module_list"),
         ("filmstrip.generation.base", "import filmstrip.cli"),
         ("filmstrip.registry", "from filmstrip.configuration import Configured"),
         ("filmstrip.devices", "from importlib import import_module\nimport_module('filmstrip.nn')"),

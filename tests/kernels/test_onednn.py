@@ -31,9 +31,9 @@ for name in PUBLIC:
 
 OPERATIONS = """
 import torch.nn.functional as F
-from filmstrip.nn.attention import attention
-from filmstrip.nn.convolution import convolve
-from filmstrip.nn.linear import product
+from filmstrip.kernels.attention import attention
+from filmstrip.kernels.convolution import convolve
+from filmstrip.kernels.linear import product
 
 with torch.no_grad():
     query = torch.randn(1, 2, 300, 16)
@@ -48,7 +48,7 @@ with torch.no_grad():
 
 PLAN = """
 from filmstrip.memory.tracing import Ledger, without_values
-from filmstrip.nn.valueless import standing_for
+from filmstrip.kernels.valueless import standing_for
 
 conv = without_values(torch.nn.Conv2d(4, 8, 3))
 with torch.no_grad(), standing_for("cpu"), Ledger({"conv": conv}, on_cpu=True) as ledger:

@@ -15,9 +15,9 @@ from torch.utils._pytree import tree_leaves
 
 from filmstrip.generation.request import Request
 from filmstrip.generation.running import Report
+from filmstrip.kernels.valueless import standing_for
 from filmstrip.memory.coding import Way
 from filmstrip.memory.tracing import GRAINS, AsWithValues, Ledger, Peaks, replay, without_values
-from filmstrip.nn.valueless import standing_for
 
 STAGES = ("encode", "denoise", "decode")
 # Operations after which decoding is taken to go on as it began, once it has given so many runs of frames.

@@ -22,9 +22,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from filmstrip.kernels import onednn
+from filmstrip.kernels.valueless import is_on_cpu
 from filmstrip.memory.residency import Grain
 from filmstrip.memory.sizes import is_quantized, parts
-from filmstrip.nn.valueless import is_on_cpu
 
 aten = torch.ops.aten
 

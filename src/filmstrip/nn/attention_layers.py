@@ -10,8 +10,8 @@ from typing import Any, ParamSpec, TypeVar
 import torch
 from torch import Tensor, nn
 
-from filmstrip.nn.attention import attention
-from filmstrip.nn.linear import linear
+from filmstrip.kernels.attention import attention
+from filmstrip.kernels.layers import Linear
 
 # Guidance by two conditions asks for three predictions in turn.
 MOST_REMEMBERED = 3
@@ -60,11 +60,11 @@ class Attention(nn.Module):
         inner_dim = heads * dim_head
         key_dim = query_dim if cross_attention_dim is None else cross_attention_dim
         self.heads, self.scale = heads, dim_head**-0.5
-        self.to_q = nn.Linear(query_dim, inner_dim, bias)
-        self.to_k = nn.Linear(key_dim, inner_dim, bias)
-        self.to_v = nn.Linear(key_dim, inner_dim, bias)
+        self.to_q = Linear(query_dim, inner_dim, bias)
+        self.to_k = Linear(key_dim, inner_dim, bias)
+        self.to_v = Linear(key_dim, inner_dim, bias)
         # The second entry holds the place of the dropout that published names count.
-        self.to_out = nn.ModuleList([nn.Linear(inner_dim, query_dim), nn.Identity()])
+        self.to_out = nn.ModuleList([Linear(inner_dim, query_dim), nn.Identity()])
         self.processor: Processor = AttnProcessor()
         self.reads_prompt = cross_attention_dim is not None
 
@@ -90,12 +90,12 @@ class Attention(nn.Module):
         return memory.pair(self, encoder_hidden_states, self._projected)
 
     def _projected(self, encoder_hidden_states: Tensor) -> tuple[Tensor, Tensor]:
-        key, value = linear(self.to_k, encoder_hidden_states), linear(self.to_v, encoder_hidden_states)
+        key, value = self.to_k(encoder_hidden_states), self.to_v(encoder_hidden_states)
         return self.split_heads(key), self.split_heads(value)
 
     def queries(self, hidden_states: Tensor) -> Tensor:
         """Queries of tokens, (batch, heads, tokens, dim_head)."""
-        return self.split_heads(linear(self.to_q, hidden_states))
+        return self.split_heads(self.to_q(hidden_states))
 
     def split_heads(self, projected: Tensor) -> Tensor:
         """(batch, tokens, heads * dim_head) to (batch, heads, tokens, dim_head)."""
@@ -103,7 +103,7 @@ class Attention(nn.Module):
 
     def join_heads(self, attended: Tensor) -> Tensor:
         """(batch, heads, tokens, dim_head) through the last projection, to (batch, tokens, dim)."""
-        joined: Tensor = linear(self.to_out[0], attended.transpose(1, 2).flatten(2))
+        joined: Tensor = self.to_out[0](attended.transpose(1, 2).flatten(2))
         return joined
 
     def set_processor(self, processor: Processor) -> None:

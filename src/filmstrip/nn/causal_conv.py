@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from filmstrip.nn.convolution import convolve
-from filmstrip.nn.modules import is_plain
+from filmstrip.kernels.convolution import convolve
+from filmstrip.kernels.plain import is_free, is_plain
+from filmstrip.kernels.valueless import in_turn, is_on_cpu
+from filmstrip.kernels.winograd import TimeConvolution, saves_time, write
 from filmstrip.nn.streaming import FrameStream
-from filmstrip.nn.valueless import in_turn, is_on_cpu
-from filmstrip.nn.winograd import TimeConvolution, saves_time, write
 
 # Weights that a convolution on the CPU reorders at a time, in bytes.
 WEIGHTS_AT_ONCE = 2**24
@@ -110,13 +110,7 @@ class CausalConv3d(nn.Module):
     def _convolve_in_parts(self, hidden_states: Tensor, padding: tuple[int, int, int]) -> Tensor:
         weight, bias = self.conv.weight, self.conv.bias
         num_parts = -(-weight.nbytes // WEIGHTS_AT_ONCE)
-        if (
-            num_parts == 1
-            or bias is None
-            or not is_on_cpu(weight)
-            or torch.is_grad_enabled()
-            or torch.compiler.is_compiling()
-        ):
+        if num_parts == 1 or bias is None or not is_on_cpu(weight) or not is_free():
             return convolve(hidden_states, weight, bias, padding, self.conv.stride)
         # The CPU's convolution holds two reordered copies of its weights, more than the video of a wide layer takes.
         size = -(-weight.shape[0] // num_parts)

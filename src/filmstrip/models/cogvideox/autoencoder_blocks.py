@@ -13,10 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from filmstrip.kernels.convolution import convolve
+from filmstrip.kernels.group_norm import Affine, write_activated
+from filmstrip.kernels.plain import is_free
 from filmstrip.nn.activations import activation_named
 from filmstrip.nn.causal_conv import CausalConv3d, channels_last, empty_channels_last, strips
-from filmstrip.nn.convolution import convolve
-from filmstrip.nn.group_norm import Affine, runs_in_portions, write_activated
 from filmstrip.nn.modules import module_list
 from filmstrip.nn.streaming import FrameStream
 
@@ -77,7 +78,7 @@ def convolve_activated(
 
     The normalised chunk exists in strips of rows only, unless operations are recorded, traced or watched.
     """
-    if not runs_in_portions() or not conv.is_plain:
+    if not is_free() or not conv.is_plain:
         convolved = conv(activation(affine(hidden_states)).to(hidden_states.dtype), stream)
         return convolved if added_to is None else added_to + convolved
     _, channels, frames, height, width = hidden_states.shape
@@ -202,7 +203,7 @@ class CogVideoXUpsample3D(nn.Module):
         def doubled(frames: Tensor) -> Tensor:  # (batch * frames, channels, ...)
             return F.conv_transpose2d(frames, kernel, self.conv.bias, stride=2, padding=1)
 
-        if not runs_in_portions():
+        if not is_free():
             frames = doubled(hidden_states.transpose(1, 2).flatten(0, 1)).unflatten(0, (batch, -1))
             return channels_last(frames[:, sources].transpose(1, 2))
         video = empty_channels_last(hidden_states, self.conv.out_channels, (len(sources), 2 * height, 2 * width))

@@ -9,6 +9,8 @@ from fractions import Fraction
 import torch
 from torch import Tensor, nn
 
+from filmstrip.kernels.plain import is_free
+from filmstrip.kernels.valueless import is_on_cpu
 from filmstrip.memory.coding import (
     CodesInPortions,
     Coding,
@@ -23,10 +25,8 @@ from filmstrip.memory.tiling import Tile, tiled_in_space
 from filmstrip.models.stable_diffusion.autoencoder_coders import Decoder, Encoder
 from filmstrip.network import Model
 from filmstrip.nn.attention_layers import AttentionModel
-from filmstrip.nn.group_norm import runs_in_portions
 from filmstrip.nn.noise import Generators
 from filmstrip.nn.outputs import DiagonalGaussian, EncoderOutput, SampleOutput
-from filmstrip.nn.valueless import is_on_cpu
 
 DOWN_BLOCK, UP_BLOCK = "DownEncoderBlock2D", "UpDecoderBlock2D"
 # Pixels that an accelerator codes together where nothing is recorded; a CPU takes one picture after the other.
@@ -204,9 +204,9 @@ class AutoencoderKL(CodesInPortions, Model, AttentionModel):
 
 
 def _pictures_at_once(batch: Tensor, pixels: int, coding: Coding) -> int:
-    if coding.is_sliced or (runs_in_portions() and is_on_cpu(batch)):
+    if coding.is_sliced or (is_free() and is_on_cpu(batch)):
         return 1
-    return max(1, PIXELS_AT_ONCE // pixels) if runs_in_portions() else len(batch)
+    return max(1, PIXELS_AT_ONCE // pixels) if is_free() else len(batch)
 
 
 def _tiles(sizes: tuple[int, int], unit: int, coding: Coding) -> tuple[Tile, Tile]:

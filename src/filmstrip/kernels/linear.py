@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from filmstrip.kernels import onednn
 from filmstrip.kernels.onednn import Activation
-from filmstrip.nn.modules import is_plain
-from filmstrip.nn.valueless import is_on_cpu
+from filmstrip.kernels.plain import is_free, is_plain
+from filmstrip.kernels.valueless import is_on_cpu
 
 # Tokens that are taken at a time where a wide intermediate result would not stay in a core's caches.
 BLOCK_TOKENS = 512
@@ -26,8 +26,7 @@ def takes_onednn(hidden_states: Tensor, weight: Tensor) -> bool:
         is_on_cpu(hidden_states)
         and hidden_states.dtype == weight.dtype
         and type(weight) in (Tensor, nn.Parameter)  # not quantised, nor otherwise more than numbers
-        and not torch.is_grad_enabled()  # oneDNN's product has no gradient
-        and not torch.compiler.is_compiling()
+        and is_free()  # oneDNN's product has no gradient
         and hidden_states.dtype in onednn.linear_types()
     )
 
@@ -56,11 +55,3 @@ def fuses(layer: nn.Module, hidden_states: Tensor) -> bool:
         and takes_onednn(hidden_states, layer.weight)
         and not _is_small(hidden_states, layer.weight)
     )
-
-
-def linear(layer: nn.Module, hidden_states: Tensor, activation: Activation | None = None) -> Tensor:
-    """What `layer` computes; with an activation only where `fuses` says so."""
-    if is_plain(layer, nn.Linear):
-        return product(hidden_states, layer.weight, layer.bias, activation)
-    projected: Tensor = layer(hidden_states)
-    return projected

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from filmstrip.kernels import onednn
-from filmstrip.nn.linear import product, takes_onednn
-from filmstrip.nn.modules import is_plain
-from filmstrip.nn.valueless import is_on_cpu
+from filmstrip.kernels.linear import product, takes_onednn
+from filmstrip.kernels.plain import is_free
+from filmstrip.kernels.valueless import is_on_cpu
 
 # Pixels of all pictures together up to which a convolution is one product of matrices, and those taken at a time.
 FEW_PIXELS, BLOCK_PIXELS = 1024, 512
@@ -40,15 +40,6 @@ def convolve(
         return onednn.convolution(hidden_states, weight, bias, padding, stride)
     plain = F.conv2d if len(padding) == 2 else F.conv3d
     return plain(hidden_states, weight, bias, stride=tuple(stride), padding=tuple(padding))
-
-
-def convolved(layer: nn.Module, hidden_states: Tensor) -> Tensor:
-    """What a layer of our networks makes of pictures or videos: zeros around them, no gaps in the kernel, one group."""
-    if is_plain(layer, nn.Conv2d, nn.Conv3d):
-        assert not isinstance(layer.padding, str)
-        return convolve(hidden_states, layer.weight, layer.bias, layer.padding, layer.stride)
-    result: Tensor = layer(hidden_states)
-    return result
 
 
 def _is_mostly_weights(hidden_states: Tensor, weight: Tensor, padding: Sequence[int]) -> bool:
@@ -81,8 +72,7 @@ def _convolve_few_pixels(hidden_states: Tensor, weight: Tensor, bias: Tensor | N
 
 def _leaves_onednn_out(hidden_states: Tensor, weight: Tensor) -> bool:
     return (
-        not torch.compiler.is_compiling()
-        and not torch.is_grad_enabled()
+        is_free()
         and is_on_cpu(hidden_states)
         and hidden_states.dtype == weight.dtype == torch.float32
         and onednn.has_convolution()

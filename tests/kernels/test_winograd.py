@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from filmstrip.kernels.winograd import TRANSFORMS, TimeConvolution, saves_time
 from filmstrip.nn import causal_conv
 from filmstrip.nn.causal_conv import CausalConv3d, channels_last, strips, with_neighbours
-from filmstrip.nn.winograd import TRANSFORMS, TimeConvolution, saves_time
 
 
 def layer(in_channels=3, out_channels=4):
@@ -89,7 +89,7 @@ def test_narrow_layers_in_bfloat16_are_rounded_less():
     truth = F.conv3d(video.float(), conv.weight.float(), conv.bias.float(), padding=(0, 1, 1))
     narrow = (convolved(conv, video) - truth).norm()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("filmstrip.nn.winograd.WIDE_IN_BFLOAT16", 64)
+        patch.setattr("filmstrip.kernels.winograd.WIDE_IN_BFLOAT16", 64)
         assert (convolved(conv, video) - truth).norm() > 1.2 * narrow
     wide = CausalConv3d(32, 32).bfloat16()
     large = clip(6, 32, 32, 32).bfloat16()
