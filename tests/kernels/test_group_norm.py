@@ -9,7 +9,7 @@ from torch import nn
 
 from filmstrip.kernels import group_norm
 from filmstrip.kernels.group_norm import Affine, group_moments, write_activated
-from filmstrip.nn.causal_conv import channels_last
+from filmstrip.kernels.layout import channels_last
 
 
 @pytest.fixture(params=[True, False], ids=["recorded", "not recorded"])

@@ -23,6 +23,7 @@ def convolve(
     bias: Tensor | None,
     padding: Sequence[int],
     stride: Sequence[int] | None = None,
+    dilation: Sequence[int] | None = None,
 ) -> Tensor:
     """A convolution of pictures or videos, with zeros around them.
 
@@ -30,16 +31,17 @@ def convolve(
     a single position; that takes up to five times as long as oneDNN's, which this calls wherever it can. oneDNN in turn
     spends most of the time on reordering the weights where there are many of them and few pixels.
     """
-    stride = stride or (1,) * len(padding)
-    if len(padding) == 2 and takes_onednn(hidden_states, weight):
+    ones = (1,) * len(padding)
+    stride, dilation = stride or ones, dilation or ones
+    if len(padding) == 2 and set(dilation) == {1} and takes_onednn(hidden_states, weight):
         if weight.shape[2:] == (1, 1) and set(padding) == {0} and set(stride) == {1}:
             return product(hidden_states.movedim(1, -1), weight.flatten(1), bias).movedim(-1, 1)
         if _is_mostly_weights(hidden_states, weight, padding):
             return _convolve_few_pixels(hidden_states, weight, bias, stride)
     if _leaves_onednn_out(hidden_states, weight):
-        return onednn.convolution(hidden_states, weight, bias, padding, stride)
+        return onednn.convolution(hidden_states, weight, bias, padding, stride, dilation)
     plain = F.conv2d if len(padding) == 2 else F.conv3d
-    return plain(hidden_states, weight, bias, stride=tuple(stride), padding=tuple(padding))
+    return plain(hidden_states, weight, bias, tuple(stride), tuple(padding), tuple(dilation))
 
 
 def _is_mostly_weights(hidden_states: Tensor, weight: Tensor, padding: Sequence[int]) -> bool:

@@ -42,6 +42,6 @@ class Conv3d(nn.Conv3d):
 
 def _convolved(layer: nn.Conv2d | nn.Conv3d, hidden_states: Tensor) -> Tensor:
     padding = layer.padding
-    if isinstance(padding, str) or layer.padding_mode != "zeros" or layer.groups != 1 or set(layer.dilation) != {1}:
+    if isinstance(padding, str) or layer.padding_mode != "zeros" or layer.groups != 1:
         return layer._conv_forward(hidden_states, layer.weight, layer.bias)
-    return convolve(hidden_states, layer.weight, layer.bias, padding, layer.stride)
+    return convolve(hidden_states, layer.weight, layer.bias, padding, layer.stride, layer.dilation)

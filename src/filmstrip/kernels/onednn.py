@@ -54,10 +54,15 @@ def linear(hidden_states: Tensor, weight: Tensor, bias: Tensor | None, activatio
 
 
 def convolution(
-    hidden_states: Tensor, weight: Tensor, bias: Tensor | None, padding: Sequence[int], stride: Sequence[int]
+    hidden_states: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    padding: Sequence[int],
+    stride: Sequence[int],
+    dilation: Sequence[int],
 ) -> Tensor:
-    """A convolution with zeros around it, without gaps in the kernel."""
-    return torch.mkldnn_convolution(hidden_states, weight, bias, padding, stride, (1,) * len(padding), 1)
+    """A convolution with zeros around it."""
+    return torch.mkldnn_convolution(hidden_states, weight, bias, padding, stride, dilation, 1)
 
 
 def _operator(library: str, name: str) -> Any:

@@ -18,6 +18,11 @@ def is_free() -> bool:
     return not torch.is_grad_enabled() and not torch.compiler.is_compiling() and not _plain.get()
 
 
+def wants_plain() -> bool:
+    """Whether somebody wants all operations plain."""
+    return not torch.compiler.is_compiling() and _plain.get()
+
+
 def kind_of(layer: nn.Module) -> type[nn.Module]:
     """The class of torch's that a layer computes as, if it is one of ours; its own otherwise."""
     kind: type[nn.Module] = type(layer).__dict__.get("computes_as", type(layer))

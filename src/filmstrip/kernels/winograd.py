@@ -67,7 +67,7 @@ def saves_time(hidden_states: Tensor, conv: nn.Conv3d, num_outputs: int) -> bool
         is_on_cpu(hidden_states)
         and hidden_states.dtype in (torch.float32, torch.bfloat16)
         and conv.kernel_size == (TAPS,) * 3
-        and conv.stride == (1, 1, 1)
+        and conv.stride == conv.dilation == (1, 1, 1)
         and conv.padding == (0, 1, 1)
         and conv.bias is not None
         and min(conv.in_channels, conv.out_channels) >= MIN_CHANNELS

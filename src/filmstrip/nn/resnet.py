@@ -12,8 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from filmstrip.kernels.activated import activated_strips
 from filmstrip.kernels.convolution import convolve
-from filmstrip.kernels.group_norm import Affine, write_activated
+from filmstrip.kernels.group_norm import Affine
 from filmstrip.kernels.layers import Conv2d
 from filmstrip.kernels.plain import is_free, is_plain
 from filmstrip.kernels.valueless import in_turn, is_on_cpu
@@ -122,22 +123,10 @@ def convolve_activated(
         affine = affine.then(1 + scale, shift)
     batch, _, height, width = hidden_states.shape
     result = hidden_states.new_empty(batch, height, width, conv.out_channels).movedim(-1, 1)
-    for rows in _stripes(hidden_states):
-        seen = _activated_rows(hidden_states, rows, affine, activation)
-        part = convolve(seen, conv.weight, conv.bias, (0, 1))
+    for rows, strip in activated_strips(hidden_states.unsqueeze(2), _stripes(hidden_states), affine, activation):
+        part = convolve(strip.squeeze(2), conv.weight, conv.bias, (0, 1))
         result[:, :, rows] = part if shortcut is None else part.add_(shortcut(rows))
     return result
-
-
-def _activated_rows(hidden_states: Tensor, rows: slice, affine: Affine, activation: Activation) -> Tensor:
-    """Some rows of pictures, activated, with one more on either side: the neighbour, or zeros beyond the picture."""
-    batch, channels, height, width = hidden_states.shape
-    first, last = max(0, rows.start - 1), min(rows.stop + 1, height)
-    seen = hidden_states.new_empty(batch, rows.stop - rows.start + 2, width, channels).movedim(-1, 1)
-    seen[:, :, :: seen.shape[2] - 1] = 0
-    inside = seen[:, :, first - rows.start + 1 : last - rows.start + 1]
-    write_activated(inside.unsqueeze(2), hidden_states[:, :, first:last].unsqueeze(2), affine, activation)
-    return seen
 
 
 def added(hidden_states: Tensor, other: Tensor, made_by: nn.Module) -> Tensor:
