@@ -121,8 +121,9 @@ def stages() -> None:
         pipeline.set_progress_bar_config(disable=True)
         print(f"\n{name:54}{'predicted':>11}{'measured':>11}{'ratio':>7}{'reference':>11}")
         rehearsal = Rehearsal(pipeline, request_of(pipeline, call), "cpu")
+        arguments = request_of(pipeline, call).arguments
         for said, options in (("batched", {}), ("in turn", {"sequential_guidance": True})):
-            predicted = rehearsal.denoise(**options).activations("denoise")
+            predicted = rehearsal.denoise(replace(arguments, **options)).activations("denoise")
             row(f"denoise, guidance {said}", predicted, measured(pipeline, {**call, **options}, "denoise"))
         rehearsal.denoise()
         latents = latents_of(pipeline, call)
@@ -132,8 +133,9 @@ def stages() -> None:
             if way.tile is not None and way.tile[0] >= size.height and way.tile[1] >= size.width:
                 continue
             predicted = rehearsal.decode(way).activations("decode")
-            with way.applied(pipeline.vae):
-                real = measured(pipeline, call, "decode")
+            pipeline.vae.coding, before = way.coding or pipeline.vae.coding, pipeline.vae.coding
+            real = measured(pipeline, call, "decode")
+            pipeline.vae.coding = before
             key = "tiled" if way.tile else "whole" if way.name == "whole" else ""
             row(f"decode, {way.name}", predicted, real, theirs.pop(key, None))
         offloaded(pipeline, call)

@@ -43,8 +43,8 @@ def compare_type(dtype: torch.dtype, batches: list[int], size: int, pairs: int) 
         def anew(latents: torch.Tensor = latents, prompt: torch.Tensor = prompt) -> object:
             return ours(latents, 500, prompt).sample
 
-        with remembering_prompts(ours):
-            compare(f"{label}, as a run calls it", anew, reference, TARGETS[dtype], pairs)
+        as_a_run = remembering_prompts(anew)
+        compare(f"{label}, as a run calls it", as_a_run, reference, TARGETS[dtype], pairs)
         compare(f"{label}, all anew", anew, reference, TARGETS[dtype], pairs)
 
 

@@ -9,7 +9,6 @@ from torch import nn
 from filmstrip import registry
 from filmstrip.checkpoints import (
     CheckpointError,
-    Model,
     component,
     inspect_checkpoint,
     load_component,
@@ -19,6 +18,7 @@ from filmstrip.checkpoints import (
 )
 from filmstrip.checkpoints.files import check_variant
 from filmstrip.configuration import Configured
+from filmstrip.network import Model
 
 
 class SmallNet(Model):

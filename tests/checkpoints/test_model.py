@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from filmstrip.checkpoints import CheckpointError, Model
+from filmstrip.checkpoints import CheckpointError
+from filmstrip.network import Model
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from PIL import Image
 
 from filmstrip.generation.request import Request
+from filmstrip.memory.coding import Way
 from tests.contract.registered import CASES, SMALL_TOLERANCE, Case
 
 SEED = 7
@@ -79,6 +81,17 @@ def request(case: Case, pipeline: Any = None, **arguments: Any) -> Request:
     pipeline = shared(case.name) if pipeline is None else pipeline
     defaults = {name: parameter.default for name, parameter in case.parameters.items()}
     return pipeline.request(**{**defaults, "generator": seeded(), "output_type": "pt", **case.call, **arguments})
+
+
+@contextmanager
+def set_to(vae: Any, way: Way) -> Iterator[None]:
+    """An autoencoder set to a way of decoding, as a user would, and back."""
+    before = vae.coding
+    vae.coding = way.coding or before
+    try:
+        yield
+    finally:
+        vae.coding = before
 
 
 def differs(first: torch.Tensor, second: torch.Tensor) -> bool:

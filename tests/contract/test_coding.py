@@ -8,7 +8,7 @@ import torch
 import filmstrip
 from filmstrip.memory.coding import coding_settings, decoding_ways
 from tests.contract.registered import CASES
-from tests.contract.runs import close, fresh
+from tests.contract.runs import close, fresh, set_to
 from tests.contract.seams import border_gradient_ratio, waves
 from training.shapes import clips
 
@@ -63,7 +63,7 @@ def test_chunks_are_the_whole(name):
     ways = [way for way in decoding_ways(coder.vae) if way.tile is None]
     assert ways
     for way in ways:
-        with way.applied(coder.vae):
+        with set_to(coder.vae, way):
             close(coder.decode(latents), whole)
 
 
@@ -80,7 +80,7 @@ def test_every_way_is_honoured_and_smaller_than_the_one_before(name):
     count = 1
     for way in ways:
         rows, columns = (pixels // coder.ratio for pixels in way.tile)
-        with way.applied(coder.vae):
+        with set_to(coder.vae, way):
             decoded = coder.decode(latents)
         assert decoded.shape == whole.shape
         assert max(height for height, _ in coder.seen) == rows and max(width for _, width in coder.seen) == columns
@@ -96,7 +96,7 @@ def test_encoding_is_tiled_as_decoding_is(name):
     coder = coder_of(name)
     [*_, way] = decoding_ways(coder.vae)
     side = max(way.tile) // coder.ratio * 2 + 1
-    with way.applied(coder.vae):
+    with set_to(coder.vae, way):
         coder.decode(coder.latents(1, side))
         tiles = len(coder.seen)
         coder.seen.clear()

@@ -11,7 +11,7 @@ from filmstrip.fitting.plan import DoesNotFitError, Planner, usual_request
 from filmstrip.memory.coding import smaller_ways
 from filmstrip.memory.falling_back import decoded
 from tests.contract.registered import CASES
-from tests.contract.runs import fresh, over, over_all, seeded, video
+from tests.contract.runs import fresh, over, over_all, seeded, set_to, video
 from tests.gpu.accelerator import DEVICE, FAMILIES, FLOAT32_ERROR, error, needs_real, there
 
 pytestmark = [pytest.mark.gpu, needs_real]
@@ -148,7 +148,7 @@ def test_decoding_that_runs_out_of_memory_goes_on_in_smaller_parts(name, caplog)
         return torch.cat([run.cpu() for run in decoding], 2)
 
     def in_way(way):
-        with way.applied(vae):
+        with set_to(vae, way):
             return frames(decode(vae, latents))
 
     def falling_back():

@@ -15,7 +15,7 @@ def _family(module: str) -> str:
 
 # Anybody may import these; they import nothing above.
 LEAVES = {"checks", "configuration", "devices", "families", "records", "registry", "roles"}
-SHARED = {"nn", "media", "checkpoints", "schedulers", "memory"}
+SHARED = {"kernels", "nn", "media", "checkpoints", "schedulers", "memory", "network"}
 BELOW = {
     "": {"families", "registry"},  # the package's __init__ resolves public names through the table
     "checks": set(),
@@ -26,6 +26,7 @@ BELOW = {
     "registry": {"families"},  # and it reads each family's family.py
     "devices": LEAVES,
     **dict.fromkeys(SHARED, SHARED | LEAVES),
+    "kernels": LEAVES,
     "generation": SHARED | LEAVES,
     "resume": {"generation"} | SHARED | LEAVES,
     "fitting": {"generation"} | SHARED | LEAVES,
@@ -146,6 +147,7 @@ def test_only_the_command_knows_libraries_that_parse_and_draw():
         ("filmstrip.nn.rotary", "from filmstrip.generation.latents import pack"),
         ("filmstrip.nn.rotary", "def f():\n    from ..models import ltx"),
         ("filmstrip.nn.rotary", "from filmstrip import Pipeline"),
+        ("filmstrip.kernels.linear", "from filmstrip.nn.modules import module_list"),
         ("filmstrip.generation.base", "import filmstrip.cli"),
         ("filmstrip.generation.base", "from filmstrip.jobs import Job"),
         ("filmstrip.jobs.videos", "def f():\n    from filmstrip.cli.progress import note"),
@@ -167,7 +169,7 @@ def test_an_import_against_the_arrows_is_found(module, text):
         ("filmstrip.cli.generate", "from filmstrip.jobs import make"),
         ("filmstrip.jobs.videos", "from filmstrip.generation import run\nfrom filmstrip.registry import PIPELINES"),
         ("filmstrip.models.shapes.pipeline", "from filmstrip.models.ltx.transformer import LTXVideoTransformer3DModel"),
-        ("filmstrip.generation.base", "from filmstrip.checkpoints import Model\nfrom .request import Request"),
+        ("filmstrip.generation.base", "from filmstrip.network import Model\nfrom .request import Request"),
         ("filmstrip.memory.tiles", "from filmstrip import devices"),
         ("filmstrip.media.writer", "from filmstrip import __version__\nimport numpy"),
     ],

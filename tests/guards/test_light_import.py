@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from filmstrip.registry import families
+from tests.guards.source import ROOT
 
 FAMILY_FILES = sorted({f"{one.package}.family" for one in families()})
 
@@ -44,6 +45,33 @@ def import_effects(module: str, folder: Path | None = None) -> tuple[list[str], 
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
     libraries, touched = json.loads(done.stdout)
     return libraries, touched
+
+
+# What else a network's file would load comes with its folder, so that the folder's own file is left out.
+LOADED = """
+import importlib, json, sys, types
+module, folder = sys.argv[1:]
+package = types.ModuleType(module.rpartition(".")[0])
+package.__path__ = [folder]
+sys.modules[package.__name__] = package
+importlib.import_module(module)
+sys.stdout.write(json.dumps([name for name in sys.modules if name.startswith("filmstrip.")]))
+"""
+NETWORKS = sorted(
+    path
+    for name in ("transformer", "unet", "controlnet", "upsampler")
+    for path in (ROOT / "src" / "filmstrip" / "models").glob(f"*/{name}.py")
+)
+
+
+@pytest.mark.parametrize("path", NETWORKS, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_a_network_loads_nothing_that_loads_or_places_it(path):
+    module = f"filmstrip.models.{path.parent.name}.{path.stem}"
+    command = [sys.executable, "-c", LOADED, module, str(path.parent)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    loaded = json.loads(done.stdout)
+    assert "filmstrip.network" in loaded
+    assert [name for name in loaded if name.startswith(("filmstrip.checkpoints", "filmstrip.memory"))] == []
 
 
 @pytest.mark.parametrize("module", ["filmstrip", "filmstrip.registry", "filmstrip.jobs", *FAMILY_FILES])

@@ -9,7 +9,7 @@ from torch import nn
 
 from filmstrip.devices import is_out_of_memory
 from filmstrip.memory import falling_back
-from filmstrip.memory.coding import Way, tile_way
+from filmstrip.memory.coding import Coding, Way, tile_way
 from filmstrip.memory.falling_back import decoded, on_cpu
 
 FRAMES = torch.arange(24.0).reshape(1, 1, 6, 2, 2)
@@ -21,19 +21,19 @@ class Autoencoder(nn.Module):
     def __init__(self, limit):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(1))
-        self.at_once, self.tile, self.limit = 6, None, limit
+        self.coding, self.limit = Coding(frames_at_once=6), limit
         self.made = []
 
     def decoding_ways(self):
         for at_once in (6, 4, 1):
-            yield Way(f"in runs of {at_once}", {"at_once": at_once, "tile": None})
-        yield tile_way((1, 1), (1, 1), {"at_once": 1, "tile": 1})
+            yield Way(f"in runs of {at_once}", Coding(frames_at_once=at_once))
+        yield tile_way((1, 1), (1, 1), Coding(frames_at_once=1, is_tiled=True))
 
-    def decode(self):
-        done = 0
-        for frames in FRAMES.split(self.at_once, dim=2):
+    def decode(self, coding):
+        done, coding = 0, coding or self.coding
+        for frames in FRAMES.split(coding.frames_at_once, dim=2):
             limit = self.limit.get(done, 100) if isinstance(self.limit, dict) else self.limit
-            if frames.numel() // (4 if self.tile else 1) > limit:
+            if frames.numel() // (4 if coding.is_tiled else 1) > limit:
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
             self.made.append(frames.shape[2])
             done += frames.shape[2]
@@ -41,7 +41,7 @@ class Autoencoder(nn.Module):
 
 
 def run(vae, size=(2, 2)):
-    return list(decoded(lambda one: one.decode(), vae, size))
+    return list(decoded(Autoencoder.decode, vae, size))
 
 
 @pytest.mark.parametrize(
@@ -62,31 +62,41 @@ def test_each_way_is_tried_in_turn_and_said(limit, runs, said, caplog):
     assert [record.getMessage() for record in caplog.records] == [
         f"Decoding ran out of memory and continues {name}." for name in said
     ]
-    assert (vae.at_once, vae.tile) == (6, None), "the settings are as they were"
+    assert vae.coding == Coding(frames_at_once=6), "the settings are as they were"
 
 
 def test_frames_that_were_handed_out_are_not_handed_out_again():
     vae = Autoencoder({0: 100, 4: 4})  # memory fails after the first run
-    vae.at_once = 4
+    vae.coding = Coding(frames_at_once=4)
     frames = run(vae)
     assert [one.shape[2] for one in frames] == [4, 1, 1]
     assert torch.equal(torch.cat(frames, dim=2), FRAMES)
 
 
-def test_others_see_the_settings_unchanged_between_two_runs_of_frames():
-    vae = Autoencoder(16)
-    for _ in decoded(lambda one: one.decode(), vae, (2, 2)):
-        assert vae.at_once == 6
+def test_others_see_the_settings_unchanged_while_a_run_of_frames_is_made():
+    vae, seen = Autoencoder(16), []
+
+    def decode(vae, coding):
+        for frames in vae.decode(coding):
+            seen.append(vae.coding.frames_at_once)
+            yield frames
+
+    assert len(list(decoded(decode, vae, (2, 2)))) == len(seen) == 2
+    assert set(seen) == {6}
 
 
 def test_the_last_error_and_all_other_errors_are_raised(caplog):
     with pytest.raises(torch.OutOfMemoryError):
         run(Autoencoder(0))
     vae = Autoencoder(100)
-    vae.decode = lambda: (_ for _ in ()).throw(RuntimeError("a fault"))
     caplog.clear()
+
+    def broken(*_):
+        yield FRAMES[:, :, :1]
+        raise RuntimeError("a fault")
+
     with pytest.raises(RuntimeError, match="a fault"):
-        run(vae)
+        list(decoded(broken, vae, (2, 2)))
     assert not caplog.records
 
 

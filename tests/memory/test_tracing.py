@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from torch import nn
 
+from filmstrip.kernels.valueless import in_turn, is_on_cpu, standing_for
 from filmstrip.memory.tracing import AsWithValues, Ledger, replay, without_values
-from filmstrip.nn.valueless import in_turn, is_on_cpu, standing_for
 
 KILO = 1000
 
@@ -55,6 +57,12 @@ def test_weights_are_not_counted_and_tell_which_network_is_at_work():
 def test_tensors_of_the_host_count_only_where_the_host_does_the_work():
     assert counted(lambda: torch.empty(KILO))[0].peak == 0
     assert counted(lambda: torch.empty(KILO), on_cpu=True)[0].peak == 4 * KILO
+
+
+def test_what_stands_for_a_cpu_in_one_thread_does_not_in_another():
+    with standing_for("cpu"), ThreadPoolExecutor(1) as other:
+        assert is_on_cpu(nothing())
+        assert not other.submit(is_on_cpu, nothing()).result()
 
 
 def test_attention_holds_no_table_of_scores():

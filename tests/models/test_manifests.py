@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from filmstrip import registry
-from filmstrip.checkpoints import Model
 from filmstrip.checkpoints.loading import NameRules, build_empty, known_name
 from filmstrip.checkpoints.transformers_components import name_rules
+from filmstrip.network import Model
 
 ROOT = Path(__file__).resolve().parent
 CHECKPOINTS = sorted(str(path.parent.relative_to(ROOT)) for path in ROOT.glob("*/manifests/*/model_index.json"))

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from filmstrip.nn.attention import attention
+from filmstrip.kernels.attention import attention
 from filmstrip.nn.embeddings import AdaLayerNormSingle, sinusoidal_embedding
 from filmstrip.nn.feed_forward import FeedForward
 from filmstrip.nn.noise import draw_noise

@@ -3,8 +3,8 @@
 import torch
 from torch import nn
 
+from filmstrip.kernels.plain import is_plain
 from filmstrip.nn.causal_conv import CausalConv3d
-from filmstrip.nn.modules import is_plain
 from filmstrip.nn.resnet import ResnetBlock2D
 
 

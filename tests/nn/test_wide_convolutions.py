@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from filmstrip.nn import causal_conv
+from filmstrip.kernels import video_convolution
 from filmstrip.nn.causal_conv import CausalConv3d
 
 
@@ -14,9 +14,9 @@ def test_a_convolution_in_parts_gives_the_whole_in_the_same_layout(monkeypatch):
     video = torch.randn(2, 4, 3, 5, 6)
     whole = convolution(video)
     calls = []
-    plain = causal_conv.convolve
-    monkeypatch.setattr(causal_conv, "convolve", lambda *given: calls.append(1) or plain(*given))
-    monkeypatch.setattr(causal_conv, "WEIGHTS_AT_ONCE", 3 * 4 * 27 * 4)
+    plain = video_convolution.convolve
+    monkeypatch.setattr(video_convolution, "convolve", lambda *given: calls.append(1) or plain(*given))
+    monkeypatch.setattr(video_convolution, "WEIGHTS_AT_ONCE", 3 * 4 * 27 * 4)
     parts = convolution(video)
     torch.testing.assert_close(parts, whole)
     assert len(calls) == 4

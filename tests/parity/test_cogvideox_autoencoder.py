@@ -8,8 +8,8 @@ import diffusers
 import pytest
 import torch
 
+from filmstrip.kernels import group_norm
 from filmstrip.models.cogvideox.autoencoder import AutoencoderKLCogVideoX
-from filmstrip.nn import group_norm
 from filmstrip.nn.streaming import FrameStream
 from tests.parity.references import randomise, relative_error, transplant
 

@@ -11,9 +11,9 @@ from diffusers.models.attention_processor import AttnProcessor as ReferenceProce
 from diffusers.utils.torch_utils import fourier_filter
 
 from filmstrip.models.stable_diffusion.controlnet import ControlNetModel
-from filmstrip.models.stable_diffusion.free_u import low_frequencies
 from filmstrip.models.stable_diffusion.unet import UNet2DConditionModel
 from filmstrip.nn.attention_layers import AttnProcessor
+from filmstrip.nn.free_u import low_frequencies
 from tests.parity.references import randomise, relative_error, transplant
 
 TOLERANCE = 1e-5

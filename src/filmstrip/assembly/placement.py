@@ -13,7 +13,6 @@ from torch import nn
 from filmstrip.checkpoints.component import convert
 from filmstrip.checkpoints.dtypes import warn_of_overflow
 from filmstrip.checkpoints.mapping import map_to_disk
-from filmstrip.checkpoints.model import Model
 from filmstrip.devices import empty_cache, parse_device, supports_dtype
 from filmstrip.memory.casting import compute_dtype_of
 from filmstrip.memory.offloading import check_group_arguments, computing_device, group_grain, offload, tell_once
@@ -26,6 +25,7 @@ from filmstrip.memory.quantization import (
     quantize,
 )
 from filmstrip.memory.residency import Grain, execution_device, release, remove
+from filmstrip.network import Model
 from filmstrip.roles import Role, role_of
 
 PlacedType = TypeVar("PlacedType", bound="Placement")

@@ -6,13 +6,11 @@ from filmstrip.checkpoints.errors import CheckpointError
 from filmstrip.checkpoints.index import ModelIndex, read_model_index, write_model_index
 from filmstrip.checkpoints.inspect import CheckpointSummary, ComponentSummary, inspect_checkpoint
 from filmstrip.checkpoints.locate import find_checkpoint
-from filmstrip.checkpoints.model import Model
 
 __all__ = [
     "CheckpointError",
     "CheckpointSummary",
     "ComponentSummary",
-    "Model",
     "ModelIndex",
     "find_checkpoint",
     "inspect_checkpoint",

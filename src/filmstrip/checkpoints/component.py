@@ -11,7 +11,6 @@ from filmstrip.checkpoints.errors import CheckpointError
 from filmstrip.checkpoints.index import INDEX_NAME, read_json
 from filmstrip.checkpoints.loading import build_empty
 from filmstrip.checkpoints.locate import find_checkpoint
-from filmstrip.checkpoints.model import Model
 from filmstrip.configuration import Configured
 from filmstrip.memory.quantization import check_unquantized
 from filmstrip.registry import TRANSFORMERS_NETWORKS, canonical_library, reference_library, resolve_class
@@ -43,7 +42,7 @@ def load_component(
 
         return load_transformers_component(class_name, folder, dtype=dtype, device=device, variant=variant)
     component_class = _component_class(library, class_name, folder)
-    if issubclass(component_class, Model):
+    if issubclass(component_class, torch.nn.Module):
         return component_class.load(folder, dtype=dtype, device=device, variant=variant, variant_required=False)
     return component_class.from_config(component_class.load_config(folder))
 
@@ -75,9 +74,9 @@ def outline_network(name: str | Path) -> Any:
         ValueError: its class is not one that may be loaded.
     """
     folder = find_checkpoint(name, subfolder="", patterns=("config.json", INDEX_NAME))
-    if not (folder / Model.config_name).is_file():
-        raise CheckpointError(f"{name} is not the checkpoint of one network: it has no {Model.config_name}.")
-    class_name = str(read_json(folder / Model.config_name).get("_class_name"))
+    if not (folder / Configured.config_name).is_file():
+        raise CheckpointError(f"{name} is not the checkpoint of one network: it has no {Configured.config_name}.")
+    class_name = str(read_json(folder / Configured.config_name).get("_class_name"))
     return outline_component("filmstrip", class_name, folder)
 
 
@@ -93,11 +92,12 @@ def _component_class(library: str, class_name: str, folder: Path) -> Any:
     return component_class
 
 
-def convert(network: torch.nn.Module, dtype: torch.dtype) -> None:
+def convert(network: Any, dtype: torch.dtype) -> None:
     """Have a network in a type, as if it had been loaded in it: parameters that overflow in half types in float32."""
     from filmstrip.checkpoints.transformers_components import name_rules
 
-    rules = network.name_rules() if isinstance(network, Model) else name_rules(network, dtype)
+    is_ours = isinstance(network, Configured)
+    rules = network.name_rules() if is_ours else name_rules(network, dtype)
     kept = [
         (module, name, torch.nn.Parameter(parameter.detach().float(), parameter.requires_grad))
         for prefix, module in network.named_modules()
@@ -114,14 +114,16 @@ def save_component(
 ) -> tuple[str, str]:
     """Write a component to its folder and return what the index has to say about it: (library, class)."""
     class_name = type(component).__name__
-    if isinstance(component, Model):
-        component.save_pretrained(folder, max_shard_size=max_shard_size, variant=variant)
-    elif isinstance(component, Configured):
-        component.save_config(folder)
+    is_network, is_ours = isinstance(component, torch.nn.Module), isinstance(component, Configured)
+    if is_ours:
+        if is_network:
+            component.save_pretrained(folder, max_shard_size=max_shard_size, variant=variant)
+        else:
+            component.save_config(folder)
     elif type(component).__module__.partition(".")[0] == "transformers":
-        if isinstance(component, torch.nn.Module):
+        if is_network:
             check_unquantized(component, "it can't be saved; save it before, and quantise it after loading")
-            component.save_pretrained(folder, max_shard_size=max_shard_size, variant=variant)  # type: ignore[operator]
+            component.save_pretrained(folder, max_shard_size=max_shard_size, variant=variant)
         else:
             component.save_pretrained(folder)
         return "transformers", class_name

@@ -16,9 +16,9 @@ from torch.utils._pytree import tree_leaves
 from filmstrip.generation.arguments import Arguments
 from filmstrip.generation.request import Request
 from filmstrip.generation.session import Session
+from filmstrip.kernels.valueless import standing_for
 from filmstrip.memory.coding import Way
 from filmstrip.memory.tracing import GRAINS, AsWithValues, Ledger, Peaks, replay, without_values
-from filmstrip.nn.valueless import standing_for
 
 STAGES = ("encode", "denoise", "decode")
 # Operations after which decoding is taken to go on as it began, once it has given so many runs of frames.
@@ -97,9 +97,8 @@ class Rehearsal:
         with self._counting(self._request, self._latents) as ledger:
             ledger.live = self._kept
             ledger.enter("decode")
-            runs = self.recipe.decode(Session(self.recipe, self._request), self.recipe.vae, self._latents)
-            if way is not None:
-                runs = way.while_working(self.recipe.vae, runs)
+            session, coding = Session(self.recipe, self._request), None if way is None else way.coding
+            runs = self.recipe.decode(session, self.recipe.vae, self._latents, coding)
             for number, _frames in enumerate(runs, 1):  # each stays until the next has come, as with any reader
                 if number >= ENOUGH_RUNS and ledger.operations > ENOUGH_OPERATIONS:
                     break

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from filmstrip.generation.finite import check_finite
-from filmstrip.memory.falling_back import decoded
+from filmstrip.memory.coding import Coding
+from filmstrip.memory.falling_back import Decode, decoded
 from filmstrip.memory.residency import execution_device
 from filmstrip.nn.noise import NoiseState
 
@@ -24,17 +25,19 @@ def decoded_frames(session: Session[Any], latents: Tensor) -> Iterator[tuple[int
     Where memory does not suffice, or float16, the rest of them are decoded in another way.
     """
     size, vae = session.request.size, session.recipe.vae
-    for done, pixels in _exact(decoded(_decoder(session, latents), vae, (size.height, size.width)), size.num_frames):
+    for done, pixels in _exact(
+        decoded(_decoder(session, latents), vae, (size.height, size.width), session.say), size.num_frames
+    ):
         check_finite(pixels, "vae", f"frame {done - pixels.shape[2] + 1}")
         yield done, pixels
 
 
-def _decoder(session: Session[Any], latents: Tensor) -> Callable[[Any], Iterator[Tensor]]:
-    """From an autoencoder, the runs of frames of finished latents, with the same noise at every call."""
+def _decoder(session: Session[Any], latents: Tensor) -> Decode:
+    """From an autoencoder and a coding, the runs of frames of finished latents, with the same noise at every call."""
     noise: NoiseState | None = None
     own = session.recipe.vae
 
-    def decode(vae: Any) -> Iterator[Tensor]:
+    def decode(vae: Any, coding: Coding | None) -> Iterator[Tensor]:
         nonlocal noise
         if noise is None:
             noise = NoiseState.of(session.generator, execution_device(own))
@@ -42,7 +45,8 @@ def _decoder(session: Session[Any], latents: Tensor) -> Callable[[Any], Iterator
             session.generator = noise.generators()
         else:
             noise.restore(session.generator)
-        return session.recipe.decode(session, vae, latents if vae is own else latents.to(execution_device(vae)))
+        latents_there = latents if vae is own else latents.to(execution_device(vae))
+        return session.recipe.decode(session, vae, latents_there, coding or session.coding)
 
     return decode
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import torch
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from filmstrip.generation.session import Session
 
 logger = logging.getLogger(__name__)
+
+# Tokenizers keep how they pad and cut, which every call sets anew: calls that share one take turns.
+_tokenising = Lock()
 
 
 @dataclass(frozen=True)
@@ -141,8 +145,9 @@ def encode_text(
     """
     texts = list(texts)
     options = {"max_length": max_length, "truncation": True, "add_special_tokens": True, "return_tensors": "pt"}
-    tokens = tokenizer(texts, padding="max_length", **options)
-    cut_off = tuple(_cut_off(tokenizer, text, max_length) for text in texts)
+    with _tokenising:
+        tokens = tokenizer(texts, padding="max_length", **options)
+        cut_off = tuple(_cut_off(tokenizer, text, max_length) for text in texts)
     mask = tokens.attention_mask.bool()
     device = execution_device(text_encoder)
     masked = {"attention_mask": mask.to(device)} if masks_encoder else {}
@@ -162,11 +167,11 @@ def encode_clip_text(
     window = tokenizer.model_max_length
     rows, cut_off = [], []
     for text in texts:
-        ids = tokenizer(text, add_special_tokens=False).input_ids
+        tokens = _tokens(tokenizer, text)
         size = window - 2  # beside the marks of begin and end
-        parts = [ids[i * size : (i + 1) * size] for i in range(num_parts)]
+        parts = [tokens[i * size : (i + 1) * size] for i in range(num_parts)]
         rows.append([_framed(tokenizer, part) for part in parts])
-        cut_off.append(str(tokenizer.decode(ids[num_parts * size :], skip_special_tokens=True)).strip())
+        cut_off.append(str(tokenizer.decode(tokens[num_parts * size :], skip_special_tokens=True)).strip())
     device = execution_device(text_encoder)
     ids = torch.tensor(rows, device=device)  # (batch, parts, window)
     mask = None
@@ -184,7 +189,14 @@ def encode_clip_text(
 def num_clip_parts(tokenizer: Any, texts: Sequence[str]) -> int:
     """Windows that the longest of the texts takes."""
     size = tokenizer.model_max_length - 2
-    return max(1, *(-(-len(tokenizer(text, add_special_tokens=False).input_ids) // size) for text in texts))
+    return max(1, *(-(-len(_tokens(tokenizer, text)) // size) for text in texts))
+
+
+def _tokens(tokenizer: Any, text: str) -> list[int]:
+    """All tokens of a text, without marks."""
+    with _tokenising:
+        ids: list[int] = tokenizer(text, add_special_tokens=False).input_ids
+    return ids
 
 
 def _framed(tokenizer: Any, ids: list[int]) -> list[int]:

@@ -19,7 +19,7 @@ from filmstrip.generation.journal import Journal
 from filmstrip.generation.output import Report
 from filmstrip.generation.request import Request
 from filmstrip.media.pixels import video_to_output
-from filmstrip.memory.coding import kept_way
+from filmstrip.memory.coding import Coding, coding_of
 from filmstrip.nn.noise import Generators
 from filmstrip.schedulers import Run
 
@@ -42,8 +42,12 @@ class Recipe(Protocol):
     def finished_latents(self, session: Any, latents: Tensor) -> Tensor:
         """Latents in the shape that users get."""
 
-    def decode(self, session: Any, vae: Any, latents: Tensor) -> Iterator[Tensor]:
-        """Yield the video of finished latents in runs of frames, (batch, 3, frames, height, width)."""
+    def decode(self, session: Any, vae: Any, latents: Tensor, coding: Coding | None) -> Iterator[Tensor]:
+        """Yield the video of finished latents in runs of frames, (batch, 3, frames, height, width).
+
+        Args:
+            vae, coding: the autoencoder to decode with, and how to divide its work; None: as it is set.
+        """
 
     def output(self, frames: Any, report: Report) -> Any:
         """What users get: the frames, or the latents, and the report."""
@@ -90,12 +94,10 @@ class Session(Generic[R]):
         self.report = Report(adjustments=request.size.adjustments)
         self.clock = Clock(self.report.seconds)
         self.view = View(recipe, request.arguments)
-        self._notes: list[str] = []
-
-    @property
-    def coding(self) -> Any:
+        kept = self.journal.coding
+        self.coding: Coding | None = None if kept is None else coding_of(recipe.vae, kept)
         """How the autoencoder's work is divided; None: as the autoencoder is set."""
-        return self.journal.coding
+        self._notes: list[str] = []
 
     def say(self, sentence: str) -> None:
         """Tell something that the user of this run has to know: in the log, in the report and with the next event."""
@@ -177,11 +179,7 @@ def run(
     session = Session(recipe, request, journal)
     session.journal.begin(session)
     try:
-        events = _events(session, collect=collect)
-        if session.coding is None:
-            yield from events
-        else:
-            yield from kept_way(recipe.vae, session.coding).while_working(recipe.vae, events)
+        yield from _events(session, collect=collect)
     finally:
         recipe.maybe_free_model_hooks()
 

@@ -13,25 +13,25 @@ from torch import Tensor, nn
 
 from filmstrip.devices import empty_cache, is_out_of_memory
 from filmstrip.memory.casting import compute_dtype_of
-from filmstrip.memory.coding import Size, Way, smaller_ways
+from filmstrip.memory.coding import Coding, Size, Way, smaller_ways
 from filmstrip.memory.quantization import dequantized, ordinary_copy
-from filmstrip.memory.residency import execution_device, placed_like, release
+from filmstrip.memory.residency import execution_device, placed_like, release, turn_of
 
 logger = logging.getLogger(__name__)
 
-Decode = Callable[[Any], Iterator[Tensor]]
-"""From an autoencoder, the video in runs of frames, (batch, 3, frames, height, width): all of it at each call."""
+Decode = Callable[[Any, Coding | None], Iterator[Tensor]]
+"""From an autoencoder and a coding, the video in runs of frames, (batch, 3, frames, height, width): all of it at each
+call. Without a coding it is decoded as the autoencoder is set."""
 
 
-def decoded(decode: Decode, vae: Any, size: Size) -> Iterator[Tensor]:
+def decoded(decode: Decode, vae: Any, size: Size, say: Callable[[str], None] = logger.warning) -> Iterator[Tensor]:
     """Yield the frames that `decode` yields; where memory does not suffice, the rest of them decoded in another way.
 
     Where an autoencoder in float16 overflows, the rest are decoded in float32.
 
-    The autoencoder is set to that way only while it works, so that others who use it see nothing of it.
-
     Args:
         size: height and width of the frames in pixels.
+        say: told what happens on the way.
     """
     device = execution_device(vae)
     attempts = [(Way("as it is set"), vae), *((way, vae) for way in smaller_ways(vae, *size))]
@@ -44,7 +44,7 @@ def decoded(decode: Decode, vae: Any, size: Size) -> Iterator[Tensor]:
             network = on_cpu(vae) if network is None else network
             seen = 0
             try:
-                for frames in way.while_working(network, decode(network)):
+                for frames in decode(network, way.coding):
                     if frames.dtype == torch.float16 and not bool(frames.isfinite().all()):
                         raise _OverflowInHalf
                     new = frames[:, :, max(0, done - seen) :]
@@ -63,7 +63,7 @@ def decoded(decode: Decode, vae: Any, size: Size) -> Iterator[Tensor]:
                     raise
                 told = f"Decoding ran out of memory and continues {attempts[0][0].name}."
             # Out of that block, nothing is left of what the error had seen.
-            logger.warning(told)
+            say(told)
             empty_cache(device)
 
 
@@ -74,8 +74,9 @@ class _OverflowInHalf(Exception):
 @contextmanager
 def in_float32(network: nn.Module) -> Iterator[nn.Module]:
     """As long as it lasts, a copy of a network in float32, which comes to the device where the original would."""
-    release(network)  # if it is offloaded, the copy is made where it waits, and comes to the device in its place
-    copied = ordinary_copy(network).float()
+    with turn_of(network):
+        release(network)  # if it is offloaded, the copy is made where it waits, and comes to the device in its place
+        copied = ordinary_copy(network).float()
     with placed_like(copied, network):
         yield copied
 

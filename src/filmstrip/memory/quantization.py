@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from filmstrip.devices import FOUR_BITS
+from filmstrip.kernels.plain import kind_of
 from filmstrip.memory.casting import is_named
 from filmstrip.memory.hushing import hushed
 from filmstrip.memory.residency import CAST, PLACED, execution_device, rooms
@@ -184,7 +185,7 @@ def _reason_to_keep(name: str, layer: nn.Linear, kind: str, kept: Sequence[str],
     """Why a layer stays as it is, as the end of "3 kept ..."; empty if it does not."""
     if is_named(name, kept):
         return "as sensitive"
-    if type(layer) is not nn.Linear:
+    if kind_of(layer) is not nn.Linear:
         return "as a layer of another kind"
     if owners[id(layer.weight)] > 1:
         return "as tied to another"

@@ -3,15 +3,16 @@
 A *unit* is what comes and goes together: the tensors of a network, of some of its blocks, or of one layer. While it is
 away from the device, reading any of its tensors as an attribute (`layer.weight`) brings the whole of it in, whoever
 reads; listing them (`network.parameters()`, `state_dict()`) shows the tensors at home and moves nothing. So no network
-knows of this, nothing is wrapped, and what is computed is the same as without. Homes are never copied nor pinned as a
-whole: weights that are mapped from their files stay so.
+knows of this, and what is computed is the same as without. Homes are never copied nor pinned as a whole: weights that
+are mapped from their files stay so. Threads may share all of it: a tensor that was read stays what it is, and calls
+take turns.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 
 from filmstrip.memory.couriers import Courier, DirectCourier, StreamCourier, like
 from filmstrip.memory.sizes import nbytes
+from filmstrip.memory.turns import Turn, call_freely, take_turns
 
 logger = logging.getLogger(__name__)
 
@@ -29,14 +31,25 @@ _FIELDS = ("_parameters", "_buffers")
 class Table(dict[str, Any]):
     """The parameters, or the buffers, of a module whose unit is away; to read one brings the unit in."""
 
-    def __init__(self, inner: dict[str, Any], unit: Unit) -> None:
+    def __init__(self, module: nn.Module, field: str, unit: Unit) -> None:
+        inner = module.__dict__[field]
         super().__init__(inner)
-        self.inner, self.unit = inner, unit
+        self.module, self.field, self.unit = module, field, unit
+        self.inner: Table | None = inner if isinstance(inner, Table) else None
+        """What was in its place before, if that, too, is one."""
         self.device = next((one.device for one in inner.values() if one is not None), torch.device("cpu"))
 
     def __getitem__(self, name: str) -> Any:
-        self.unit.bring()
-        return self.inner[name]
+        with self.unit.room.turn:
+            if self.held is self:
+                self.unit.bring()
+            return self.held[name]  # of a table in this one's place, if somebody else has put it there meanwhile
+
+    @property
+    def held(self) -> dict[str, Any]:
+        """What the module has in this place now."""
+        held: dict[str, Any] = self.module.__dict__[self.field]
+        return held
 
     def __reduce__(self) -> Any:
         return dict, (dict(self),)  # a copied module is an ordinary one
@@ -49,20 +62,19 @@ class Unit:
         self.room, self.company, self.stays = room, company, stays
         self.is_here = False
         self.came: dict[tuple[int, str], tuple[Tensor, int, int]] = {}
-        self.tables: list[tuple[nn.Module, str, dict[str, Any], Table]] = []
+        self.tables: list[Table] = []
         for module in modules:
             if not any(tensor is not None for field in _FIELDS for tensor in module.__dict__[field].values()):
                 continue
             module.__dict__[room.mark] = room
             for field in _FIELDS:
-                inner = module.__dict__[field]
-                module.__dict__[field] = table = Table(inner, self)
-                self.tables.append((module, field, inner, table))
+                module.__dict__[field] = table = Table(module, field, self)
+                self.tables.append(table)
 
     @property
     def homes(self) -> list[Tensor]:
         """Its tensors at home, tied ones once."""
-        homes = (tensor for *_, table in self.tables for tensor in table.values() if tensor is not None)
+        homes = (tensor for table in self.tables for tensor in table.values() if tensor is not None)
         return list({id(tensor): tensor for tensor in homes}.values())
 
     @property
@@ -71,30 +83,35 @@ class Unit:
 
     def bring(self) -> None:
         """See that its tensors are on the device."""
-        if not self.is_here:
-            self.room.bring(self)
+        with self.room.turn:
+            if not self.is_here:
+                self.room.bring(self)
 
     def come(self, copies: Mapping[int, Tensor]) -> None:
         """Have the modules compute with these copies, by the `id` of the tensors at home."""
-        for index, (module, field, inner, table) in enumerate(self.tables):
+        for index, table in enumerate(self.tables):
+            # A dictionary for each time: whoever has read the one of the last time may still take copies from it.
+            present: dict[str, Any] = {} if table.inner is None else table.inner
             for name, home in table.items():
-                if home is not None:
-                    copy = copies[id(home)]
-                    dict.__setitem__(inner, name, copy)
+                copy = None if home is None else copies[id(home)]
+                dict.__setitem__(present, name, copy)
+                if copy is not None:
                     self.came[index, name] = (copy, copy._version, copy.data_ptr())
-            module.__dict__[field] = inner
+            table.module.__dict__[table.field] = present
         self.is_here = True
 
     def leave(self) -> list[Tensor]:
         """Have the modules hold their tensors at home again; gives the copies, for whoever must keep them a while."""
         if not self.is_here:
             return []
-        for index, (module, field, inner, table) in enumerate(self.tables):
-            if isinstance(inner, Table):
-                inner.unit.leave()
-            _take_home(table, inner, {name: self.came.get((index, name)) for name in inner})
-            dict.update(inner, table)
-            module.__dict__[field] = table
+        for index, table in enumerate(self.tables):
+            if table.inner is not None:
+                table.inner.unit.leave()
+            present = table.held
+            _take_home(table, present, {name: self.came.get((index, name)) for name in present})
+            if table.inner is not None:
+                dict.update(present, table)
+            table.module.__dict__[table.field] = table
         copies = [copy for copy, *_ in self.came.values()]
         self.came.clear()
         self.is_here = False
@@ -102,16 +119,17 @@ class Unit:
 
     def is_of(self, modules: Collection[nn.Module]) -> bool:
         """Whether it has tensors of any of these."""
-        return any(module in modules for module, *_ in self.tables)
+        return any(table.module in modules for table in self.tables)
 
     def dissolve(self) -> None:
         """Leave the modules as they were before there was such a unit."""
         self.leave()
-        for module, field, inner, table in self.tables:
-            dict.clear(inner)
-            dict.update(inner, table)
-            module.__dict__[field] = inner
-            module.__dict__.pop(self.room.mark, None)
+        for table in self.tables:
+            before: dict[str, Any] = {} if table.inner is None else table.inner
+            dict.clear(before)
+            dict.update(before, table)
+            table.module.__dict__[table.field] = before
+            table.module.__dict__.pop(self.room.mark, None)
 
 
 def _take_home(table: Table, inner: dict[str, Any], came: Mapping[str, tuple[Tensor, int, int] | None]) -> None:
@@ -143,6 +161,7 @@ class Room:
         self.units: list[Unit] = []
         self.present: list[Unit] = []
         self.compiled: list[tuple[nn.Module, str, Any]] = []
+        self.turn = Turn()
         # Graphs are made of what is computed, not of what is moved.
         self.bring: Callable[[Unit], None] = torch.compiler.disable(self._bring)
 
@@ -162,13 +181,17 @@ class Room:
 
     def send_home(self, units: Iterable[Unit]) -> None:
         """Have these units leave the device."""
-        for unit in list(units):
-            if unit in self.present:
-                self.present.remove(unit)
-                self.courier.retire(unit.leave())
+        with self.turn:
+            for unit in list(units):
+                if unit in self.present:
+                    self.present.remove(unit)
+                    self.courier.retire(unit.leave())
 
     def admit(self, name: str, network: nn.Module, parts: Iterable[Part]) -> None:
         """Make units of the parts of a network."""
+        for inner in rooms(network, CAST):  # its weights come to be read while these are, so that they share turns
+            inner.turn = self.turn
+        take_turns(network, self.turn)
         for modules, stays in parts:
             unit = Unit(modules, self, name, stays=stays)
             if unit.tables:
@@ -189,6 +212,11 @@ class Room:
                 module.__dict__[attribute] = original
         self.compiled = [row for row in self.compiled if row[0] not in inside]
         network.__dict__.pop(self.mark, None)
+        left = rooms(network, PLACED, CAST)
+        if left:
+            take_turns(network, left[0].turn)
+        else:
+            call_freely(network)
         if not self.present:
             self.courier.rest()
 
@@ -203,17 +231,18 @@ class Room:
             if compiled is None or not needed:
                 continue
             if len(needed) == 1:
-                module.__dict__[attribute] = _after(needed[0].bring, compiled)
+                module.__dict__[attribute] = _after(needed[0], compiled)
             else:
                 logger.warning("%s comes to the device in parts, so it runs as it is written, not compiled.", name)
                 module.__dict__[attribute] = None if as_written is None else as_written.__call__
             self.compiled.append((module, attribute, compiled))
 
 
-def _after(first: Callable[[], None], then: Callable[..., Any]) -> Callable[..., Any]:
+def _after(unit: Unit, then: Callable[..., Any]) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Any:
-        first()
-        return then(*args, **kwargs)
+        with unit.room.turn:
+            unit.bring()
+            return then(*args, **kwargs)
 
     return call
 
@@ -303,6 +332,12 @@ def rooms(network: nn.Module, *marks: str) -> list[Room]:
     return list(dict.fromkeys(room for room in found if room is not None))
 
 
+def turn_of(network: nn.Module) -> AbstractContextManager[None]:
+    """As long as it lasts, no other thread moves the weights of a network."""
+    found = rooms(network, PLACED, CAST)
+    return found[0].turn if found else nullcontext()
+
+
 def remove(network: nn.Module) -> None:
     """Have a network's weights stay at home again."""
     for room in rooms(network, PLACED):
@@ -313,14 +348,21 @@ def release(network: nn.Module) -> None:
     """Send a network's weights home until they are used again."""
     inside = set(network.modules())
     for room in rooms(network, PLACED, CAST):
-        room.send_home(unit for unit in room.units if unit.is_of(inside))
-        if not room.present:
-            room.courier.rest()
+        with room.turn:
+            room.send_home(unit for unit in room.units if unit.is_of(inside))
+            if not room.present:
+                room.courier.rest()
 
 
 def execution_device(network: nn.Module) -> torch.device:
     """Where a network computes: its inputs belong there."""
-    for room in rooms(network, PLACED):
-        return room.courier.device
-    tensors = (tensor for listed in (network.parameters(), network.buffers()) for tensor in listed)
-    return next((tensor.device for tensor in tensors), torch.device("cpu"))
+    found = None
+    for module in network.modules():
+        if (room := module.__dict__.get(PLACED)) is not None:
+            device: torch.device = room.courier.device
+            return device
+        for tensor in module.__dict__["_parameters"].values():
+            if tensor is not None:
+                return tensor.device
+        found = found or next((one.device for one in module.__dict__["_buffers"].values() if one is not None), None)
+    return found or torch.device("cpu")

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from filmstrip.nn.valueless import one_of_each
+from filmstrip.kernels.valueless import one_of_each
 
 Coder = Callable[[Tensor], Tensor]
 

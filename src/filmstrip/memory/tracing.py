@@ -11,6 +11,7 @@ import weakref
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, cast
 
 import torch
@@ -20,9 +21,10 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
+from filmstrip.kernels import onednn
+from filmstrip.kernels.valueless import is_on_cpu
 from filmstrip.memory.residency import Grain
 from filmstrip.memory.sizes import is_quantized, parts
-from filmstrip.nn.valueless import is_on_cpu
 
 aten = torch.ops.aten
 
@@ -173,12 +175,12 @@ class Ledger(TorchDispatchMode):
                     self.network = self._weights[storage][0]
                     for present in self._present:
                         present.use(storage)
-        rule = _RULES.get(func)
+        rule = _rules().get(func)
         result = func(*args, **kwargs) if rule is None else rule(self, func, *args, **kwargs)
         for leaf in tree_leaves(result):
             if isinstance(leaf, Tensor) and (leaf.is_meta or self._on_cpu):
                 self._count(leaf)
-        if self._on_cpu and (scratch := _CPU_SCRATCH.get(func)) is not None:
+        if self._on_cpu and (scratch := _cpu_scratch().get(func)) is not None:
             self.grow_to(self.live + scratch(*args))
         return result
 
@@ -245,17 +247,23 @@ def _product_scratch(hidden_states: Tensor, weight: Tensor, *_: Any) -> int:
     return torch.get_num_threads() * (1024 + 256 * min(weight.shape[-1], 1024))
 
 
-_CPU_SCRATCH: dict[Any, Callable[..., int]] = {
-    aten.mkldnn_convolution.default: _convolution_scratch,
-    aten.convolution.default: _convolution_scratch,
-    torch.ops.mkldnn._linear_pointwise.default: _product_scratch,
-}
-_RULES: dict[Any, Callable[..., Any]] = {
-    aten._local_scalar_dense.default: Ledger._number,
-    aten.mkldnn_convolution.default: Ledger._onednn_convolution,
-    aten.convolution.default: Ledger._convolution,
-    aten._to_copy.default: Ledger._copy,
-}
+@cache
+def _cpu_scratch() -> dict[Any, Callable[..., int]]:
+    return {
+        aten.convolution.default: _convolution_scratch,
+        onednn.convolution_operator(): _convolution_scratch,
+        onednn.linear_operator(): _product_scratch,
+    }
+
+
+@cache
+def _rules() -> dict[Any, Callable[..., Any]]:
+    return {
+        aten._local_scalar_dense.default: Ledger._number,
+        aten.convolution.default: Ledger._convolution,
+        aten._to_copy.default: Ledger._copy,
+        onednn.convolution_operator(): Ledger._onednn_convolution,
+    }
 
 
 def _larger(some: Peaks, others: Peaks) -> Peaks:

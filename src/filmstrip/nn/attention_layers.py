@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from filmstrip.nn.attention import attention
-from filmstrip.nn.linear import linear
+from filmstrip.kernels.attention import attention
+from filmstrip.kernels.layers import Linear
 
 # Guidance by two conditions asks for three predictions in turn.
 MOST_REMEMBERED = 3
 
+Given = ParamSpec("Given")
+Made = TypeVar("Made")
 Processor = Callable[..., Tensor]
 """Called as `processor(attn, hidden_states, encoder_hidden_states=..., attention_mask=..., **kwargs)`."""
 
@@ -57,41 +60,42 @@ class Attention(nn.Module):
         inner_dim = heads * dim_head
         key_dim = query_dim if cross_attention_dim is None else cross_attention_dim
         self.heads, self.scale = heads, dim_head**-0.5
-        self.to_q = nn.Linear(query_dim, inner_dim, bias)
-        self.to_k = nn.Linear(key_dim, inner_dim, bias)
-        self.to_v = nn.Linear(key_dim, inner_dim, bias)
+        self.to_q = Linear(query_dim, inner_dim, bias)
+        self.to_k = Linear(key_dim, inner_dim, bias)
+        self.to_v = Linear(key_dim, inner_dim, bias)
         # The second entry holds the place of the dropout that published names count.
-        self.to_out = nn.ModuleList([nn.Linear(inner_dim, query_dim), nn.Identity()])
+        self.to_out = nn.ModuleList([Linear(inner_dim, query_dim), nn.Identity()])
         self.processor: Processor = AttnProcessor()
         self.reads_prompt = cross_attention_dim is not None
-        # While `remembering_prompts` lasts: what was last attended to, each with its keys and values.
-        self.remembered: list[tuple[Tensor, tuple[Tensor, Tensor]]] | None = None
 
     def forward(
         self,
         hidden_states: Tensor,
         encoder_hidden_states: Tensor | None = None,
         attention_mask: Tensor | None = None,
+        processor: Processor | None = None,
         **kwargs: Any,
     ) -> Tensor:
-        return self.processor(self, hidden_states, encoder_hidden_states, attention_mask, **kwargs)
+        """What a processor makes of the tokens: the layer's own, or one that is given for this call."""
+        compute = self.processor if processor is None else processor
+        return compute(self, hidden_states, encoder_hidden_states, attention_mask, **kwargs)
 
     def keys_and_values(self, encoder_hidden_states: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values of tokens, each (batch, heads, key_tokens, dim_head)."""
-        is_traced = torch.compiler.is_compiling()  # a graph would be made anew for all that is remembered
-        remembered = None if is_traced or torch.is_grad_enabled() else self.remembered
-        for tokens, pair in remembered or ():
-            if tokens is encoder_hidden_states:
-                return pair
-        key, value = linear(self.to_k, encoder_hidden_states), linear(self.to_v, encoder_hidden_states)
-        pair = self.split_heads(key), self.split_heads(value)
-        if remembered is not None:
-            self.remembered = [*remembered, (encoder_hidden_states, pair)][-MOST_REMEMBERED:]
-        return pair
+        # A graph would be made anew for all that is remembered; what gradients are asked for is computed each time.
+        may_remember = self.reads_prompt and not torch.compiler.is_compiling() and not torch.is_grad_enabled()
+        memory = _memory.get() if may_remember else None
+        if memory is None:
+            return self._projected(encoder_hidden_states)
+        return memory.pair(self, encoder_hidden_states, self._projected)
+
+    def _projected(self, encoder_hidden_states: Tensor) -> tuple[Tensor, Tensor]:
+        key, value = self.to_k(encoder_hidden_states), self.to_v(encoder_hidden_states)
+        return self.split_heads(key), self.split_heads(value)
 
     def queries(self, hidden_states: Tensor) -> Tensor:
         """Queries of tokens, (batch, heads, tokens, dim_head)."""
-        return self.split_heads(linear(self.to_q, hidden_states))
+        return self.split_heads(self.to_q(hidden_states))
 
     def split_heads(self, projected: Tensor) -> Tensor:
         """(batch, tokens, heads * dim_head) to (batch, heads, tokens, dim_head)."""
@@ -99,7 +103,7 @@ class Attention(nn.Module):
 
     def join_heads(self, attended: Tensor) -> Tensor:
         """(batch, heads, tokens, dim_head) through the last projection, to (batch, tokens, dim)."""
-        joined: Tensor = linear(self.to_out[0], attended.transpose(1, 2).flatten(2))
+        joined: Tensor = self.to_out[0](attended.transpose(1, 2).flatten(2))
         return joined
 
     def set_processor(self, processor: Processor) -> None:
@@ -128,22 +132,44 @@ class Attention(nn.Module):
         return None if attention_mask is None else attention_mask.repeat_interleave(self.heads, dim=0)
 
 
-@contextmanager
-def remembering_prompts(*networks: Any) -> Iterator[None]:
-    """Compute the keys and values of a prompt once, as long as this lasts: it is the same tensor at every step."""
-    layers = [
-        layer
-        for network in networks
-        for layer in network.modules()
-        if isinstance(layer, Attention) and layer.reads_prompt
-    ]
-    for layer in layers:
-        layer.remembered = []
-    try:
-        yield
-    finally:
-        for layer in layers:
-            layer.remembered = None
+class PromptMemory:
+    """The keys and values that attention layers made of prompts, each layer's last few."""
+
+    def __init__(self) -> None:
+        self._pairs: dict[Attention, list[tuple[Tensor, tuple[Tensor, Tensor]]]] = {}
+
+    def pair(
+        self, layer: Attention, prompt: Tensor, make: Callable[[Tensor], tuple[Tensor, Tensor]]
+    ) -> tuple[Tensor, Tensor]:
+        """What a layer makes of a prompt; made once, as long as the prompt is the same tensor."""
+        known = self._pairs.get(layer, [])
+        for tokens, pair in known:
+            if tokens is prompt:
+                return pair
+        pair = make(prompt)
+        self._pairs[layer] = [*known, (prompt, pair)][-MOST_REMEMBERED:]
+        return pair
+
+
+_memory: ContextVar[PromptMemory | None] = ContextVar("_memory", default=None)
+
+
+def remembering_prompts(predict: Callable[Given, Made]) -> Callable[Given, Made]:
+    """A function that calls networks as this one does, but has them compute the keys and values of a prompt once.
+
+    What is remembered belongs to the function: others that use the same networks at the same time see nothing of it.
+    """
+    memory = PromptMemory()
+
+    @wraps(predict)
+    def remembering(*args: Given.args, **kwargs: Given.kwargs) -> Made:
+        before = _memory.set(memory)
+        try:
+            return predict(*args, **kwargs)
+        finally:
+            _memory.reset(before)
+
+    return remembering
 
 
 class AttentionModel:

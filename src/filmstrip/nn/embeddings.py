@@ -47,6 +47,23 @@ class TwoLayers(nn.Module):
         return self.linear_2(self.activation(self.linear_1(features)))
 
 
+class ConditionedEmbedding(TwoLayers):
+    """An embedded timestep, with another vector added to its waves (the guidance scale of distilled models)."""
+
+    def __init__(
+        self, in_channels: int, dim: int, activation: Callable[[Tensor], Tensor], condition_dim: int | None
+    ) -> None:
+        super().__init__(in_channels, dim, activation)
+        self.cond_proj = None if condition_dim is None else nn.Linear(condition_dim, in_channels, bias=False)
+
+    def forward(self, features: Tensor, condition: Tensor | None = None) -> Tensor:
+        if condition is not None:
+            if self.cond_proj is None:
+                raise ValueError("timestep_cond has no effect on a network without time_cond_proj_dim; drop it.")
+            features = features + self.cond_proj(condition)
+        return super().forward(features)
+
+
 class CombinedTimestepEmbedding(nn.Module):
     """Timesteps embedded through 256 waves; the level of names is the checkpoints' (PixArt-alpha, arXiv:2310.00426)."""
 

@@ -9,8 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from filmstrip.nn.linear import BLOCK_TOKENS, Activation, fuses, linear, product
-from filmstrip.nn.valueless import joined
+from filmstrip.kernels.layers import Linear
+from filmstrip.kernels.linear import BLOCK_TOKENS, fuses, product
+from filmstrip.kernels.onednn import Activation
+from filmstrip.kernels.valueless import joined
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
@@ -37,7 +39,7 @@ class _Activated(nn.Module):
 
     def __init__(self, dim: int, inner_dim: int, activation_fn: str) -> None:
         super().__init__()
-        self.proj = nn.Linear(dim, 2 * inner_dim if activation_fn in GATED else inner_dim)
+        self.proj = Linear(dim, 2 * inner_dim if activation_fn in GATED else inner_dim)
         self.activation_fn = activation_fn
 
     def forward(self, hidden_states: Tensor) -> Tensor:
@@ -45,12 +47,12 @@ class _Activated(nn.Module):
             # The activation costs nothing this way, where it would take a seventh of the product's time (bfloat16).
             fused = FUSED[self.activation_fn]
             if self.activation_fn not in GATED:
-                return linear(self.proj, hidden_states, fused)
+                return product(hidden_states, self.proj.weight, self.proj.bias, fused)
             weights, gate_weights = self.proj.weight.chunk(2)
             bias, gate_bias = self.proj.bias.chunk(2)
             gate = product(hidden_states, gate_weights, gate_bias, fused)
             return gate.mul_(product(hidden_states, weights, bias))
-        hidden_states = linear(self.proj, hidden_states)
+        hidden_states = self.proj(hidden_states)
         if self.activation_fn in GATED:
             hidden_states, gate = hidden_states.chunk(2, dim=-1)
             return hidden_states * ACTIVATIONS[self.activation_fn](gate)
@@ -66,7 +68,7 @@ class FeedForward(nn.Module):
             raise ValueError(f"activation_fn must be one of {', '.join(ACTIVATIONS)}, got {activation_fn!r}.")
         inner_dim = expansion * dim
         # The middle entry holds the place of the dropout that published names count.
-        self.net = nn.ModuleList([_Activated(dim, inner_dim, activation_fn), nn.Identity(), nn.Linear(inner_dim, dim)])
+        self.net = nn.ModuleList([_Activated(dim, inner_dim, activation_fn), nn.Identity(), Linear(inner_dim, dim)])
         self.chunking: tuple[int, int] | None = None  # size and dimension, set by `ForwardChunking`
 
     def forward(self, hidden_states: Tensor) -> Tensor:
@@ -84,7 +86,8 @@ class FeedForward(nn.Module):
 
     def _at_once(self, hidden_states: Tensor) -> Tensor:
         activated, placeholder, narrowed = self.net
-        return linear(narrowed, placeholder(activated(hidden_states)))
+        narrow: Tensor = narrowed(placeholder(activated(hidden_states)))
+        return narrow
 
 
 class ForwardChunking:

@@ -6,8 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from filmstrip.kernels.plain import is_free, is_plain
+from filmstrip.kernels.valueless import in_turn, is_on_cpu
 from filmstrip.nn.rotary import rotate_pairs
-from filmstrip.nn.valueless import in_turn, is_on_cpu
 
 # Tokens that are taken at a time on a CPU, where the steps would otherwise each go through the memory.
 BLOCK_TOKENS = 128
@@ -30,13 +31,7 @@ def normed_heads(
 
 
 def _blocks_pay(hidden_states: Tensor, norm: nn.Module) -> bool:
-    return (
-        is_on_cpu(hidden_states)
-        and type(norm) is nn.LayerNorm
-        and not (norm._forward_hooks or norm._forward_pre_hooks)
-        and not torch.compiler.is_compiling()
-        and not torch.is_grad_enabled()
-    )
+    return is_on_cpu(hidden_states) and is_plain(norm, nn.LayerNorm) and is_free()
 
 
 def _normed_in_blocks(heads: Tensor, norm: nn.LayerNorm, rotation: Tensor | None) -> Tensor:

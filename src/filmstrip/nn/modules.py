@@ -1,9 +1,9 @@
-"""What networks are put together with: lists that keep their type, layers as they are, the layout of weights."""
+"""What networks are put together with: lists that keep their type, the layout of weights."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TypeGuard, TypeVar, cast
+from typing import TypeVar, cast
 
 import torch
 from torch import nn
@@ -14,11 +14,6 @@ Module = TypeVar("Module", bound=nn.Module)
 def module_list(modules: Iterable[Module]) -> list[Module]:
     """An `nn.ModuleList`, told to the type checker as the list of one kind of module that it is."""
     return cast("list[Module]", nn.ModuleList(modules))
-
-
-def is_plain(layer: nn.Module, *kinds: type[Module]) -> TypeGuard[Module]:
-    """Whether a layer computes what its kind does and no more: nobody has wrapped, replaced or hooked it."""
-    return type(layer) in kinds and not layer._forward_hooks and not layer._forward_pre_hooks
 
 
 def weights_channels_last(network: nn.Module) -> None:

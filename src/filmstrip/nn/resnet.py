@@ -12,11 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from filmstrip.kernels.activated import activated_strips
+from filmstrip.kernels.convolution import convolve
+from filmstrip.kernels.group_norm import Affine
+from filmstrip.kernels.layers import Conv2d
+from filmstrip.kernels.plain import is_free, is_plain
+from filmstrip.kernels.valueless import in_turn, is_on_cpu
 from filmstrip.nn.activations import Activation, activation_named
-from filmstrip.nn.convolution import convolve, convolved
-from filmstrip.nn.group_norm import Affine, runs_in_portions, write_activated
-from filmstrip.nn.modules import is_plain
-from filmstrip.nn.valueless import in_turn, is_on_cpu
 
 # Numbers that are convolved at a time where nothing is recorded, and the least pixels: less would not be worth the
 # reordering of the weights.
@@ -57,14 +59,14 @@ class ResnetBlock2D(nn.Module):
         self.output_scale_factor = output_scale_factor
         self.activation = activation_named(act_fn)
         self.norm1 = nn.GroupNorm(groups, in_channels, eps)
-        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.conv1 = Conv2d(in_channels, out_channels, 3, padding=1)
         self.time_emb_proj: nn.Linear | None = None
         if temb_channels is not None:
             self.time_emb_proj = nn.Linear(temb_channels, 2 * out_channels if self.modulates else out_channels)
         self.norm2 = nn.GroupNorm(groups, out_channels, eps)
         self.dropout = nn.Dropout(dropout)
-        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
-        self.conv_shortcut = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else None
+        self.conv2 = Conv2d(out_channels, out_channels, 3, padding=1)
+        self.conv_shortcut = Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else None
 
     def forward(
         self,
@@ -83,7 +85,7 @@ class ResnetBlock2D(nn.Module):
 
         def shortcut(rows: slice) -> Tensor:
             part = inputs[:, :, rows]
-            return part if self.conv_shortcut is None else convolved(self.conv_shortcut, part)
+            return part if self.conv_shortcut is None else self.conv_shortcut(part)
 
         activation = self._dropping if self.training and self.dropout.p > 0 else self.activation
         summed = convolve_activated(self.norm2, activation, self.conv2, hidden_states, modulation, shortcut)
@@ -111,7 +113,7 @@ def convolve_activated(
         if modulation is not None:
             scale, shift = modulation
             normalised = torch.addcmul(shift, normalised, 1 + scale)
-        result = convolved(conv, activated(normalised, activation))
+        result: Tensor = conv(activated(normalised, activation))
         return result if shortcut is None else added(result, shortcut(slice(None)), conv)
 
     hidden_states = hidden_states.contiguous(memory_format=torch.channels_last)
@@ -121,22 +123,10 @@ def convolve_activated(
         affine = affine.then(1 + scale, shift)
     batch, _, height, width = hidden_states.shape
     result = hidden_states.new_empty(batch, height, width, conv.out_channels).movedim(-1, 1)
-    for rows in _stripes(hidden_states):
-        seen = _activated_rows(hidden_states, rows, affine, activation)
-        part = convolve(seen, conv.weight, conv.bias, (0, 1))
+    for rows, strip in activated_strips(hidden_states.unsqueeze(2), _stripes(hidden_states), affine, activation):
+        part = convolve(strip.squeeze(2), conv.weight, conv.bias, (0, 1))
         result[:, :, rows] = part if shortcut is None else part.add_(shortcut(rows))
     return result
-
-
-def _activated_rows(hidden_states: Tensor, rows: slice, affine: Affine, activation: Activation) -> Tensor:
-    """Some rows of pictures, activated, with one more on either side: the neighbour, or zeros beyond the picture."""
-    batch, channels, height, width = hidden_states.shape
-    first, last = max(0, rows.start - 1), min(rows.stop + 1, height)
-    seen = hidden_states.new_empty(batch, rows.stop - rows.start + 2, width, channels).movedim(-1, 1)
-    seen[:, :, :: seen.shape[2] - 1] = 0
-    inside = seen[:, :, first - rows.start + 1 : last - rows.start + 1]
-    write_activated(inside.unsqueeze(2), hidden_states[:, :, first:last].unsqueeze(2), affine, activation)
-    return seen
 
 
 def added(hidden_states: Tensor, other: Tensor, made_by: nn.Module) -> Tensor:
@@ -161,12 +151,13 @@ class Downsample2D(nn.Module):
 
     def __init__(self, channels: int, out_channels: int | None = None, padding: int = 1) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels, out_channels or channels, 3, stride=2, padding=padding)
+        self.conv = Conv2d(channels, out_channels or channels, 3, stride=2, padding=padding)
 
     def forward(self, hidden_states: Tensor) -> Tensor:
         if self.conv.padding == (0, 0):
             hidden_states = F.pad(hidden_states, (0, 1, 0, 1))
-        return convolved(self.conv, hidden_states)
+        halved: Tensor = self.conv(hidden_states)
+        return halved
 
 
 class Upsample2D(nn.Module):
@@ -174,7 +165,7 @@ class Upsample2D(nn.Module):
 
     def __init__(self, channels: int, out_channels: int | None = None) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels, out_channels or channels, 3, padding=1)
+        self.conv = Conv2d(channels, out_channels or channels, 3, padding=1)
 
     def forward(
         self,
@@ -186,7 +177,8 @@ class Upsample2D(nn.Module):
         is_doubled = tuple(size) == (2 * height, 2 * width)
         if is_doubled and _may_divide(self.conv) and batch * height * width >= PIXELS_WORTH_ADDING:
             return convolve_doubled(self.conv, hidden_states)
-        return convolved(self.conv, F.interpolate(hidden_states, size=size))
+        resized: Tensor = self.conv(F.interpolate(hidden_states, size=size))
+        return resized
 
 
 def convolve_doubled(conv: nn.Conv2d, hidden_states: Tensor) -> Tensor:
@@ -219,7 +211,7 @@ def _stripes(hidden_states: Tensor) -> Iterator[slice]:
 
 def _may_divide(*layers: nn.Module) -> bool:
     """Whether the work of these layers may be done otherwise: nothing is recorded, nobody watches or wraps a layer."""
-    return runs_in_portions() and all(is_plain(layer, nn.Conv2d, nn.GroupNorm) for layer in layers)
+    return is_free() and all(is_plain(layer, nn.Conv2d, nn.GroupNorm) for layer in layers)
 
 
 def _fits(hidden_states: Tensor) -> bool:

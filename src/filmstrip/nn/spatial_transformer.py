@@ -6,9 +6,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from filmstrip.kernels.layers import Conv2d, Linear
+from filmstrip.kernels.linear import product
+from filmstrip.kernels.plain import is_plain
 from filmstrip.nn.attention_layers import Attention
 from filmstrip.nn.feed_forward import FeedForward
-from filmstrip.nn.linear import linear, product
 from filmstrip.nn.modules import module_list
 from filmstrip.nn.unet import Conditions
 
@@ -87,12 +89,13 @@ class SpatialTransformer(nn.Module):
         super().__init__()
         inner_dim = num_heads * head_dim
         self.norm = nn.GroupNorm(groups, channels, GROUP_NORM_EPS)
+        self.use_linear_projection = use_linear_projection
         self.proj_in: nn.Module
         self.proj_out: nn.Module
         if use_linear_projection:
-            self.proj_in, self.proj_out = nn.Linear(channels, inner_dim), nn.Linear(inner_dim, channels)
+            self.proj_in, self.proj_out = Linear(channels, inner_dim), Linear(inner_dim, channels)
         else:
-            self.proj_in, self.proj_out = nn.Conv2d(channels, inner_dim, 1), nn.Conv2d(inner_dim, channels, 1)
+            self.proj_in, self.proj_out = Conv2d(channels, inner_dim, 1), Conv2d(inner_dim, channels, 1)
         self.transformer_blocks = module_list(
             BasicTransformerBlock(
                 inner_dim, num_heads, head_dim, cross_attention_dim, only_cross_attention=only_cross_attention
@@ -112,9 +115,12 @@ class SpatialTransformer(nn.Module):
         tokens = self._projected(self.proj_out, tokens)
         return hidden_states + tokens.transpose(1, 2).unflatten(2, (rows, -1))
 
-    @staticmethod
-    def _projected(layer: nn.Module, tokens: Tensor) -> Tensor:
-        """Tokens, (batch, positions, channels), projected; a convolution of one position is a linear layer."""
-        if isinstance(layer, nn.Conv2d):
+    def _projected(self, layer: nn.Module, tokens: Tensor) -> Tensor:
+        """Tokens, (batch, positions, channels), projected."""
+        if is_plain(layer, nn.Conv2d):  # of one position, which is a linear layer
             return product(tokens, layer.weight.flatten(1), layer.bias)
-        return linear(layer, tokens)
+        if self.use_linear_projection:
+            projected: Tensor = layer(tokens)
+            return projected
+        positions: Tensor = layer(tokens.transpose(1, 2).unsqueeze(3))  # (batch, channels, positions, 1)
+        return positions.squeeze(3).transpose(1, 2)

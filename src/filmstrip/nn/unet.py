@@ -75,6 +75,15 @@ def up_widths(block_out_channels: Sequence[int], layers_per_block: Sequence[int]
         yield Widths(level, widths[max(level - 1, 0)], out_channels, skips, level == len(widths) - 1)
 
 
+def per_level(name: str, value: Any, num_levels: int) -> list[Any]:
+    """A setting that has one value, or one for each resolution, as one for each."""
+    if not isinstance(value, (list, tuple)):
+        return [value] * num_levels
+    if len(value) != num_levels:
+        raise ValueError(f"{name} has {len(value)} values for {num_levels} of block_out_channels; give one for each.")
+    return list(value)
+
+
 class _Block(nn.Module):
     """A table of parts."""
 
@@ -90,9 +99,9 @@ class _Block(nn.Module):
         """Layers of the block."""
         return len(getattr(self, next(iter(self.calls))))
 
-    def run_row(self, row: int, hidden_states: Tensor, given: Conditions, *, names: Sequence[str] = ()) -> Tensor:
+    def run_row(self, row: int, hidden_states: Tensor, given: Conditions, names: Sequence[str] | None = None) -> Tensor:
         """The stream after one layer, or after some of its columns."""
-        arguments = (names or tuple(self.calls), row, hidden_states, given)
+        arguments = (tuple(self.calls) if names is None else names, row, hidden_states, given)
         if self.gradient_checkpointing and torch.is_grad_enabled():
             return recomputed(self._run, *arguments)
         return self._run(*arguments)
@@ -122,15 +131,22 @@ class DownBlock(_Block):
 
 
 class MidBlock(_Block):
-    """Layers at the lowest resolution. Columns as long as the first begin and end it; the others run between them."""
+    """Layers at the lowest resolution.
+
+    Args:
+        ends: the columns that begin and end it, one longer than the others, which run between their rows.
+    """
+
+    def __init__(self, columns: Columns, calls: Mapping[str, Call], ends: Sequence[str]) -> None:
+        super().__init__(columns, calls)
+        self.ends = tuple(ends)
+        self.between = tuple(name for name in columns if name not in ends)
 
     def forward(self, hidden_states: Tensor, given: Conditions) -> Tensor:
-        ends = [name for name in self.calls if len(getattr(self, name)) == self.num_rows]
-        between = [name for name in self.calls if name not in ends]
-        hidden_states = self.run_row(0, hidden_states, given, names=ends)
-        for row in range(self.num_rows - 1):
-            hidden_states = self.run_row(row, hidden_states, given, names=between)
-            hidden_states = self.run_row(row + 1, hidden_states, given, names=ends)
+        hidden_states = self.run_row(0, hidden_states, given, self.ends)
+        for row in range(len(getattr(self, self.ends[0])) - 1):
+            hidden_states = self.run_row(row, hidden_states, given, self.between)
+            hidden_states = self.run_row(row + 1, hidden_states, given, self.ends)
         return hidden_states
 
 

@@ -20,6 +20,7 @@ from filmstrip.generation.prompts import Prompts, encode_prompts, encode_text, e
 from filmstrip.generation.request import Request, check_steps, prompted
 from filmstrip.generation.resolve import Rules, resolve
 from filmstrip.generation.session import Session
+from filmstrip.memory.coding import Coding
 from filmstrip.memory.residency import execution_device
 from filmstrip.nn.noise import draw_noise
 from filmstrip.records import record
@@ -121,8 +122,10 @@ class ToyPipeline(Pipeline):
         """Latents as the call takes them, (batch, channels, frames, height, width)."""
         return latents
 
-    def decode(self, session: Session[ToyRequest], vae: Any, latents: Tensor) -> Iterator[Tensor]:
+    def decode(
+        self, session: Session[ToyRequest], vae: Any, latents: Tensor, coding: Coding | None
+    ) -> Iterator[Tensor]:
         """Yield the video frame by frame."""
         latents = (latents / vae.config.scaling_factor).to(execution_device(vae), vae.dtype)
         for frames in latents.unbind(2):
-            yield torch.cat(list(vae.decode_stream(frames))).unsqueeze(2)
+            yield torch.cat(list(vae.decode_stream(frames, coding=coding))).unsqueeze(2)

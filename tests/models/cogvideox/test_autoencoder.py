@@ -195,9 +195,9 @@ def test_settings_may_be_assigned():
 def test_convolving_wide_layers_with_fewer_products_changes_no_pixel_noticeably(monkeypatch):
     vae = autoencoder(block_out_channels=(32, 48, 48))
     latents, video = noise(1, 4, 5, 4, 5), noise(1, 3, 17, 16, 20)
-    monkeypatch.setattr("filmstrip.nn.winograd.MIN_POSITIONS", 2**30)
+    monkeypatch.setattr("filmstrip.kernels.winograd.MIN_POSITIONS", 2**30)
     plain = vae.decode(latents).sample, vae.encode(video).latent_dist.mean
-    monkeypatch.setattr("filmstrip.nn.winograd.MIN_POSITIONS", 1)
+    monkeypatch.setattr("filmstrip.kernels.winograd.MIN_POSITIONS", 1)
     for fast, slow in zip((vae.decode(latents).sample, vae.encode(video).latent_dist.mean), plain, strict=True):
         assert not torch.equal(fast, slow)
         assert (fast - slow).norm() < 5e-6 * slow.norm()

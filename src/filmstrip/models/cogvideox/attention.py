@@ -7,18 +7,18 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from filmstrip.memory.residency import release
-from filmstrip.memory.sizes import is_quantized
-from filmstrip.nn.attention import attention
+from filmstrip.kernels.attention import attention
+from filmstrip.kernels.layers import Linear
+from filmstrip.kernels.linear import product
+from filmstrip.kernels.plain import is_plain
 from filmstrip.nn.heads import normed_heads
-from filmstrip.nn.linear import linear, product
 
 
 class CogVideoXProjections:
     """Queries, keys and values from three products."""
 
     def __call__(self, attn: CogVideoXAttention, hidden_states: Tensor) -> tuple[Tensor, ...]:
-        return tuple(linear(layer, hidden_states) for layer in attn.projections())
+        return tuple(layer(hidden_states) for layer in attn.projections())
 
 
 class FusedCogVideoXProjections(CogVideoXProjections):
@@ -29,6 +29,8 @@ class FusedCogVideoXProjections(CogVideoXProjections):
     """
 
     def __init__(self, attn: CogVideoXAttention) -> None:
+        from filmstrip.memory.sizes import is_quantized
+
         # Listed, and not read: weights that come to a device when they are read are joined where they wait.
         parts = [dict(layer.named_parameters(recurse=False)) for layer in attn.projections()]
         if any(is_quantized(part["weight"]) for part in parts):
@@ -48,7 +50,7 @@ class FusedCogVideoXProjections(CogVideoXProjections):
     def _is_current(self, attn: CogVideoXAttention) -> bool:
         pairs = [(self.weight, "weight")] if self.bias is None else [(self.weight, "weight"), (self.bias, "bias")]
         return all(
-            type(layer) is nn.Linear and getattr(layer, name).data_ptr() == part.data_ptr()
+            is_plain(layer, nn.Linear) and getattr(layer, name).data_ptr() == part.data_ptr()
             for whole, name in pairs
             for layer, part in zip(attn.projections(), whole.chunk(3), strict=True)
         )
@@ -63,11 +65,11 @@ class CogVideoXAttention(nn.Module):
         self.num_heads = num_heads
         self.norm_q = nn.LayerNorm(head_dim, eps=1e-6)
         self.norm_k = nn.LayerNorm(head_dim, eps=1e-6)
-        self.to_q = nn.Linear(dim, inner_dim, bias=bias)
-        self.to_k = nn.Linear(dim, inner_dim, bias=bias)
-        self.to_v = nn.Linear(dim, inner_dim, bias=bias)
+        self.to_q = Linear(dim, inner_dim, bias=bias)
+        self.to_k = Linear(dim, inner_dim, bias=bias)
+        self.to_v = Linear(dim, inner_dim, bias=bias)
         # The second entry holds the place of the dropout that published names count.
-        self.to_out = nn.ModuleList([nn.Linear(inner_dim, dim), nn.Identity()])
+        self.to_out = nn.ModuleList([Linear(inner_dim, dim), nn.Identity()])
         self.processor = CogVideoXProjections()
 
     def forward(
@@ -79,7 +81,8 @@ class CogVideoXAttention(nn.Module):
         query = normed_heads(query, self.num_heads, self.norm_q, rotary)
         key = normed_heads(key, self.num_heads, self.norm_k, rotary)
         value = value.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
-        return linear(self.to_out[0], attention(query, key, value).transpose(1, 2).flatten(2))
+        joined: Tensor = self.to_out[0](attention(query, key, value).transpose(1, 2).flatten(2))
+        return joined
 
     def projections(self) -> list[nn.Linear]:
         """The layers of queries, keys and values."""
@@ -87,6 +90,8 @@ class CogVideoXAttention(nn.Module):
 
     def fuse_projections(self, fuse: bool = True) -> None:
         """Compute queries, keys and values in one product, or in three again."""
+        from filmstrip.memory.residency import release
+
         release(self)
         self.processor = FusedCogVideoXProjections(self) if fuse else CogVideoXProjections()
 

@@ -5,16 +5,25 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from itertools import count
 
 import torch
 from torch import Tensor, nn
 
-from filmstrip.checkpoints import Model
-from filmstrip.memory.coding import Way, tile_way
+from filmstrip.memory.coding import (
+    CodesInPortions,
+    Coding,
+    Way,
+    half_settings,
+    overlap_settings,
+    tile_settings,
+    tile_way,
+)
 from filmstrip.memory.tiling import Tile, tiled_in_space
 from filmstrip.models.cogvideox.autoencoder_coders import CogVideoXDecoder3D, CogVideoXEncoder3D
+from filmstrip.network import Model
 from filmstrip.nn.noise import Generators
 from filmstrip.nn.outputs import DiagonalGaussian, EncoderOutput, SampleOutput
 from filmstrip.nn.streaming import FrameStream
@@ -25,7 +34,7 @@ DOWN_BLOCK, UP_BLOCK = "CogVideoXDownBlock3D", "CogVideoXUpBlock3D"
 Coder = Callable[[Tensor, FrameStream], Tensor]
 
 
-class AutoencoderKLCogVideoX(Model):
+class AutoencoderKLCogVideoX(CodesInPortions, Model):
     """Compresses video to latents and back, a few frames at a time.
 
     A video is (batch, 3, frames, height, width) in [-1, 1]; its latents are (batch, latent_channels,
@@ -38,6 +47,7 @@ class AutoencoderKLCogVideoX(Model):
     """
 
     _supports_gradient_checkpointing = True
+    computing_methods = ("encode", "decode", "encode_stream", "decode_stream")
     keep_precise = ("norm", r"coder\.conv_in", r"coder\.conv_out")
 
     def __init__(
@@ -97,14 +107,16 @@ class AutoencoderKLCogVideoX(Model):
         self.quant_conv = nn.Conv3d(2 * latent_channels, 2 * latent_channels, 1) if use_quant_conv else None
         self.post_quant_conv = nn.Conv3d(latent_channels, latent_channels, 1) if use_post_quant_conv else None
 
-        self.use_slicing = self.use_tiling = False
-        # Frames of a chunk; the first chunk also takes what is left over.
-        self.num_latent_frames_batch_size, self.num_sample_frames_batch_size = 2, 8
-        # Tiles in pixels and in latents, and the share of a tile that overlaps the next.
-        self.tile_sample_min_height, self.tile_sample_min_width = sample_height // 2, sample_width // 2
-        self.tile_latent_min_height = self.tile_sample_min_height // self.spatial_compression_ratio
-        self.tile_latent_min_width = self.tile_sample_min_width // self.spatial_compression_ratio
-        self.tile_overlap_factor_height, self.tile_overlap_factor_width = 1 / 6, 1 / 5
+        height, width = sample_height // 2, sample_width // 2
+        ratio = self.spatial_compression_ratio
+        # The first chunk also takes the frames that are left over.
+        coding = Coding(tile=(height, width), latent_tile=(height // ratio, width // ratio), chunk=(8, 2))
+        self.coding = coding.with_overlap((1 / 6, 1 / 5))
+
+    num_sample_frames_batch_size, num_latent_frames_batch_size = half_settings("chunk")
+    tile_sample_min_height, tile_sample_min_width = tile_settings()
+    tile_latent_min_height, tile_latent_min_width = half_settings("latent_tile")
+    tile_overlap_factor_height, tile_overlap_factor_width = overlap_settings()
 
     def enable_tiling(
         self,
@@ -121,71 +133,67 @@ class AutoencoderKLCogVideoX(Model):
             tile_sample_min_height, tile_sample_min_width: a tile's size in pixels.
             tile_overlap_factor_height, tile_overlap_factor_width: the share of a tile, below 1, that overlaps the next.
         """
-        settings = {name: value for name, value in locals().items() if name.startswith("tile_") and value is not None}
-        for name, value in settings.items():
-            setattr(self, name, value)
-        self.tile_latent_min_height = self.tile_sample_min_height // self.spatial_compression_ratio
-        self.tile_latent_min_width = self.tile_sample_min_width // self.spatial_compression_ratio
-        self.use_tiling = True
-
-    def disable_tiling(self) -> None:
-        """Code pictures undivided again."""
-        self.use_tiling = False
-
-    @property
-    def tile_size(self) -> tuple[int, int] | None:
-        """Height and width in pixels of the tiles that are set, if any are."""
-        return (self.tile_sample_min_height, self.tile_sample_min_width) if self.use_tiling else None
+        self.set_tiles(
+            tile_sample_min_height=tile_sample_min_height,
+            tile_sample_min_width=tile_sample_min_width,
+            tile_overlap_factor_height=tile_overlap_factor_height,
+            tile_overlap_factor_width=tile_overlap_factor_width,
+        )
+        latents = replace(self.coding, latent_tile=None).latents_of_tile(self.spatial_compression_ratio)
+        self.coding = replace(self.coding, latent_tile=latents)
 
     def decoding_ways(self) -> Iterator[Way]:
         """Whole pictures; in tiles of a half, a quarter and an eighth of the sides that the model was made for."""
-        yield Way("in chunks of whole pictures", {"use_tiling": False})
+        yield Way("in chunks of whole pictures", replace(self.coding, is_tiled=False))
         ratio = self.spatial_compression_ratio
         sides = self.config.sample_height, self.config.sample_width
         for share in (2, 4, 8):
             rows, columns = (max(side // share // ratio, 4) for side in sides)
-            settings = {
-                "use_tiling": True,
-                "use_slicing": True,
-                "tile_sample_min_height": rows * ratio,
-                "tile_sample_min_width": columns * ratio,
-                "tile_latent_min_height": rows,
-                "tile_latent_min_width": columns,
-                "tile_overlap_factor_height": 0.25,
-                "tile_overlap_factor_width": 0.25,
-            }
-            steps = int(0.75 * rows) * ratio, int(0.75 * columns) * ratio
-            yield tile_way((rows * ratio, columns * ratio), steps, settings)
+            tile, steps = (rows * ratio, columns * ratio), (int(0.75 * rows) * ratio, int(0.75 * columns) * ratio)
+            coding = replace(self.coding, is_tiled=True, is_sliced=True, tile=tile, latent_tile=(rows, columns))
+            yield tile_way(tile, steps, coding.with_overlap((0.25, 0.25)))
 
-    def enable_slicing(self) -> None:
-        """Code the videos of a batch one after the other, for less memory."""
-        self.use_slicing = True
-
-    def disable_slicing(self) -> None:
-        """Code the videos of a batch together again."""
-        self.use_slicing = False
-
-    def encode(self, x: Tensor, return_dict: bool = True) -> EncoderOutput | tuple[DiagonalGaussian]:
+    def encode(
+        self, x: Tensor, return_dict: bool = True, coding: Coding | None = None
+    ) -> EncoderOutput | tuple[DiagonalGaussian]:
         """The posterior of a video's latents."""
-        posterior = DiagonalGaussian(torch.cat([self._encode(part) for part in self._slices(x)]))
+        coding = coding or self.coding
+        moments = [
+            _joined(self._encode_chunk, part, coding.chunk[0], self._encoder_tiles(part, coding))
+            for part in _slices(x, coding)
+        ]
+        posterior = DiagonalGaussian(torch.cat(moments))
         return EncoderOutput(posterior) if return_dict else (posterior,)
 
-    def decode(self, z: Tensor, return_dict: bool = True) -> SampleOutput | tuple[Tensor]:
-        """The video that latents stand for."""
-        video = torch.cat([self._decode(part) for part in self._slices(z)])
+    def decode(self, z: Tensor, return_dict: bool = True, coding: Coding | None = None) -> SampleOutput | tuple[Tensor]:
+        """The video that latents stand for.
+
+        Args:
+            coding: in which portions; None: as the autoencoder is set.
+        """
+        coding = coding or self.coding
+        videos = [
+            _joined(self._decode_chunk, part, coding.chunk[1], self._decoder_tiles(part, coding))
+            for part in _slices(z, coding)
+        ]
+        video = torch.cat(videos)
         return SampleOutput(video) if return_dict else (video,)
 
-    def encode_stream(self, x: Tensor) -> Iterator[Tensor]:
+    def encode_stream(self, x: Tensor, coding: Coding | None = None) -> Iterator[Tensor]:
         """Yield the moments that `encode` finds, chunk after chunk, in memory that does not grow with the length."""
-        return self._stream(self._encode_chunk, x, self.num_sample_frames_batch_size, self._encoder_tiles(x))
+        coding = coding or self.coding
+        tiles = self._encoder_tiles(x, coding)
+        return _stream(self._encode_chunk, _slices(x, coding), coding.chunk[0], tiles)
 
-    def decode_stream(self, z: Tensor) -> Iterator[Tensor]:
+    def decode_stream(self, z: Tensor, coding: Coding | None = None) -> Iterator[Tensor]:
         """Yield the video of `decode`, chunk after chunk, in memory that does not grow with its length.
 
         With tiling on, all tiles of a chunk come before the next chunk: the past of every tile is kept, where `decode`
         keeps that of one tile and the decoded tiles of the whole video.
         """
-        return self._stream(self._decode_chunk, z, self.num_latent_frames_batch_size, self._decoder_tiles(z))
+        coding = coding or self.coding
+        tiles = self._decoder_tiles(z, coding)
+        return _stream(self._decode_chunk, _slices(z, coding), coding.chunk[1], tiles)
 
     def forward(
         self,
@@ -199,15 +207,6 @@ class AutoencoderKLCogVideoX(Model):
         latents = posterior.sample(generator) if sample_posterior else posterior.mode()
         return self.decode(latents, return_dict)
 
-    def _slices(self, videos: Tensor) -> Sequence[Tensor]:
-        return videos.split(1) if self.use_slicing else (videos,)
-
-    def _encode(self, video: Tensor) -> Tensor:
-        return _joined(self._encode_chunk, video, self.num_sample_frames_batch_size, self._encoder_tiles(video))
-
-    def _decode(self, latents: Tensor) -> Tensor:
-        return _joined(self._decode_chunk, latents, self.num_latent_frames_batch_size, self._decoder_tiles(latents))
-
     def _encode_chunk(self, video: Tensor, stream: FrameStream) -> Tensor:
         moments = self.encoder(video, stream)
         return moments if self.quant_conv is None else self.quant_conv(moments)
@@ -215,41 +214,48 @@ class AutoencoderKLCogVideoX(Model):
     def _decode_chunk(self, latents: Tensor, stream: FrameStream) -> Tensor:
         return self.decoder(latents if self.post_quant_conv is None else self.post_quant_conv(latents), stream)
 
-    def _stream(self, code: Coder, videos: Tensor, frames: int, tiles: Tiles | None) -> Iterator[Tensor]:
-        runs = [_chunk_by_chunk(code, part, frames, tiles) for part in self._slices(videos)]
-        return (torch.cat(parts) if len(parts) > 1 else parts[0] for parts in zip(*runs, strict=True))
-
-    def _encoder_tiles(self, video: Tensor) -> Tiles | None:
-        rows, columns = self.tile_sample_min_height, self.tile_sample_min_width
-        if not self.use_tiling or (video.shape[3] <= rows and video.shape[4] <= columns):
+    def _encoder_tiles(self, video: Tensor, coding: Coding) -> Tiles | None:
+        rows, columns = coding.tile
+        if not coding.is_tiled or (video.shape[3] <= rows and video.shape[4] <= columns):
             return None
         ratio = self.spatial_compression_ratio
-        strides = self._latent_strides(rows / ratio, columns / ratio)
+        strides = _latent_strides((rows / ratio, columns / ratio), coding)
         return Tile(rows, strides[0] * ratio), Tile(columns, strides[1] * ratio), Fraction(1, ratio)
 
-    def _decoder_tiles(self, latents: Tensor) -> Tiles | None:
-        rows, columns = self.tile_latent_min_height, self.tile_latent_min_width
-        if not self.use_tiling or (latents.shape[3] <= rows and latents.shape[4] <= columns):
-            return None
+    def _decoder_tiles(self, latents: Tensor, coding: Coding) -> Tiles | None:
         ratio = self.spatial_compression_ratio
+        rows, columns = coding.latents_of_tile(ratio)
+        if not coding.is_tiled or (latents.shape[3] <= rows and latents.shape[4] <= columns):
+            return None
         # A tile of pixels need not be a whole number of latents; its overlap is a share of all of it.
         sizes = [
             sample / ratio if sample // ratio == latent else latent
-            for sample, latent in ((self.tile_sample_min_height, rows), (self.tile_sample_min_width, columns))
+            for sample, latent in zip(coding.tile, (rows, columns), strict=True)
         ]
-        strides = self._latent_strides(*sizes)
+        strides = _latent_strides(sizes, coding)
         return Tile(rows, strides[0]), Tile(columns, strides[1]), Fraction(ratio)
-
-    def _latent_strides(self, height: float, width: float) -> tuple[int, int]:
-        """Steps between tiles, in whole latents, so that tiles of pixels and of latents lie at the same places."""
-        sizes = ((height, self.tile_overlap_factor_height), (width, self.tile_overlap_factor_width))
-        # Rounded first: 30 * (1 - 0.9) is a little less than 3.
-        rows, columns = (max(1, math.floor(round(size * (1 - overlap), 6))) for size, overlap in sizes)
-        return rows, columns
 
 
 # Rows and columns of a tile, and output pixels for an input pixel.
 Tiles = tuple[Tile, Tile, Fraction]
+
+
+def _slices(videos: Tensor, coding: Coding) -> Sequence[Tensor]:
+    return videos.split(1) if coding.is_sliced else (videos,)
+
+
+def _latent_strides(tile: Sequence[float], coding: Coding) -> tuple[int, int]:
+    """Steps between tiles, in whole latents, so that tiles of pixels and of latents lie at the same places."""
+    # Rounded first: 30 * (1 - 0.9) is a little less than 3.
+    rows, columns = (
+        max(1, math.floor(round(size * (1 - overlap), 6))) for size, overlap in zip(tile, coding.overlap, strict=True)
+    )
+    return rows, columns
+
+
+def _stream(code: Coder, videos: Sequence[Tensor], frames: int, tiles: Tiles | None) -> Iterator[Tensor]:
+    runs = [_chunk_by_chunk(code, video, frames, tiles) for video in videos]
+    return (torch.cat(parts) if len(parts) > 1 else parts[0] for parts in zip(*runs, strict=True))
 
 
 def _chunks(video: Tensor, frames: int) -> Iterator[Tensor]:

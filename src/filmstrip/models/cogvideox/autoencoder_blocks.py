@@ -13,10 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from filmstrip.kernels.activated import activated_strips
+from filmstrip.kernels.convolution import convolve
+from filmstrip.kernels.group_norm import Affine
+from filmstrip.kernels.layout import channels_last, empty_channels_last
+from filmstrip.kernels.plain import is_free, wants_plain
+from filmstrip.kernels.video_convolution import rows_writer, strips
 from filmstrip.nn.activations import activation_named
-from filmstrip.nn.causal_conv import CausalConv3d, channels_last, empty_channels_last, strips
-from filmstrip.nn.convolution import convolve
-from filmstrip.nn.group_norm import Affine, runs_in_portions, write_activated
+from filmstrip.nn.causal_conv import CausalConv3d
 from filmstrip.nn.modules import module_list
 from filmstrip.nn.streaming import FrameStream
 
@@ -77,51 +81,23 @@ def convolve_activated(
 
     The normalised chunk exists in strips of rows only, unless operations are recorded, traced or watched.
     """
-    if not runs_in_portions() or not conv.is_plain:
+    if not is_free() or not conv.is_plain:
         convolved = conv(activation(affine(hidden_states)).to(hidden_states.dtype), stream)
         return convolved if added_to is None else added_to + convolved
     _, channels, frames, height, width = hidden_states.shape
-    before = None if stream is None else stream.kept(conv)
-    kept = empty_channels_last(hidden_states, channels, (conv.before, height, width))
+    before, reach, out_channels = None if stream is None else stream.kept(conv), conv.before, conv.out_channels
+    kept = empty_channels_last(hidden_states, channels, (reach, height, width))
     result = added_to
     if result is None:
-        result = empty_channels_last(hidden_states, conv.conv.out_channels, (frames, height, width))
-    write_rows = conv.by_rows(hidden_states)
-    room = None
-    for rows in strips(hidden_states, conv.conv.out_channels):
-        if room is None:  # the first strip is the largest; fresh memory for each would cost more than what is put there
-            size = (conv.before + frames, rows.stop - rows.start + 2, width)
-            room = empty_channels_last(hidden_states, channels, size)
-        strip = room[:, :, :, : rows.stop - rows.start + 2]
-        _activate(strip, hidden_states, rows, affine, activation, before)
-        kept[:, :, :, rows] = strip[:, :, -conv.before :, 1:-1]
+        result = empty_channels_last(hidden_states, out_channels, (frames, height, width))
+    write_rows = rows_writer(conv.layer, hidden_states)
+    in_strips = activated_strips(hidden_states, strips(hidden_states, out_channels), affine, activation, reach, before)
+    for rows, strip in in_strips:
+        kept[:, :, :, rows] = strip[:, :, -reach:, 1:-1]
         write_rows(strip, result[:, :, :, rows], added_to is not None)
     if stream is not None:
         stream.hold(conv, kept)
     return result
-
-
-def _activate(
-    strip: Tensor,
-    hidden_states: Tensor,
-    rows: slice,
-    affine: Affine,
-    activation: Callable[[Tensor], Tensor],
-    before: Tensor | None,
-) -> None:
-    """Write rows, activated, with the frames and the rows around them that a convolution reaches: zeros beyond edges.
-
-    `before` are the frames before the chunk, activated; without them the chunk's first frame is repeated.
-    """
-    reach, height = strip.shape[2] - hidden_states.shape[2], hidden_states.shape[3]
-    if rows.start == 0:
-        strip[:, :, :, 0] = 0
-    if rows.stop == height:
-        strip[:, :, :, -1] = 0
-    seen = slice(max(rows.start - 1, 0), min(rows.stop + 1, height))
-    inside = strip[:, :, :, seen.start - rows.start + 1 : seen.stop - rows.start + 1]
-    write_activated(inside[:, :, reach:], hidden_states[:, :, :, seen], affine.rows(seen, height), activation)
-    inside[:, :, :reach] = inside[:, :, reach : reach + 1] if before is None else before[:, :, :, seen]
 
 
 class CogVideoXResnetBlock3D(nn.Module):
@@ -200,9 +176,12 @@ class CogVideoXUpsample3D(nn.Module):
         kernel = self._kernel()
 
         def doubled(frames: Tensor) -> Tensor:  # (batch * frames, channels, ...)
+            if wants_plain():
+                plain: Tensor = self.conv(F.interpolate(frames, scale_factor=2))
+                return plain
             return F.conv_transpose2d(frames, kernel, self.conv.bias, stride=2, padding=1)
 
-        if not runs_in_portions():
+        if not is_free():
             frames = doubled(hidden_states.transpose(1, 2).flatten(0, 1)).unflatten(0, (batch, -1))
             return channels_last(frames[:, sources].transpose(1, 2))
         video = empty_channels_last(hidden_states, self.conv.out_channels, (len(sources), 2 * height, 2 * width))

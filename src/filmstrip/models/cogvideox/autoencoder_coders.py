@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from filmstrip.kernels.layout import channels_last
 from filmstrip.models.cogvideox.autoencoder_blocks import (
     CogVideoXDownBlock3D,
     CogVideoXMidBlock3D,
@@ -16,7 +17,7 @@ from filmstrip.models.cogvideox.autoencoder_blocks import (
     affine_of,
     convolve_activated,
 )
-from filmstrip.nn.causal_conv import CausalConv3d, channels_last
+from filmstrip.nn.causal_conv import CausalConv3d
 from filmstrip.nn.modules import module_list
 from filmstrip.nn.recomputing import recomputed
 from filmstrip.nn.streaming import FrameStream

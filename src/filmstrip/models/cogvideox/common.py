@@ -21,6 +21,7 @@ from filmstrip.generation.prompts import Prompts, encode_prompts, encode_text, e
 from filmstrip.generation.request import Request, check_prompts, check_steps, prompted
 from filmstrip.generation.resolve import Resolved, Rules, resolve
 from filmstrip.generation.session import Session
+from filmstrip.memory.coding import Coding
 from filmstrip.memory.residency import execution_device
 from filmstrip.models.cogvideox.autoencoder import AutoencoderKLCogVideoX
 from filmstrip.models.cogvideox.transformer import CogVideoXTransformer3DModel
@@ -310,18 +311,19 @@ class CogVideoXVideoPipeline(Pipeline):
         )
         yield from session.denoise(predict, latents, run, guidance, begin=begin)
 
-    def encode_video(self, video: Tensor, generator: Any = None) -> Tensor:
+    def encode_video(self, video: Tensor, session: AnySession, *, mode: bool = False) -> Tensor:
         """Latents drawn from the posterior of pixels, (batch, frames, channels, height, width), float32, not scaled.
 
         Args:
             video: (batch, 3, frames, height, width) in [-1, 1]; a picture is one frame.
-            generator: one, a list with one for each video, or "mode" for the most likely latents.
+            mode: take the most likely latents, in place of drawn ones.
         """
-        posterior: DiagonalGaussian = self.vae.encode(video.to(execution_device(self.vae), self.vae.dtype))[0]
+        video = video.to(execution_device(self.vae), self.vae.dtype)
+        posterior: DiagonalGaussian = self.vae.encode(video, coding=session.coding)[0]
         check_finite(posterior.mean, "vae", "encoding")
         # Row by row: the reference encodes one video after the other, and a batch's noise would be another.
-        sources = generator if isinstance(generator, list) else [generator] * len(video)
-        latents = posterior.mode() if generator == "mode" else posterior.sample(sources)
+        sources = session.generator if isinstance(session.generator, list) else [session.generator] * len(video)
+        latents = posterior.mode() if mode else posterior.sample(sources)  # type: ignore[arg-type]
         return latents.float().movedim(2, 1).to(execution_device(self.transformer))
 
     def encode_clip(self, session: AnySession, pixels: Tensor, *, mode: bool = False) -> Tensor:
@@ -339,7 +341,7 @@ class CogVideoXVideoPipeline(Pipeline):
         pixels = torch.cat([pixels, pixels[:, :, -1:].expand(-1, -1, missing, -1, -1)], dim=2)
         if not mode and (len(pixels) > 1 or isinstance(session.generator, list)):
             pixels = request.per_video(pixels)
-        latents = self.encode_video(pixels, "mode" if mode else session.generator) * self.vae.config.scaling_factor
+        latents = self.encode_video(pixels, session, mode=mode) * self.vae.config.scaling_factor
         latents = torch.cat([latents[:, :1].expand(-1, request.size.spare_latents, -1, -1, -1), latents], dim=1)
         if len(latents) == request.num_videos:
             return latents
@@ -351,14 +353,16 @@ class CogVideoXVideoPipeline(Pipeline):
         """Latents as the call takes them, (batch, frames, channels, height, width)."""
         return latents
 
-    def decode(self, session: AnySession, vae: AutoencoderKLCogVideoX, latents: Tensor) -> Iterator[Tensor]:
+    def decode(
+        self, session: AnySession, vae: AutoencoderKLCogVideoX, latents: Tensor, coding: Coding | None
+    ) -> Iterator[Tensor]:
         """Yield the video in runs of frames."""
         latents = latents[:, session.request.size.spare_latents :].movedim(1, 2)  # (batch, channels, frames, ...)
         latents = (latents / vae.config.scaling_factor).to(execution_device(vae), vae.dtype)
-        if vae.use_tiling:  # whose pasts, all at once, would take more than the video
-            yield vae.decode(latents, return_dict=False)[0]
+        if (coding or vae.coding).is_tiled:  # whose pasts, all at once, would take more than the video
+            yield vae.decode(latents, return_dict=False, coding=coding)[0]
         else:
-            yield from vae.decode_stream(latents)
+            yield from vae.decode_stream(latents, coding=coding)
 
 
 def dynamic_guidance(kind: bool | str, timesteps: Sequence[float]) -> Callable[[float, float], float] | None:

@@ -58,7 +58,7 @@ class CogVideoXImageToVideoPipeline(CogVideoXVideoPipeline):
         pixels = known(request.pixels).unsqueeze(2)  # (pictures, 3, 1, height, width)
         if len(pixels) > 1 or isinstance(session.generator, list):
             pixels = request.per_video(pixels)
-        picture = self.encode_video(pixels, session.generator)
+        picture = self.encode_video(pixels, session)
         scale = self.vae.config.scaling_factor
         # The networks of 1.5 were trained on latents divided by the factor.
         picture = picture / scale if self.vae.config.invert_scale_latents else picture * scale

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from filmstrip.checkpoints import Model
-from filmstrip.memory.quantization import Quantization
-from filmstrip.memory.residency import execution_device
 from filmstrip.models.cogvideox.attention import CogVideoXAttention, CogVideoXProjections
 from filmstrip.models.cogvideox.embeddings import CogVideoXPatchEmbed, counted_axes, cropped_axes, rotations
+from filmstrip.network import Model
 from filmstrip.nn.activations import ACTIVATIONS
 from filmstrip.nn.embeddings import TwoLayers, sinusoidal_embedding
 from filmstrip.nn.feed_forward import FeedForward, ForwardChunking
@@ -21,6 +19,9 @@ from filmstrip.nn.modules import module_list
 from filmstrip.nn.normalization import modulate
 from filmstrip.nn.outputs import SampleOutput
 from filmstrip.nn.recomputing import recomputed
+
+if TYPE_CHECKING:
+    from filmstrip.memory.quantization import Quantization
 
 Pair = tuple[Tensor, Tensor]  # one value for the prompt's tokens and one for the video's, each (batch, 1, dim)
 
@@ -259,9 +260,9 @@ class CogVideoXTransformer3DModel(ForwardChunking, Model):
         rows, columns = height // config.patch_size, width // config.patch_size
         if config.patch_size_t is None:
             base = config.sample_height // config.patch_size, config.sample_width // config.patch_size
-            axes = cropped_axes((frames, rows, columns), base, execution_device(self))
+            axes = cropped_axes((frames, rows, columns), base, self.execution_device)
         else:
-            axes = counted_axes((-(-frames // config.patch_size_t), rows, columns), execution_device(self))
+            axes = counted_axes((-(-frames // config.patch_size_t), rows, columns), self.execution_device)
         return rotations(axes, config.attention_head_dim)
 
     def forward(

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from itertools import chain
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from filmstrip.checkpoints import Model
-from filmstrip.memory.coding import Way, tile_way
+from filmstrip.memory.coding import CodesInPortions, Coding, Way, half_settings, tile_way, whole_setting
 from filmstrip.memory.tiling import Tile, tiled_in_space, tiled_in_time
 from filmstrip.models.ltx.autoencoder_coders import LTXVideoDecoder3d, LTXVideoEncoder3d
+from filmstrip.network import Model
 from filmstrip.nn.noise import Generators
 from filmstrip.nn.outputs import DiagonalGaussian, EncoderOutput, SampleOutput
 from filmstrip.nn.streaming import joined_stages, run_stages
@@ -21,7 +21,7 @@ from filmstrip.nn.streaming import joined_stages, run_stages
 FOUR_BLOCKS = ("LTXVideoDownBlock3D",) * 4
 
 
-class AutoencoderKLLTXVideo(Model):
+class AutoencoderKLLTXVideo(CodesInPortions, Model):
     """Compresses video to latents and back.
 
     A video is (batch, 3, frames, height, width) in [-1, 1]; its latents are (batch, latent_channels,
@@ -31,6 +31,7 @@ class AutoencoderKLLTXVideo(Model):
     """
 
     _supports_gradient_checkpointing = True
+    computing_methods = ("encode", "decode", "encode_stream", "decode_stream")
     keep_precise = ("norm", r"coder\.conv_in", r"coder\.conv_out", "time_embedder")
 
     def __init__(
@@ -97,15 +98,15 @@ class AutoencoderKLLTXVideo(Model):
         self.spatial_compression_ratio = spatial_compression_ratio or patch_size * halvings
         self.temporal_compression_ratio = temporal_compression_ratio or patch_size_t * halvings
 
-        self.use_slicing = self.use_tiling = False
-        # How many frames a layer works on at a time, at that layer's own frame rate, where a video is coded as a
-        # stream or in tiles; None: all of them.
-        self.frames_at_once: int | None = 8
-        self.use_framewise_encoding = self.use_framewise_decoding = False
-        # Tiles in pixels and frames, and the steps between them; settings that `enable_tiling` takes.
-        self.tile_sample_min_height = self.tile_sample_min_width = 512
-        self.tile_sample_stride_height = self.tile_sample_stride_width = 448
-        self.tile_sample_min_num_frames, self.tile_sample_stride_num_frames = 16, 8
+        # Settings of tiles are those that `enable_tiling` takes.
+        self.coding = Coding(tile=(512, 512), stride=(448, 448), frame_tile=(16, 8), frames_at_once=8)
+
+    frames_at_once = whole_setting("frames_at_once")
+    use_framewise_encoding = whole_setting("is_framewise_encoding")
+    use_framewise_decoding = whole_setting("is_framewise_decoding")
+    tile_sample_min_height, tile_sample_min_width = half_settings("tile")
+    tile_sample_stride_height, tile_sample_stride_width = half_settings("stride")
+    tile_sample_min_num_frames, tile_sample_stride_num_frames = half_settings("frame_tile")
 
     def enable_tiling(
         self,
@@ -121,44 +122,32 @@ class AutoencoderKLLTXVideo(Model):
         Tiles differ slightly from the undivided result near their seams: the network's reach is larger than the
         overlap. Frames are cut only where `use_framewise_encoding` or `use_framewise_decoding` is set as well.
         """
-        settings = {name: value for name, value in locals().items() if name.startswith("tile_") and value is not None}
-        for name, value in settings.items():
-            setattr(self, name, value)
-        self.use_tiling = True
-
-    def disable_tiling(self) -> None:
-        """Code pictures undivided again."""
-        self.use_tiling = False
-
-    @property
-    def tile_size(self) -> tuple[int, int] | None:
-        """Height and width in pixels of the tiles that are set, if any are."""
-        return (self.tile_sample_min_height, self.tile_sample_min_width) if self.use_tiling else None
+        self.set_tiles(
+            tile_sample_min_height=tile_sample_min_height,
+            tile_sample_min_width=tile_sample_min_width,
+            tile_sample_min_num_frames=tile_sample_min_num_frames,
+            tile_sample_stride_height=tile_sample_stride_height,
+            tile_sample_stride_width=tile_sample_stride_width,
+            tile_sample_stride_num_frames=tile_sample_stride_num_frames,
+        )
 
     def decoding_ways(self) -> Iterator[Way]:
         """Whole; as a stream, with the same result; in tiles of so many latents, each of them as a stream."""
         for frames in (None, 8, 2):
             name = "whole" if frames is None else f"in chunks of {frames} frames"
-            yield Way(name, {"frames_at_once": frames, "use_tiling": False})
+            yield Way(name, replace(self.coding, frames_at_once=frames, is_tiled=False))
         for size, stride in ((16, 12), (8, 6), (4, 2)):
-            pixels, step = size * self.spatial_compression_ratio, stride * self.spatial_compression_ratio
-            settings: dict[str, Any] = {"frames_at_once": 2, "use_tiling": True, "use_slicing": True}
-            for side in ("height", "width"):
-                settings |= {f"tile_sample_min_{side}": pixels, f"tile_sample_stride_{side}": step}
-            yield tile_way((pixels, pixels), (step, step), settings)
+            pixels, step = (size * self.spatial_compression_ratio,) * 2, (stride * self.spatial_compression_ratio,) * 2
+            coding = replace(self.coding, is_tiled=True, is_sliced=True, tile=pixels, stride=step, frames_at_once=2)
+            yield tile_way(pixels, step, coding)
 
-    def enable_slicing(self) -> None:
-        """Code the videos of a batch one after the other, for less memory."""
-        self.use_slicing = True
-
-    def disable_slicing(self) -> None:
-        """Code the videos of a batch together again."""
-        self.use_slicing = False
-
-    def encode(self, x: Tensor, return_dict: bool = True) -> EncoderOutput | tuple[DiagonalGaussian]:
+    def encode(
+        self, x: Tensor, return_dict: bool = True, coding: Coding | None = None
+    ) -> EncoderOutput | tuple[DiagonalGaussian]:
         """The posterior of a video's latents."""
-        parts = x.split(1) if self.use_slicing else (x,)
-        posterior = DiagonalGaussian(torch.cat([self._encode(part) for part in parts]))
+        coding = coding or self.coding
+        parts = x.split(1) if coding.is_sliced else (x,)
+        posterior = DiagonalGaussian(torch.cat([self._encode(part, coding) for part in parts]))
         return EncoderOutput(posterior) if return_dict else (posterior,)
 
     def decode(
@@ -167,37 +156,48 @@ class AutoencoderKLLTXVideo(Model):
         temb: Tensor | None = None,
         return_dict: bool = True,
         generator: Generators = None,
+        coding: Coding | None = None,
     ) -> SampleOutput | tuple[Tensor]:
         """The video that latents stand for.
 
         Args:
             temb: (batch,), the timestep in [0, 1] that a timestep-conditioned decoder finishes from.
             generator: source of the noise that some decoders inject; one, or a list with one for each video.
+            coding: in which portions; None: as the autoencoder is set.
         """
-        parts = [self._decode(*part) for part in self._slices(z, temb, generator)]
+        coding = coding or self.coding
+        slices = self._slices(z, temb, generator, is_sliced=coding.is_sliced)
+        parts = [self._decode(*part, coding) for part in slices]
         video = torch.cat(parts) if len(parts) > 1 else parts[0]
         return SampleOutput(video) if return_dict else (video,)
 
-    def decode_stream(self, z: Tensor, temb: Tensor | None = None, generator: Generators = None) -> Iterator[Tensor]:
+    def decode_stream(
+        self,
+        z: Tensor,
+        temb: Tensor | None = None,
+        generator: Generators = None,
+        coding: Coding | None = None,
+    ) -> Iterator[Tensor]:
         """Yield the video of `decode` in runs of frames, in memory that does not grow with its length.
 
         The network only looks a few frames around and normalises each position alone, so the joined runs equal the
         whole. Tiles and overlapping runs of frames are blended first, so that there is one run.
         """
-        is_tiled = self.use_tiling and self._exceeds_tile(z, self.spatial_compression_ratio)
-        if is_tiled or self.use_framewise_decoding or self.frames_at_once is None:
-            yield self.decode(z, temb, return_dict=False, generator=generator)[0]
+        coding = coding or self.coding
+        is_tiled = coding.is_tiled and _exceeds(z, self._tiles(coding))
+        if is_tiled or coding.is_framewise_decoding or coding.frames_at_once is None:
+            yield self.decode(z, temb, return_dict=False, generator=generator, coding=coding)[0]
             return
         runs = []
-        for latents, timestep, source in self._slices(z, temb, generator):
-            run = run_stages(self.decoder.stages(timestep, source), [latents], self.frames_at_once)
+        for latents, timestep, source in self._slices(z, temb, generator, is_sliced=coding.is_sliced):
+            run = run_stages(self.decoder.stages(timestep, source), [latents], coding.frames_at_once)
             runs.append(chain([next(run)], run))  # by its first frames, a run has drawn all of its noise
         for parts in zip(*runs, strict=True):
             yield torch.cat(parts) if len(parts) > 1 else parts[0]
 
-    def encode_stream(self, x: Tensor) -> Iterator[Tensor]:
+    def encode_stream(self, x: Tensor, coding: Coding | None = None) -> Iterator[Tensor]:
         """Yield the moments that `encode` finds in runs of latent frames, in memory that does not grow with length."""
-        return run_stages(self.encoder.stages(), [x], self.frames_at_once or x.shape[2])
+        return run_stages(self.encoder.stages(), [x], (coding or self.coding).frames_at_once or x.shape[2])
 
     def forward(
         self,
@@ -213,9 +213,9 @@ class AutoencoderKLLTXVideo(Model):
         return self.decode(latents, temb, return_dict, generator)
 
     def _slices(
-        self, z: Tensor, temb: Tensor | None, generator: Generators
+        self, z: Tensor, temb: Tensor | None, generator: Generators, *, is_sliced: bool
     ) -> Iterator[tuple[Tensor, Tensor | None, Generators]]:
-        if not self.use_slicing or z.shape[0] == 1:
+        if not is_sliced or z.shape[0] == 1:
             yield z, temb, generator
             return
         state = generator.get_state() if isinstance(generator, torch.Generator) else None
@@ -225,55 +225,57 @@ class AutoencoderKLLTXVideo(Model):
             timestep = None if temb is None else temb[i : i + 1]
             yield z[i : i + 1], timestep, generator[i] if isinstance(generator, list) else generator
 
-    def _encode(self, video: Tensor) -> Tensor:
+    def _encode(self, video: Tensor, coding: Coding) -> Tensor:
         ratio, ratio_t = self.spatial_compression_ratio, self.temporal_compression_ratio
 
         def tile(video: Tensor) -> Tensor:
-            if self.frames_at_once is None or torch.is_grad_enabled():
+            if coding.frames_at_once is None or torch.is_grad_enabled():
                 return self.encoder(video)
-            return joined_stages(self.encoder.stages(), video, self.frames_at_once)
+            return joined_stages(self.encoder.stages(), video, coding.frames_at_once)
 
         def in_space(video: Tensor) -> Tensor:
-            if not self.use_tiling or not self._exceeds_tile(video, 1):
+            if not coding.is_tiled or (video.shape[3] <= coding.tile[0] and video.shape[4] <= coding.tile[1]):
                 return self.encoder(video)
-            rows, columns = self._tiles(ratio)
-            rows, columns = (Tile(tile.size * ratio, tile.stride * ratio) for tile in (rows, columns))
+            rows, columns = (Tile(tile.size * ratio, tile.stride * ratio) for tile in self._tiles(coding))
             return tiled_in_space(tile, video, rows, columns, Fraction(1, ratio))
 
-        if self.use_framewise_encoding and video.shape[2] > self.tile_sample_min_num_frames:
-            frames = self._frames_tile(ratio_t)
+        if coding.is_framewise_encoding and video.shape[2] > coding.frame_tile[0]:
+            frames = self._frames_tile(coding)
             frames = Tile(frames.size * ratio_t, frames.stride * ratio_t)
             return tiled_in_time(in_space, video, frames, Fraction(1, ratio_t), trim=slice(1, None))
         return in_space(video)
 
-    def _decode(self, latents: Tensor, temb: Tensor | None, generator: Generators) -> Tensor:
+    def _decode(self, latents: Tensor, temb: Tensor | None, generator: Generators, coding: Coding) -> Tensor:
         ratio, ratio_t = self.spatial_compression_ratio, self.temporal_compression_ratio
 
         def tile(latents: Tensor) -> Tensor:
-            if self.frames_at_once is None or torch.is_grad_enabled():
+            if coding.frames_at_once is None or torch.is_grad_enabled():
                 return self.decoder(latents, temb, generator)
-            return joined_stages(self.decoder.stages(temb, generator), latents, self.frames_at_once)
+            return joined_stages(self.decoder.stages(temb, generator), latents, coding.frames_at_once)
 
         def in_space(latents: Tensor) -> Tensor:
-            if not self.use_tiling or not self._exceeds_tile(latents, ratio):
+            tiles = self._tiles(coding)
+            if not coding.is_tiled or not _exceeds(latents, tiles):
                 return self.decoder(latents, temb, generator)
-            return tiled_in_space(tile, latents, *self._tiles(ratio), Fraction(ratio))
+            return tiled_in_space(tile, latents, *tiles, Fraction(ratio))
 
-        frames = self._frames_tile(ratio_t)
-        if self.use_framewise_decoding and latents.shape[2] > frames.size:
+        frames = self._frames_tile(coding)
+        if coding.is_framewise_decoding and latents.shape[2] > frames.size:
             return tiled_in_time(in_space, latents, frames, Fraction(ratio_t), trim=slice(None, -1))
         return in_space(latents)
 
-    def _exceeds_tile(self, tensor: Tensor, ratio: int) -> bool:
-        height, width = tensor.shape[-2:]
-        return height > self.tile_sample_min_height // ratio or width > self.tile_sample_min_width // ratio
-
-    def _tiles(self, ratio: int) -> tuple[Tile, Tile]:
+    def _tiles(self, coding: Coding) -> tuple[Tile, Tile]:
         """Rows and columns of a tile, in latent pixels."""
-        return (
-            Tile(self.tile_sample_min_height // ratio, self.tile_sample_stride_height // ratio),
-            Tile(self.tile_sample_min_width // ratio, self.tile_sample_stride_width // ratio),
-        )
+        sizes, ratio = coding.latents_of_tile(self.spatial_compression_ratio), self.spatial_compression_ratio
+        rows, columns = (Tile(size, int(step // ratio)) for size, step in zip(sizes, coding.stride, strict=True))
+        return rows, columns
 
-    def _frames_tile(self, ratio: int) -> Tile:
-        return Tile(self.tile_sample_min_num_frames // ratio, self.tile_sample_stride_num_frames // ratio)
+    def _frames_tile(self, coding: Coding) -> Tile:
+        """A tile in time, in latent frames."""
+        size, stride = coding.frame_tile
+        return Tile(size // self.temporal_compression_ratio, stride // self.temporal_compression_ratio)
+
+
+def _exceeds(latents: Tensor, tiles: tuple[Tile, Tile]) -> bool:
+    rows, columns = tiles
+    return latents.shape[3] > rows.size or latents.shape[4] > columns.size

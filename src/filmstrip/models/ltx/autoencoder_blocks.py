@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from filmstrip.nn.causal_conv import CausalConv3d, channels_last, depth_to_space, space_to_depth
+from filmstrip.kernels.layout import channels_last
+from filmstrip.nn.causal_conv import CausalConv3d, depth_to_space, space_to_depth
 from filmstrip.nn.embeddings import CombinedTimestepEmbedding
 from filmstrip.nn.modules import module_list
 from filmstrip.nn.noise import Generators, draw_noise

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from filmstrip.kernels.layout import channels_last
 from filmstrip.models.ltx.autoencoder_blocks import (
     DecoderCondition,
     LTXVideoDownBlock3D,
@@ -18,7 +19,7 @@ from filmstrip.models.ltx.autoencoder_blocks import (
     modulate_channels,
     pixel_norm,
 )
-from filmstrip.nn.causal_conv import CausalConv3d, channels_last, depth_to_space, space_to_depth
+from filmstrip.nn.causal_conv import CausalConv3d, depth_to_space, space_to_depth
 from filmstrip.nn.embeddings import CombinedTimestepEmbedding
 from filmstrip.nn.modules import module_list
 from filmstrip.nn.noise import Generators

@@ -31,10 +31,11 @@ from filmstrip.generation.prompts import Prompts, encode_prompts, encode_text, e
 from filmstrip.generation.request import Request, check_prompts, check_steps, prompted
 from filmstrip.generation.resolve import Rules, resolve
 from filmstrip.generation.session import Session
+from filmstrip.memory.coding import Coding
 from filmstrip.memory.residency import execution_device
 from filmstrip.models.ltx.autoencoder import AutoencoderKLLTXVideo
 from filmstrip.models.ltx.transformer import LTXVideoTransformer3DModel
-from filmstrip.nn.noise import Generators, draw_noise
+from filmstrip.nn.noise import draw_noise
 from filmstrip.nn.outputs import DiagonalGaussian
 from filmstrip.records import record
 from filmstrip.schedulers import Run, calculate_shift
@@ -259,16 +260,17 @@ class LTXVideoPipeline(Pipeline):
         grid = self.transformer.grid_coordinates(request.size.latent_size, scale, execution_device(self.transformer))
         return self.transformer.rotary(grid)
 
-    def encode_video(self, video: Tensor, generator: Generators = None) -> Tensor:
+    def encode_video(self, video: Tensor, session: Session[Any]) -> Tensor:
         """Normalised latents, drawn from the posterior of pixels, in float32.
 
         Args:
             video: (batch, 3, frames, height, width) in [-1, 1]; a picture is one frame.
-            generator: one, or a list with one for each video.
         """
-        posterior: DiagonalGaussian = self.vae.encode(video.to(execution_device(self.vae), self.vae.dtype))[0]
+        posterior: DiagonalGaussian = self.vae.encode(
+            video.to(execution_device(self.vae), self.vae.dtype), coding=session.coding
+        )[0]
         check_finite(posterior.mean, "vae", "encoding")
-        latents = posterior.sample(generator).float()
+        latents = posterior.sample(session.generator).float()
         return normalize_latents(latents, self.vae.latents_mean, self.vae.latents_std)
 
     # ---- decoding ------------------------------------------------------------------------------------------------
@@ -278,11 +280,15 @@ class LTXVideoPipeline(Pipeline):
         return latents
 
     def decode(
-        self, session: Session[LTXRequest[Any]], vae: AutoencoderKLLTXVideo, latents: Tensor
+        self,
+        session: Session[LTXRequest[Any]],
+        vae: AutoencoderKLLTXVideo,
+        latents: Tensor,
+        coding: Coding | None,
     ) -> Iterator[Tensor]:
         """Yield the video in runs of frames."""
         latents = unpack_latents(latents, session.request.size.latent_size, *self.patches)
-        yield from decode_latents(session, vae, latents, session.request.decoder)
+        yield from decode_latents(session, vae, latents, session.request.decoder, coding)
 
 
 def told_to_decoder(vae: AutoencoderKLLTXVideo, arguments: Decoded, request: Request[Any]) -> ToldToDecoder:
@@ -296,7 +302,7 @@ def told_to_decoder(vae: AutoencoderKLLTXVideo, arguments: Decoded, request: Req
 
 
 def decode_latents(
-    session: Session[Any], vae: AutoencoderKLLTXVideo, latents: Tensor, told: ToldToDecoder
+    session: Session[Any], vae: AutoencoderKLLTXVideo, latents: Tensor, told: ToldToDecoder, coding: Coding | None
 ) -> Iterator[Tensor]:
     """Yield the video of normalised latents, (batch, channels, frames, height, width), in runs of frames."""
     latents = denormalize_latents(latents, vae.latents_mean, vae.latents_std, vae.config.scaling_factor)
@@ -308,7 +314,7 @@ def decode_latents(
         scale = temb if told.noise_scale is None else temb.new_tensor(told.noise_scale)
         noise = draw_noise(latents.shape, session.generator, latents.device, latents.dtype)
         latents = torch.lerp(latents, noise, scale.view(-1, 1, 1, 1, 1))
-    yield from vae.decode_stream(latents, temb, session.generator)
+    yield from vae.decode_stream(latents, temb, session.generator, coding=coding)
 
 
 def per_video(name: str, value: float | Sequence[float] | None, count: int, per_prompt: int) -> list[float] | None:

@@ -186,7 +186,7 @@ def place_conditions(
     for condition, pixels in conditions:
         if isinstance(generator, list):
             pixels = pixels.expand(request.num_videos, -1, -1, -1, -1)
-        given = pipeline.encode_video(pixels, generator).to(latents.device)
+        given = pipeline.encode_video(pixels, session).to(latents.device)
         given = given.expand(request.num_videos, -1, -1, -1, -1)
         if condition.frame_index == 0:
             write(given, 0, condition.strength)

@@ -170,7 +170,7 @@ class LTXConditionPipeline(LTXVideoPipeline):
         if pixels is not None:
             if isinstance(session.generator, list):
                 pixels = pixels.expand(request.num_videos, -1, -1, -1, -1)
-            latents = self.encode_video(pixels, session.generator)
+            latents = self.encode_video(pixels, session)
         return noise if latents is None else run.add_noise(latents.to(noise), noise, begin)
 
     def _loosened(

@@ -85,7 +85,7 @@ class LTXImageToVideoPipeline(LTXVideoPipeline):
         pixels = request.pixels.to(self.transformer.dtype)
         if len(pixels) > 1 or isinstance(session.generator, list):
             pixels = request.per_video(pixels)
-        return ImageConditions(prompts, self.encode_video(pixels.unsqueeze(2), session.generator))
+        return ImageConditions(prompts, self.encode_video(pixels.unsqueeze(2), session))
 
     def steps(self, session: Session[ImageRequest], conditions: ImageConditions) -> Iterator[Step]:
         """Yield the latents after every step."""

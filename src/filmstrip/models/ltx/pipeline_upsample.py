@@ -21,6 +21,7 @@ from filmstrip.generation.request import check_generator
 from filmstrip.generation.resolve import Resolved, Rules, resolve
 from filmstrip.generation.session import Session
 from filmstrip.media.pixels import preprocess_video
+from filmstrip.memory.coding import Coding
 from filmstrip.memory.residency import execution_device
 from filmstrip.models.ltx.autoencoder import AutoencoderKLLTXVideo
 from filmstrip.models.ltx.common import Decoded, LTXRequest, decode_latents, told_to_decoder
@@ -108,7 +109,7 @@ class LTXLatentUpsamplePipeline(Pipeline):
         """The latents to upsample, as the autoencoder made them: not normalised."""
         vae, latents, pixels = self.vae, session.request.arguments.latents, session.request.pixels
         if pixels is not None:
-            posterior = vae.encode(pixels.to(execution_device(vae), vae.dtype))[0]
+            posterior = vae.encode(pixels.to(execution_device(vae), vae.dtype), coding=session.coding)[0]
             latents = check_finite(posterior.sample(session.generator).float(), "vae", "encoding")
             latents = normalize_latents(latents, vae.latents_mean, vae.latents_std)
         latents = known(latents).to(execution_device(vae), torch.float32)
@@ -131,10 +132,14 @@ class LTXLatentUpsamplePipeline(Pipeline):
         return latents
 
     def decode(
-        self, session: Session[UpsampleRequest], vae: AutoencoderKLLTXVideo, latents: Tensor
+        self,
+        session: Session[UpsampleRequest],
+        vae: AutoencoderKLLTXVideo,
+        latents: Tensor,
+        coding: Coding | None,
     ) -> Iterator[Tensor]:
         """Yield the video in runs of frames."""
-        yield from decode_latents(session, vae, latents, session.request.decoder)
+        yield from decode_latents(session, vae, latents, session.request.decoder, coding)
 
     def _pixels(self, video: Any, size: Resolved) -> tuple[Tensor, tuple[str, ...]]:
         """The frames that can be encoded, and a sentence if those are not all."""

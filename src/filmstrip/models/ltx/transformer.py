@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from filmstrip.checkpoints import Model
-from filmstrip.nn.attention import attention
+from filmstrip.kernels.attention import attention
+from filmstrip.kernels.layers import Linear
+from filmstrip.network import Model
 from filmstrip.nn.embeddings import AdaLayerNormSingle, TwoLayers
 from filmstrip.nn.feed_forward import ACTIVATIONS, FeedForward, ForwardChunking
-from filmstrip.nn.linear import linear
 from filmstrip.nn.modules import module_list
 from filmstrip.nn.normalization import modulate
 from filmstrip.nn.outputs import SampleOutput
@@ -41,11 +41,11 @@ class LTXAttention(nn.Module):
         self.num_heads = num_heads
         self.norm_q = nn.RMSNorm(inner_dim, eps=1e-5)
         self.norm_k = nn.RMSNorm(inner_dim, eps=1e-5)
-        self.to_q = nn.Linear(dim, inner_dim, bias=bias)
-        self.to_k = nn.Linear(context_dim, inner_dim, bias=bias)
-        self.to_v = nn.Linear(context_dim, inner_dim, bias=bias)
+        self.to_q = Linear(dim, inner_dim, bias=bias)
+        self.to_k = Linear(context_dim, inner_dim, bias=bias)
+        self.to_v = Linear(context_dim, inner_dim, bias=bias)
         # The second entry holds the place of the dropout that published names count.
-        self.to_out = nn.ModuleList([nn.Linear(inner_dim, dim, bias=out_bias), nn.Identity()])
+        self.to_out = nn.ModuleList([Linear(inner_dim, dim, bias=out_bias), nn.Identity()])
 
     def forward(
         self,
@@ -53,9 +53,9 @@ class LTXAttention(nn.Module):
         rotary: Tensor,  # (batch or 1, tokens, inner_dim / 2, 2)
     ) -> Tensor:  # (batch, tokens, dim)
         """Let each token attend to all tokens."""
-        query = rotate_pairs(self.norm_q(linear(self.to_q, hidden_states)), rotary)
-        key = rotate_pairs(self.norm_k(linear(self.to_k, hidden_states)), rotary)
-        return self._attend(query, self._heads(key), self._heads(linear(self.to_v, hidden_states)), None)
+        query = rotate_pairs(self.norm_q(self.to_q(hidden_states)), rotary)
+        key = rotate_pairs(self.norm_k(self.to_k(hidden_states)), rotary)
+        return self._attend(query, self._heads(key), self._heads(self.to_v(hidden_states)), None)
 
     def read(
         self,
@@ -65,18 +65,19 @@ class LTXAttention(nn.Module):
         bias: Tensor | None,
     ) -> Tensor:  # (batch, tokens, dim)
         """Let each token attend to a prompt that `keys_and_values` has prepared."""
-        return self._attend(self.norm_q(linear(self.to_q, hidden_states)), key, value, bias)
+        return self._attend(self.norm_q(self.to_q(hidden_states)), key, value, bias)
 
     def keys_and_values(self, context: Tensor) -> tuple[Tensor, Tensor]:
         """What tokens attend to, each (batch, heads, prompt_tokens, head_dim)."""
-        return self._heads(self.norm_k(linear(self.to_k, context))), self._heads(linear(self.to_v, context))
+        return self._heads(self.norm_k(self.to_k(context))), self._heads(self.to_v(context))
 
     def _heads(self, hidden_states: Tensor) -> Tensor:
         return hidden_states.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (batch, heads, tokens, head_dim)
 
     def _attend(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> Tensor:
         attended = attention(self._heads(query), key, value, bias)
-        return linear(self.to_out[0], attended.transpose(1, 2).flatten(2))
+        joined: Tensor = self.to_out[0](attended.transpose(1, 2).flatten(2))
+        return joined
 
 
 class LTXVideoTransformerBlock(nn.Module):
@@ -131,6 +132,7 @@ class LTXVideoTransformer3DModel(ForwardChunking, Model):
     _repeated_blocks = ("LTXVideoTransformerBlock",)
     keep_precise = ("norm", "^proj_in$", "^proj_out$", "^time_embed", "^caption_projection")
     _supports_gradient_checkpointing = True
+    computing_methods = ("prepare_prompt",)
 
     def __init__(
         self,

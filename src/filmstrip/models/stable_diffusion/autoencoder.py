@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from fractions import Fraction
 
 import torch
 from torch import Tensor, nn
 
-from filmstrip.checkpoints import Model
-from filmstrip.memory.coding import Way, tile_way
+from filmstrip.kernels.plain import is_free
+from filmstrip.kernels.valueless import is_on_cpu
+from filmstrip.memory.coding import (
+    CodesInPortions,
+    Coding,
+    Way,
+    half_settings,
+    overlap_settings,
+    square,
+    tile_settings,
+    tile_way,
+)
 from filmstrip.memory.tiling import Tile, tiled_in_space
 from filmstrip.models.stable_diffusion.autoencoder_coders import Decoder, Encoder
+from filmstrip.network import Model
 from filmstrip.nn.attention_layers import AttentionModel
-from filmstrip.nn.group_norm import runs_in_portions
 from filmstrip.nn.noise import Generators
 from filmstrip.nn.outputs import DiagonalGaussian, EncoderOutput, SampleOutput
-from filmstrip.nn.valueless import is_on_cpu
 
 DOWN_BLOCK, UP_BLOCK = "DownEncoderBlock2D", "UpDecoderBlock2D"
 # Pixels that an accelerator codes together where nothing is recorded; a CPU takes one picture after the other.
 PIXELS_AT_ONCE = 2**20
 
 
-class AutoencoderKL(Model, AttentionModel):
+class AutoencoderKL(CodesInPortions, Model, AttentionModel):
     """Compresses pictures to latents and back, each for itself.
 
     Pictures are (batch, 3, height, width) in [-1, 1]; their latents are (batch, latent_channels, height / ratio,
@@ -42,6 +52,7 @@ class AutoencoderKL(Model, AttentionModel):
         (r"(\.attentions\.0\.)proj_attn\.", r"\1to_out.0."),
     )
     _supports_gradient_checkpointing = True
+    computing_methods = ("encode", "decode", "decode_stream")
     keep_precise = ("norm", r"coder\.conv_in$", r"coder\.conv_out$", "quant_conv$")
 
     def __init__(
@@ -94,11 +105,14 @@ class AutoencoderKL(Model, AttentionModel):
         self.quant_conv = nn.Conv2d(2 * latent_channels, 2 * latent_channels, 1) if use_quant_conv else None
         self.post_quant_conv = nn.Conv2d(latent_channels, latent_channels, 1) if use_post_quant_conv else None
 
-        self.use_slicing = self.use_tiling = False
-        # Sides of a tile in pixels and in latents, and the share of it that overlaps the next.
-        self.tile_sample_min_size = sample_size if isinstance(sample_size, int) else sample_size[0]
-        self.tile_latent_min_size = self.tile_sample_min_size // self.spatial_compression_ratio
-        self.tile_overlap_factor = 0.25
+        side = sample_size if isinstance(sample_size, int) else sample_size[0]
+        latents = side // self.spatial_compression_ratio
+        coding = Coding(tile=(side, side), latent_tile=(latents, latents))
+        self.coding = coding.with_overlap((0.25, 0.25))
+
+    tile_sample_min_size = square(tile_settings())
+    tile_latent_min_size = square(half_settings("latent_tile"))
+    tile_overlap_factor = square(overlap_settings())
 
     def enable_tiling(self, tile_sample_min_size: int | None = None, tile_overlap_factor: float | None = None) -> None:
         """Code pictures larger than a tile in overlapping tiles; None keeps a setting.
@@ -109,69 +123,52 @@ class AutoencoderKL(Model, AttentionModel):
             tile_sample_min_size: a tile's sides in pixels.
             tile_overlap_factor: the share of a tile, below 1, that overlaps the next.
         """
-        if tile_sample_min_size is not None:
-            self.tile_sample_min_size = tile_sample_min_size
-            self.tile_latent_min_size = tile_sample_min_size // self.spatial_compression_ratio
-        if tile_overlap_factor is not None:
-            self.tile_overlap_factor = tile_overlap_factor
-        self.use_tiling = True
-
-    def disable_tiling(self) -> None:
-        """Code pictures undivided again."""
-        self.use_tiling = False
-
-    @property
-    def tile_size(self) -> tuple[int, int] | None:
-        """Height and width in pixels of the tiles that are set, if any are."""
-        return (self.tile_sample_min_size, self.tile_sample_min_size) if self.use_tiling else None
+        latents = None if tile_sample_min_size is None else tile_sample_min_size // self.spatial_compression_ratio
+        self.set_tiles(
+            tile_sample_min_size=tile_sample_min_size,
+            tile_latent_min_size=latents,
+            tile_overlap_factor=tile_overlap_factor,
+        )
 
     def decoding_ways(self) -> Iterator[Way]:
         """A few pictures at a time; one; in tiles of the size that the model was made for, a half and a quarter."""
-        yield Way("a few pictures at a time", {"use_slicing": False, "use_tiling": False})
-        yield Way("one picture at a time", {"use_slicing": True, "use_tiling": False})
+        yield Way("a few pictures at a time", replace(self.coding, is_sliced=False, is_tiled=False))
+        yield Way("one picture at a time", replace(self.coding, is_sliced=True, is_tiled=False))
         ratio = self.spatial_compression_ratio
         side = self.config.sample_size if isinstance(self.config.sample_size, int) else self.config.sample_size[0]
         for share in (1, 2, 4):
             latents = max(side // share // ratio, 4)
-            pixels = latents * ratio
-            settings = {
-                "use_slicing": True,
-                "use_tiling": True,
-                "tile_sample_min_size": pixels,
-                "tile_latent_min_size": latents,
-                "tile_overlap_factor": 0.25,
-            }
-            step = int(0.75 * latents) * ratio
-            yield tile_way((pixels, pixels), (step, step), settings)
+            pixels, step = (latents * ratio,) * 2, (int(0.75 * latents) * ratio,) * 2
+            coding = replace(self.coding, is_sliced=True, is_tiled=True, tile=pixels, latent_tile=(latents, latents))
+            yield tile_way(pixels, step, coding.with_overlap((0.25, 0.25)))
 
-    def enable_slicing(self) -> None:
-        """Code the pictures of a batch one after the other, for less memory."""
-        self.use_slicing = True
-
-    def disable_slicing(self) -> None:
-        """Code as many pictures of a batch together as is quick."""
-        self.use_slicing = False
-
-    def encode(self, x: Tensor, return_dict: bool = True) -> EncoderOutput | tuple[DiagonalGaussian]:
+    def encode(
+        self, x: Tensor, return_dict: bool = True, coding: Coding | None = None
+    ) -> EncoderOutput | tuple[DiagonalGaussian]:
         """The posterior of the pictures' latents."""
-        parts = x.split(self._pictures_at_once(x, x.shape[2] * x.shape[3]))
-        posterior = DiagonalGaussian(torch.cat([self._encode(part) for part in parts]))
+        coding = coding or self.coding
+        parts = x.split(_pictures_at_once(x, x.shape[2] * x.shape[3], coding))
+        posterior = DiagonalGaussian(torch.cat([self._encode(part, coding) for part in parts]))
         return EncoderOutput(posterior) if return_dict else (posterior,)
 
-    def decode(self, z: Tensor, return_dict: bool = True, generator: Generators = None) -> SampleOutput | tuple[Tensor]:
+    def decode(
+        self, z: Tensor, return_dict: bool = True, generator: Generators = None, coding: Coding | None = None
+    ) -> SampleOutput | tuple[Tensor]:
         """The pictures that latents stand for.
 
         Args:
             generator: taken from code written for Diffusers, and without effect: nothing is drawn.
+            coding: in which portions; None: as the autoencoder is set.
         """
-        parts = list(self.decode_stream(z))
+        parts = list(self.decode_stream(z, coding))
         pictures = torch.cat(parts) if len(parts) > 1 else parts[0]
         return SampleOutput(pictures) if return_dict else (pictures,)
 
-    def decode_stream(self, z: Tensor) -> Iterator[Tensor]:
+    def decode_stream(self, z: Tensor, coding: Coding | None = None) -> Iterator[Tensor]:
         """Yield the pictures of `decode` a few at a time, in the memory that those few need."""
+        coding = coding or self.coding
         pixels = z.shape[2] * z.shape[3] * self.spatial_compression_ratio**2
-        return (self._decode(part) for part in z.split(self._pictures_at_once(z, pixels)))
+        return (self._decode(part, coding) for part in z.split(_pictures_at_once(z, pixels, coding)))
 
     def forward(
         self,
@@ -184,27 +181,19 @@ class AutoencoderKL(Model, AttentionModel):
         posterior = self.encode(sample)[0]
         return self.decode(posterior.sample(generator) if sample_posterior else posterior.mode(), return_dict)
 
-    def _pictures_at_once(self, batch: Tensor, pixels: int) -> int:
-        if self.use_slicing or (runs_in_portions() and is_on_cpu(batch)):
-            return 1
-        return max(1, PIXELS_AT_ONCE // pixels) if runs_in_portions() else len(batch)
-
-    def _encode(self, pictures: Tensor) -> Tensor:
-        size, ratio = self.tile_sample_min_size, self.spatial_compression_ratio
-        if not self.use_tiling or max(pictures.shape[2:]) <= size:
+    def _encode(self, pictures: Tensor, coding: Coding) -> Tensor:
+        ratio = self.spatial_compression_ratio
+        tiles = _tiles(coding.tile, ratio, coding)
+        if not coding.is_tiled or _are_within(pictures, tiles):
             return self._encode_tile(pictures)
-        return self._tiled(self._encode_tile, pictures, size, ratio, Fraction(1, ratio))
+        return tiled_in_space(self._encode_tile, pictures, *tiles, Fraction(1, ratio))
 
-    def _decode(self, latents: Tensor) -> Tensor:
-        size, ratio = self.tile_latent_min_size, self.spatial_compression_ratio
-        if not self.use_tiling or max(latents.shape[2:]) <= size:
+    def _decode(self, latents: Tensor, coding: Coding) -> Tensor:
+        ratio = self.spatial_compression_ratio
+        tiles = _tiles(coding.latents_of_tile(ratio), 1, coding)
+        if not coding.is_tiled or _are_within(latents, tiles):
             return self._decode_tile(latents)
-        return self._tiled(self._decode_tile, latents, size, 1, Fraction(ratio))
-
-    def _tiled(self, code: Callable[[Tensor], Tensor], whole: Tensor, size: int, unit: int, ratio: Fraction) -> Tensor:
-        # Steps between tiles are whole latents, so that tiles of pixels and of latents lie at the same places.
-        stride = max(1, int(size // unit * (1 - self.tile_overlap_factor))) * unit
-        return tiled_in_space(code, whole, Tile(size, stride), Tile(size, stride), ratio)
+        return tiled_in_space(self._decode_tile, latents, *tiles, Fraction(ratio))
 
     def _encode_tile(self, pictures: Tensor) -> Tensor:
         moments = self.encoder(pictures)
@@ -212,3 +201,24 @@ class AutoencoderKL(Model, AttentionModel):
 
     def _decode_tile(self, latents: Tensor) -> Tensor:
         return self.decoder(latents if self.post_quant_conv is None else self.post_quant_conv(latents)).contiguous()
+
+
+def _pictures_at_once(batch: Tensor, pixels: int, coding: Coding) -> int:
+    if coding.is_sliced or (is_free() and is_on_cpu(batch)):
+        return 1
+    return max(1, PIXELS_AT_ONCE // pixels) if is_free() else len(batch)
+
+
+def _tiles(sizes: tuple[int, int], unit: int, coding: Coding) -> tuple[Tile, Tile]:
+    """Rows and columns of a tile, in units of which a latent has so many."""
+    # Steps between tiles are whole latents, so that tiles of pixels and of latents lie at the same places.
+    rows, columns = (
+        Tile(size, max(1, int(size // unit * (1 - overlap))) * unit)
+        for size, overlap in zip(sizes, coding.overlap, strict=True)
+    )
+    return rows, columns
+
+
+def _are_within(pictures: Tensor, tiles: tuple[Tile, Tile]) -> bool:
+    rows, columns = tiles
+    return pictures.shape[2] <= rows.size and pictures.shape[3] <= columns.size

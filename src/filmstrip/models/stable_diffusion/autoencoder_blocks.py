@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from filmstrip.nn.attention_layers import Attention
+from filmstrip.nn.attention_layers import Attention, Processor
 from filmstrip.nn.modules import module_list
 from filmstrip.nn.resnet import Downsample2D, ResnetBlock2D, Upsample2D
 
@@ -25,10 +25,11 @@ class PictureAttention(Attention):
         hidden_states: Tensor,
         encoder_hidden_states: Tensor | None = None,
         attention_mask: Tensor | None = None,
+        processor: Processor | None = None,
         **kwargs: Any,
     ) -> Tensor:
         tokens = self.group_norm(hidden_states).flatten(2).transpose(1, 2)  # (batch, height * width, channels)
-        attended = super().forward(tokens, encoder_hidden_states, attention_mask, **kwargs)
+        attended = super().forward(tokens, encoder_hidden_states, attention_mask, processor, **kwargs)
         return attended.transpose(1, 2).unflatten(2, hidden_states.shape[2:]) + hidden_states
 
 

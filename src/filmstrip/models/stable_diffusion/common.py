@@ -19,6 +19,7 @@ from filmstrip.generation.output import Report
 from filmstrip.generation.prompts import Prompts, encode_clip_text, encode_prompts, encoded_prompts, num_clip_parts
 from filmstrip.generation.request import check_prompts, check_steps, prompted
 from filmstrip.generation.resolve import Rules, resolve
+from filmstrip.memory.coding import Coding
 from filmstrip.memory.offloading import tell_once
 from filmstrip.memory.residency import execution_device
 from filmstrip.models.stable_diffusion.arguments import (
@@ -277,6 +278,7 @@ class StableDiffusionBase(Pipeline):
         present = arguments.guidance if scale is None else scale
         is_distilled = unet.config.time_cond_proj_dim is not None
 
+        @remembering_prompts
         def predict(latents: Tensor, timestep: float, given: PictureConditions) -> Tensor:
             latents = latents.to(unet.dtype)
             more: dict[str, Any] = {"cross_attention_kwargs": arguments.for_processors}
@@ -303,15 +305,13 @@ class StableDiffusionBase(Pipeline):
             in_turn=arguments.sequential_guidance,
         )
         index, end = span  # counted here, since some solvers come back to a timestep
-        readers = [unet, *(one for name, one in self.components.items() if name == "controlnet")]
-        with remembering_prompts(*readers):
-            for step in session.denoise(
-                predict, latents, run, guidance, begin=index, end=end, generator=generator, network="unet"
-            ):
-                yield step
-                if is_distilled:
-                    present, step.guidance_scale = step.guidance_scale or present, None
-                index += 1
+        for step in session.denoise(
+            predict, latents, run, guidance, begin=index, end=end, generator=generator, network="unet"
+        ):
+            yield step
+            if is_distilled:
+                present, step.guidance_scale = step.guidance_scale or present, None
+            index += 1
 
     # ---- decoding ------------------------------------------------------------------------------------------------
 
@@ -319,10 +319,12 @@ class StableDiffusionBase(Pipeline):
         """Latents as the call takes them, (batch, channels, height, width)."""
         return latents
 
-    def decode(self, session: AnySession, vae: AutoencoderKL, latents: Tensor) -> Iterator[Tensor]:
+    def decode(
+        self, session: AnySession, vae: AutoencoderKL, latents: Tensor, coding: Coding | None
+    ) -> Iterator[Tensor]:
         """Yield the pictures, as videos of one frame."""
         latents = (latents / vae.config.scaling_factor).to(execution_device(vae), vae.dtype)
-        yield torch.cat(list(vae.decode_stream(latents))).unsqueeze(2)  # (batch, 3, 1, height, width)
+        yield torch.cat(list(vae.decode_stream(latents, coding=coding))).unsqueeze(2)  # (batch, 3, 1, height, width)
 
     def output(self, frames: Any, report: Report) -> Any:
         """The pictures of a run."""

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from filmstrip.checkpoints import Model
 from filmstrip.checks import check_share, known
 from filmstrip.configuration import Config
 from filmstrip.generation.arguments import argument
@@ -21,6 +20,7 @@ from filmstrip.models.stable_diffusion.arguments import (
     PictureConditions,
 )
 from filmstrip.models.stable_diffusion.controlnet import ControlNetModel
+from filmstrip.network import Model
 from filmstrip.records import record
 
 
@@ -131,15 +131,21 @@ class Controlling:
     def __call__(self, latents: Tensor, step: int, given: PictureConditions) -> dict[str, Any]:
         """Residuals for the rows that follow the pictures, which are the last ones; zeros for the others."""
         spared = given.follows.index(True) if any(given.follows) else len(latents)
-        latents, prompt_embeds = latents[spared:], given.prompt_embeds[spared:]
-        if not len(latents):
+        if spared == len(latents):
             return {}
+        pictures, prompt_embeds = known(given.pictures), given.prompt_embeds
+        if spared:  # else they stay the tensors that they are, by which prompts are remembered
+            latents, prompt_embeds, pictures = (
+                latents[spared:],
+                prompt_embeds[spared:],
+                [one[spared:] for one in pictures],
+            )
         timestep, num_steps = self._timesteps[step], len(self._timesteps)
         down: list[Tensor] = []
         mid: Tensor | None = None
         scales = self._strengths.at(step, num_steps)
-        for net, picture, scale in zip(self._nets, known(given.pictures), scales, strict=True):
-            arguments = (latents.to(net.dtype), timestep, prompt_embeds.to(net.dtype), picture[spared:])
+        for net, picture, scale in zip(self._nets, pictures, scales, strict=True):
+            arguments = (latents.to(net.dtype), timestep, prompt_embeds.to(net.dtype), picture)
             more, last = net(*arguments, conditioning_scale=scale, guess_mode=self.guesses, return_dict=False)
             down = [one + other for one, other in zip(down, more, strict=True)] if down else list(more)
             mid = last if mid is None else mid + last

@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from filmstrip.models.stable_diffusion.unet_encoder import DOWN_BLOCKS, MID_BLOCK, UNetEncoder, per_level
+from filmstrip.models.stable_diffusion.unet_encoder import DOWN_BLOCKS, MID_BLOCK, UNetEncoder
 from filmstrip.nn.modules import weights_channels_last
 from filmstrip.nn.outputs import Output
-from filmstrip.nn.unet import down_widths, run_down
+from filmstrip.nn.unet import down_widths, per_level, run_down
 
 
 @dataclass

@@ -17,6 +17,7 @@ from filmstrip.generation.guidance import Guidance, Rule, TwoConditions
 from filmstrip.generation.prompts import Prompts
 from filmstrip.generation.session import Session
 from filmstrip.media.pixels import preprocess_image
+from filmstrip.memory.coding import Coding
 from filmstrip.memory.residency import execution_device
 from filmstrip.models.stable_diffusion.arguments import (
     ImageOutput,
@@ -25,6 +26,7 @@ from filmstrip.models.stable_diffusion.arguments import (
     PictureRequest,
     own_size,
 )
+from filmstrip.models.stable_diffusion.autoencoder import AutoencoderKL
 from filmstrip.models.stable_diffusion.common import StableDiffusionBase
 from filmstrip.nn.attention_layers import remembering_prompts
 from filmstrip.nn.noise import Generators
@@ -114,7 +116,7 @@ class StableDiffusionInstructPix2PixPipeline(StableDiffusionBase):
         request = session.request
         latents = request.image_latents
         if latents is None:
-            latents = encode_pictures(self.vae, known(request.pixels))
+            latents = encode_pictures(self.vae, known(request.pixels), session.coding)
         pictures = request.per_video(latents).to(execution_device(self.unet), torch.float32)
         return Instructions.of(self.encode_prompts(session), image_latents=pictures)
 
@@ -124,9 +126,9 @@ class StableDiffusionInstructPix2PixPipeline(StableDiffusionBase):
         yield from change(session, self.unet, conditions, self.initial_noise(session, run), run)
 
 
-def encode_pictures(vae: Any, pixels: Tensor) -> Tensor:
+def encode_pictures(vae: AutoencoderKL, pixels: Tensor, coding: Coding | None) -> Tensor:
     """The latents of pictures that are to be changed, which are not scaled."""
-    latents: Tensor = vae.encode(pixels.to(execution_device(vae), vae.dtype)).latent_dist.mode().float()
+    latents: Tensor = vae.encode(pixels.to(execution_device(vae), vae.dtype), coding=coding)[0].mode().float()
     return check_finite(latents, "vae", "encoding")
 
 
@@ -145,6 +147,7 @@ def change(
     """
     arguments = session.request.arguments
 
+    @remembering_prompts
     def predict(latents: Tensor, timestep: float, given: Instructions) -> Tensor:
         stacked = torch.cat([latents, known(given.image_latents)], dim=1).to(unet.dtype)
         kwargs = {"cross_attention_kwargs": arguments.for_processors, "return_dict": False}
@@ -161,5 +164,4 @@ def change(
         return replace(given, prompt_embeds=given.prompt_embeds.to(execution_device(unet), unet.dtype))
 
     guidance = Guidance(conditions, split, prepare, arguments.guidance, in_turn=arguments.sequential_guidance)
-    with remembering_prompts(unet):
-        yield from session.denoise(predict, latents, run, guidance, generator=generator, network="unet")
+    yield from session.denoise(predict, latents, run, guidance, generator=generator, network="unet")

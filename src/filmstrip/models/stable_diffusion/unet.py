@@ -7,20 +7,19 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from filmstrip.models.stable_diffusion.free_u import FreeU
 from filmstrip.models.stable_diffusion.unet_encoder import (
     CALLS,
     DOWN_BLOCKS,
     MID_BLOCK,
     UNetEncoder,
     check_block_types,
-    per_level,
 )
 from filmstrip.nn.embeddings import EMBEDDING_ACTIVATIONS
+from filmstrip.nn.free_u import FreeU
 from filmstrip.nn.modules import module_list, weights_channels_last
 from filmstrip.nn.outputs import SampleOutput
 from filmstrip.nn.resnet import Upsample2D
-from filmstrip.nn.unet import UpBlock, run_down, run_up, up_widths
+from filmstrip.nn.unet import UpBlock, per_level, run_down, run_up, up_widths
 
 UP_BLOCKS = ("CrossAttnUpBlock2D", "UpBlock2D")
 

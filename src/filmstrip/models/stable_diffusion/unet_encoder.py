@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -10,14 +10,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from filmstrip.checkpoints import Model
+from filmstrip.network import Model
 from filmstrip.nn.attention_layers import AttentionModel
-from filmstrip.nn.embeddings import EMBEDDING_ACTIVATIONS, TwoLayers, sinusoidal_embedding
+from filmstrip.nn.embeddings import (
+    EMBEDDING_ACTIVATIONS,
+    ConditionedEmbedding,
+    TwoLayers,
+    sinusoidal_embedding,
+)
 from filmstrip.nn.feed_forward import ForwardChunking
 from filmstrip.nn.modules import module_list
 from filmstrip.nn.resnet import Downsample2D, ResnetBlock2D
 from filmstrip.nn.spatial_transformer import SpatialTransformer
-from filmstrip.nn.unet import Call, Conditions, DownBlock, MidBlock, Widths, down_widths
+from filmstrip.nn.unet import Call, Conditions, DownBlock, MidBlock, Widths, down_widths, per_level
 
 DOWN_BLOCKS = ("CrossAttnDownBlock2D", "DownBlock2D")
 MID_BLOCK = "UNetMidBlock2DCrossAttn"
@@ -28,23 +33,6 @@ CALLS: dict[str, Call] = {
     "resnets": lambda resnet, hidden_states, given: resnet(hidden_states, given.temb),
     "attentions": lambda attention, hidden_states, given: attention(hidden_states, given),
 }
-
-
-class ConditionedEmbedding(TwoLayers):
-    """An embedded timestep, with another vector added to its waves (the guidance scale of distilled models)."""
-
-    def __init__(
-        self, in_channels: int, dim: int, activation: Callable[[Tensor], Tensor], condition_dim: int | None
-    ) -> None:
-        super().__init__(in_channels, dim, activation)
-        self.cond_proj = None if condition_dim is None else nn.Linear(condition_dim, in_channels, bias=False)
-
-    def forward(self, features: Tensor, condition: Tensor | None = None) -> Tensor:
-        if condition is not None:
-            if self.cond_proj is None:
-                raise ValueError("timestep_cond has no effect on a network without time_cond_proj_dim; drop it.")
-            features = features + self.cond_proj(condition)
-        return super().forward(features)
 
 
 @dataclass(frozen=True)
@@ -96,15 +84,6 @@ class LevelSettings:
         if has_attention:
             columns["attentions"] = [self.attention(widths.out_channels) for _ in range(num_rows)]
         return columns
-
-
-def per_level(name: str, value: Any, num_levels: int) -> list[Any]:
-    """A setting that has one value, or one for each resolution, as one for each."""
-    if not isinstance(value, (list, tuple)):
-        return [value] * num_levels
-    if len(value) != num_levels:
-        raise ValueError(f"{name} has {len(value)} values for {num_levels} of block_out_channels; give one for each.")
-    return list(value)
 
 
 def check_block_types(name: str, types: Sequence[str], known: Sequence[str], num_levels: int) -> None:
@@ -204,6 +183,7 @@ class UNetEncoder(AttentionModel, ForwardChunking, Model):
                 "attentions": [deepest.attention(width)],
             },
             CALLS,
+            ends=("resnets",),
         )
         return levels
 

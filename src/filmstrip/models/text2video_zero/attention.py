@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 from torch import Tensor
@@ -49,20 +48,16 @@ class AcrossFrames:
         self._network, self._num_frames = network, num_frames
 
     def __call__(self, sample: Tensor, *arguments: Any, **settings: Any) -> Any:
-        processor = CrossFrameAttnProcessor(len(sample) // self._num_frames)
-        with attending_across(self._network, processor):
-            return self._network(sample, *arguments, **settings)
+        kwargs = {
+            **(settings.pop("cross_attention_kwargs", None) or {}),
+            "processor": _across_frames(len(sample) // self._num_frames),
+        }
+        return self._network(sample, *arguments, cross_attention_kwargs=kwargs, **settings)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.__dict__["_network"], name)
 
 
-@contextmanager
-def attending_across(network: Any, processor: CrossFrameAttnProcessor) -> Iterator[None]:
-    """Give a network's attention layers another processor for a while; theirs come back, whatever happens."""
-    before = network.attn_processors
-    network.set_attn_processor(processor)
-    try:
-        yield
-    finally:
-        network.set_attn_processor(before)
+@cache
+def _across_frames(batch_size: int) -> CrossFrameAttnProcessor:
+    return CrossFrameAttnProcessor(batch_size)

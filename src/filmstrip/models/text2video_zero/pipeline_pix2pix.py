@@ -85,7 +85,7 @@ class TextToVideoZeroInstructPix2PixPipeline(VideosOfPictures, StableDiffusionBa
     def encode(self, session: Session[ChangeRequest]) -> Instructions:
         """The instructions, and the latents of the clips, one row for each frame."""
         request, num_frames = session.request, session.request.size.num_frames
-        latents = encode_pictures(self.vae, known(request.pixels).movedim(2, 1).flatten(0, 1))
+        latents = encode_pictures(self.vae, known(request.pixels).movedim(2, 1).flatten(0, 1), session.coding)
         clips = latents.unflatten(0, (-1, num_frames)).movedim(1, 2)
         pictures = rows_of_frames(request, clips).to(execution_device(self.unet))
         return Instructions.of(self.encode_prompts(session).repeated(num_frames), image_latents=pictures)

@@ -14,6 +14,7 @@ from filmstrip.generation.arguments import Embedded, Prompted, Rescaled, Sampled
 from filmstrip.generation.events import Step
 from filmstrip.generation.finite import check_finite
 from filmstrip.generation.session import Session
+from filmstrip.memory.coding import Coding
 from filmstrip.models.stable_diffusion.arguments import (
     PictureConditions,
     Skipping,
@@ -225,7 +226,7 @@ class TextToVideoZeroSDXLPipeline(VideosOfPictures, StableDiffusionBase):
         """Yield the latents after every step: first those of the first frames, then those of all frames."""
         return video_steps(self, session, conditions)
 
-    def decode(self, session: Session[Any], vae: Any, latents: Tensor) -> Iterator[Tensor]:
+    def decode(self, session: Session[Any], vae: Any, latents: Tensor, coding: Coding | None) -> Iterator[Tensor]:
         """Yield the videos frame by frame."""
         with xl_decoder(vae) as wide:
-            yield from decode_frames(wide, session.request, latents)
+            yield from decode_frames(wide, session.request, latents, coding)

@@ -18,6 +18,7 @@ from filmstrip.generation.output import Report
 from filmstrip.generation.request import adjusted
 from filmstrip.generation.resolve import Rules
 from filmstrip.generation.session import Session
+from filmstrip.memory.coding import Coding
 from filmstrip.memory.residency import execution_device
 from filmstrip.models.stable_diffusion.arguments import (
     PictureConditions,
@@ -265,9 +266,9 @@ class VideosOfPictures:
         """Latents of all frames, (batch, frames, channels, height, width)."""
         return whole_video(session.request, latents)
 
-    def decode(self, session: Session[Any], vae: Any, latents: Tensor) -> Iterator[Tensor]:
+    def decode(self, session: Session[Any], vae: Any, latents: Tensor, coding: Coding | None) -> Iterator[Tensor]:
         """Yield the videos frame by frame."""
-        return decode_frames(vae, session.request, latents)
+        return decode_frames(vae, session.request, latents, coding)
 
     def output(self, frames: Any, report: Report) -> Any:
         """The videos of a run, and their frames one after the other."""
@@ -285,8 +286,8 @@ def whole_video(request: PictureRequest[Any], latents: Tensor) -> Tensor:  # (ba
     return latents.unflatten(0, (request.num_videos, -1)).expand(-1, request.size.num_frames, -1, -1, -1)
 
 
-def decode_frames(vae: Any, request: PictureRequest[Any], latents: Tensor) -> Iterator[Tensor]:
+def decode_frames(vae: Any, request: PictureRequest[Any], latents: Tensor, coding: Coding | None) -> Iterator[Tensor]:
     """Yield the videos of a run's latents frame by frame, (batch, 3, 1, height, width)."""
     latents = (whole_video(request, latents) / vae.config.scaling_factor).to(execution_device(vae), vae.dtype)
     for frames in latents.unbind(1):
-        yield torch.cat(list(vae.decode_stream(frames))).unsqueeze(2)
+        yield torch.cat(list(vae.decode_stream(frames, coding=coding))).unsqueeze(2)

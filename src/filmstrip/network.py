@@ -1,28 +1,24 @@
-"""The base class of every network."""
+"""What makes a network a network: a config.json, loading, saving, a place, fewer bits.
+
+What does that is imported where it is used, so that a network's file loads nothing but what it computes with.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from filmstrip.checkpoints.dtypes import requested_dtype, resolve_dtype
-from filmstrip.checkpoints.errors import CheckpointError
-from filmstrip.checkpoints.files import Weights, find_weights
-from filmstrip.checkpoints.index import INDEX_NAME, read_model_index
-from filmstrip.checkpoints.loading import NameRules, build_empty, fill
-from filmstrip.checkpoints.locate import find_checkpoint
-from filmstrip.checkpoints.mapping import map_to_disk
-from filmstrip.checkpoints.saving import save_weights, warn_of_pickles
 from filmstrip.configuration import Configured
 from filmstrip.devices import parse_device
-from filmstrip.memory.casting import Casting, cast_layers, compute_dtype_of
-from filmstrip.memory.offloading import check_group_arguments, group_grain, offload
-from filmstrip.memory.quantization import Quantization, check_movable, check_unquantized, quantization_of, quantize
-from filmstrip.memory.residency import release
+
+if TYPE_CHECKING:
+    from filmstrip.checkpoints.loading import NameRules
+    from filmstrip.memory.casting import Casting
+    from filmstrip.memory.quantization import Quantization
 
 ModelType = TypeVar("ModelType", bound="Model")
 
@@ -32,14 +28,16 @@ class Model(Configured, nn.Module):
 
     The class attributes are regular expressions: rows (pattern, replacement) for old names in published files,
     tensors of files to ignore, parameters that stay in float32 when the rest is loaded in a half type, and layers
-    that keep their type when the rest is stored in a narrower one. Those with an underscore say what the network's own
-    code supports, under the names that Diffusers gives them.
+    that keep their type when the rest is stored in a narrower one. `computing_methods` names those that compute with
+    the weights, beside `forward`. Those with an underscore say what the network's own code supports, under the names
+    that Diffusers gives them.
     """
 
     renamed_keys: ClassVar[tuple[tuple[str, str], ...]] = ()
     ignored_keys: ClassVar[tuple[str, ...]] = ()
     keep_in_fp32: ClassVar[tuple[str, ...]] = ()
     keep_precise: ClassVar[tuple[str, ...]] = ("norm",)
+    computing_methods: ClassVar[tuple[str, ...]] = ()
     _supports_gradient_checkpointing: ClassVar[bool] = False
     _repeated_blocks: ClassVar[tuple[str, ...]] = ()
 
@@ -78,6 +76,9 @@ class Model(Configured, nn.Module):
         Raises:
             CheckpointError: there is no such checkpoint, it is damaged, or it does not fit.
         """
+        from filmstrip.checkpoints.dtypes import requested_dtype
+        from filmstrip.checkpoints.locate import find_checkpoint
+
         wanted = requested_dtype(torch_dtype, dtype, mindspore_dtype)
         folder = find_checkpoint(
             name,
@@ -101,6 +102,10 @@ class Model(Configured, nn.Module):
         variant_required: bool = True,
     ) -> ModelType:
         """`from_pretrained` for a component's folder on this machine."""
+        from filmstrip.checkpoints.dtypes import resolve_dtype
+        from filmstrip.checkpoints.files import Weights, find_weights
+        from filmstrip.checkpoints.loading import build_empty, fill
+
         place = None if device is None else parse_device(device)
         cls._check_is_component(folder)
         config = cls.load_config(folder)
@@ -112,10 +117,15 @@ class Model(Configured, nn.Module):
     @classmethod
     def name_rules(cls) -> NameRules:
         """How the names and types of published files may differ from the network's."""
+        from filmstrip.checkpoints.loading import NameRules
+
         return NameRules(cls.renamed_keys, cls.ignored_keys, cls.keep_in_fp32)
 
     @classmethod
     def _check_is_component(cls, folder: Path) -> None:
+        from filmstrip.checkpoints.errors import CheckpointError
+        from filmstrip.checkpoints.index import INDEX_NAME, read_model_index
+
         if (folder / cls.config_name).is_file() or not (folder / INDEX_NAME).is_file():
             return
         rows = read_model_index(folder).components
@@ -138,6 +148,9 @@ class Model(Configured, nn.Module):
             variant: a word for the file names, such as "fp16".
             safe_serialization: False is taken from old code, with a warning: the files are safetensors all the same.
         """
+        from filmstrip.checkpoints.saving import save_weights, warn_of_pickles
+        from filmstrip.memory.quantization import check_unquantized
+
         warn_of_pickles(safe_serialization)
         check_unquantized(self, "it can't be saved; save it before, and quantise it after loading")
         save_weights(self, folder, max_shard_size=max_shard_size, variant=variant)
@@ -146,6 +159,8 @@ class Model(Configured, nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """The type that it computes in: of the first floating-point parameter, or buffer if there are no parameters."""
+        from filmstrip.memory.casting import compute_dtype_of
+
         if (cast := compute_dtype_of(self)) is not None:
             return cast
         return next((tensor.dtype for tensor in self._tensors() if tensor.is_floating_point()), torch.float32)
@@ -154,6 +169,13 @@ class Model(Configured, nn.Module):
     def device(self) -> torch.device:
         """Where the first parameter, or buffer, is."""
         return next((tensor.device for tensor in self._tensors()), torch.device("cpu"))
+
+    @property
+    def execution_device(self) -> torch.device:
+        """Where it computes: elsewhere than where its weights wait if it is offloaded."""
+        from filmstrip.memory.residency import execution_device
+
+        return execution_device(self)
 
     def enable_layerwise_casting(
         self,
@@ -178,6 +200,8 @@ class Model(Configured, nn.Module):
         Raises:
             ValueError: nothing would become smaller, or the network is stored narrow or offloaded already.
         """
+        from filmstrip.memory.casting import cast_layers
+
         if compute_dtype not in (None, self.dtype):
             raise ValueError(
                 f"compute_dtype is {compute_dtype}, but {type(self).__name__} was loaded as {self.dtype}; load it with"
@@ -204,6 +228,8 @@ class Model(Configured, nn.Module):
             ValueError: nothing would become smaller, the device can't do it, or the network is stored narrow or
                 offloaded already.
         """
+        from filmstrip.memory.quantization import quantize
+
         return quantize(self, kind, self.keep_precise)
 
     def enable_group_offload(
@@ -223,6 +249,9 @@ class Model(Configured, nn.Module):
         Raises:
             ValueError: an argument makes no sense.
         """
+        from filmstrip.checkpoints.mapping import map_to_disk
+        from filmstrip.memory.offloading import check_group_arguments, group_grain, offload
+
         idle = {"non_blocking": non_blocking, "record_stream": record_stream, "low_cpu_mem_usage": low_cpu_mem_usage}
         device = check_group_arguments(onload_device, offload_device, use_stream, **idle)
         grain = group_grain(offload_type, num_blocks_per_group)
@@ -263,6 +292,9 @@ class Model(Configured, nn.Module):
                 module.gradient_checkpointing = is_on  # type: ignore[assignment]
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        from filmstrip.memory.quantization import check_movable, check_unquantized, quantization_of
+        from filmstrip.memory.residency import release
+
         release(self)  # what is moved or changed is what is at home
         if quantization_of(self) is not None:
             before = torch.empty(0, dtype=self.dtype, device=self.device)

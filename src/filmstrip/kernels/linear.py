@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-from functools import cache
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from filmstrip.nn.modules import is_plain
-from filmstrip.nn.valueless import is_on_cpu
+from filmstrip.kernels import onednn
+from filmstrip.kernels.onednn import Activation
+from filmstrip.kernels.plain import is_free, is_plain
+from filmstrip.kernels.valueless import is_on_cpu
 
 # Tokens that are taken at a time where a wide intermediate result would not stay in a core's caches.
 BLOCK_TOKENS = 512
 # Multiplications up to which a product in float32 is over before oneDNN has begun.
 SMALL_PRODUCT = 2**20
-
-Activation = tuple[str, list[Any], str]
-"""How oneDNN calls an activation that it applies while it still holds a product in registers."""
-NO_ACTIVATION: Activation = ("none", [], "")
-
-
-@cache
-def _onednn_types() -> tuple[torch.dtype, ...]:
-    if not torch.backends.mkldnn.is_available():
-        return ()
-    return (torch.float32, torch.bfloat16) if torch.ops.mkldnn._is_mkldnn_bf16_supported() else (torch.float32,)
 
 
 def takes_onednn(hidden_states: Tensor, weight: Tensor) -> bool:
@@ -38,9 +26,8 @@ def takes_onednn(hidden_states: Tensor, weight: Tensor) -> bool:
         is_on_cpu(hidden_states)
         and hidden_states.dtype == weight.dtype
         and type(weight) in (Tensor, nn.Parameter)  # not quantised, nor otherwise more than numbers
-        and not torch.is_grad_enabled()  # oneDNN's product has no gradient
-        and not torch.compiler.is_compiling()
-        and hidden_states.dtype in _onednn_types()
+        and is_free()  # oneDNN's product has no gradient
+        and hidden_states.dtype in onednn.linear_types()
     )
 
 
@@ -52,10 +39,7 @@ def product(
 ) -> Tensor:  # (..., out_features)
     """What a linear layer computes; with an activation only for products of which `fuses` says so."""
     if takes_onednn(hidden_states, weight) and (activation or not _is_small(hidden_states, weight)):
-        # oneDNN multiplies matrices with gaps between their rows hundreds of times slower.
-        return torch.ops.mkldnn._linear_pointwise(
-            hidden_states.contiguous(), weight.contiguous(), bias, *(activation or NO_ACTIVATION)
-        )
+        return onednn.linear(hidden_states, weight, bias, activation)
     assert activation is None, "an activation was given for a product that can't have one"
     return F.linear(hidden_states, weight, bias)
 
@@ -71,11 +55,3 @@ def fuses(layer: nn.Module, hidden_states: Tensor) -> bool:
         and takes_onednn(hidden_states, layer.weight)
         and not _is_small(hidden_states, layer.weight)
     )
-
-
-def linear(layer: nn.Module, hidden_states: Tensor, activation: Activation | None = None) -> Tensor:
-    """What `layer` computes; with an activation only where `fuses` says so."""
-    if is_plain(layer, nn.Linear):
-        return product(hidden_states, layer.weight, layer.bias, activation)
-    projected: Tensor = layer(hidden_states)
-    return projected

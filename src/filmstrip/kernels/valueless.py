@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 Portion = TypeVar("Portion")
-_stand_for_cpu = False
-_account: Account | None = None
 
 
 def is_on_cpu(tensor: Tensor) -> bool:
     """Whether a CPU computes with this tensor, or would do so if it had values."""
-    return tensor.device.type == "cpu" or (_stand_for_cpu and tensor.is_meta)
+    return tensor.device.type == "cpu" or (tensor.is_meta and _stand_for_cpu.get())
 
 
 def in_turn(portions: Iterable[Portion], tensor: Tensor) -> Iterable[Portion]:
@@ -49,15 +48,20 @@ class Account(Protocol):
 
 def one_of_each(work: Callable[[Tensor], Tensor], tensor: Tensor, known: dict[Any, Any]) -> Tensor:
     """What `work` makes of one of many tiles; where there are no values, all are like the first, or smaller."""
-    return work(tensor) if _account is None or not tensor.is_meta else _account.repeat(work, tensor, known)
+    account = _account.get() if tensor.is_meta else None
+    return work(tensor) if account is None else account.repeat(work, tensor, known)
+
+
+_stand_for_cpu = ContextVar("_stand_for_cpu", default=False)
+_account: ContextVar[Account | None] = ContextVar("_account", default=None)
 
 
 @contextmanager
 def standing_for(device_type: str, account: Account | None = None) -> Iterator[None]:
     """As long as this lasts, tensors without values are taken for those of a CPU, if that is the device's type."""
-    global _stand_for_cpu, _account
-    before, (_stand_for_cpu, _account) = (_stand_for_cpu, _account), (device_type == "cpu", account)
+    before = _stand_for_cpu.set(device_type == "cpu"), _account.set(account)
     try:
         yield
     finally:
-        _stand_for_cpu, _account = before
+        _stand_for_cpu.reset(before[0])
+        _account.reset(before[1])

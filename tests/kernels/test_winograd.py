@@ -7,9 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from filmstrip.nn import causal_conv
-from filmstrip.nn.causal_conv import CausalConv3d, channels_last, strips, with_neighbours
-from filmstrip.nn.winograd import TRANSFORMS, TimeConvolution, saves_time
+from filmstrip.kernels import video_convolution
+from filmstrip.kernels.layout import channels_last
+from filmstrip.kernels.video_convolution import strips, with_neighbours
+from filmstrip.kernels.winograd import TRANSFORMS, TimeConvolution, saves_time
+from filmstrip.nn.causal_conv import CausalConv3d, repeat_ends
 
 
 def layer(in_channels=3, out_channels=4):
@@ -50,7 +52,7 @@ def test_the_matrices_filter_whole_numbers_exactly(num_outputs):
 @pytest.mark.parametrize("strip", [1, 2**19], ids=["strips", "whole"])
 @torch.no_grad()
 def test_any_number_of_frames_agrees(frames, strip, monkeypatch):
-    monkeypatch.setattr(causal_conv, "STRIP_CPU", strip)
+    monkeypatch.setattr(video_convolution, "STRIP_CPU", strip)
     conv, video = layer(), clip(frames, height=19)
     plain = conv(video)
     torch.testing.assert_close(convolved(conv, video), plain, rtol=1e-4, atol=1e-5)
@@ -89,11 +91,11 @@ def test_narrow_layers_in_bfloat16_are_rounded_less():
     truth = F.conv3d(video.float(), conv.weight.float(), conv.bias.float(), padding=(0, 1, 1))
     narrow = (convolved(conv, video) - truth).norm()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("filmstrip.nn.winograd.WIDE_IN_BFLOAT16", 64)
+        patch.setattr("filmstrip.kernels.winograd.WIDE_IN_BFLOAT16", 64)
         assert (convolved(conv, video) - truth).norm() > 1.2 * narrow
     wide = CausalConv3d(32, 32).bfloat16()
     large = clip(6, 32, 32, 32).bfloat16()
-    assert torch.equal(wide(large), wide.conv(causal_conv.repeat_ends(large, 2, 0)))
+    assert torch.equal(wide(large), wide.conv(repeat_ends(large, 2, 0)))
 
 
 @pytest.mark.parametrize("is_causal", [True, False])
@@ -102,7 +104,7 @@ def test_wide_layers_are_convolved_so_and_agree(is_causal, monkeypatch):
     torch.manual_seed(0)
     wide, video = CausalConv3d(32, 40, is_causal=is_causal), clip(6, 32, 32, 33)
     calls = []
-    monkeypatch.setattr(causal_conv, "TimeConvolution", lambda conv: calls.append(1) or TimeConvolution(conv))
+    monkeypatch.setattr(video_convolution, "TimeConvolution", lambda conv: calls.append(1) or TimeConvolution(conv))
     fast = wide(video)
     assert calls == [1]
     with torch.enable_grad():

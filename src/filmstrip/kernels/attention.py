@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from filmstrip.nn.linear import product, takes_onednn
-from filmstrip.nn.valueless import in_turn
+from filmstrip.kernels.linear import product, takes_onednn
+from filmstrip.kernels.valueless import in_turn
 
 # Scores that are computed at a time: 4 MB in float32, small enough to stay in a core's caches.
 BLOCK_SCORES = 2**20

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from filmstrip.nn.valueless import in_turn, is_on_cpu
+from filmstrip.kernels.plain import is_free
+from filmstrip.kernels.valueless import in_turn, is_on_cpu
 
 # Numbers worked on at a time: what stays in the caches of a core, or what an accelerator finds worth a call.
 PORTION_CPU, PORTION_ACCELERATOR = 2**18, 2**26
@@ -23,14 +24,9 @@ def portion(tensor: Tensor) -> int:
     return PORTION_CPU if is_on_cpu(tensor) else PORTION_ACCELERATOR
 
 
-def runs_in_portions() -> bool:
-    """Whether a video may be worked on in place and in portions: nobody records or traces the operations."""
-    return not torch.is_grad_enabled() and not torch.compiler.is_compiling()
-
-
 def group_moments(hidden_states: Tensor, num_groups: int) -> tuple[Tensor, Tensor]:
     """Mean and variance of each group of channels, over all positions: two tensors (batch, groups), float32."""
-    if runs_in_portions():
+    if is_free():
         moments = [_moments_in_portions(video, num_groups) for video in hidden_states]
         return torch.stack([mean for mean, _ in moments]), torch.stack([variance for _, variance in moments])
     grouped = hidden_states.float().unflatten(1, (num_groups, -1)).flatten(2)

@@ -12,8 +12,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from filmstrip.nn.convolution import convolve
-from filmstrip.nn.valueless import in_turn, is_on_cpu
+from filmstrip.kernels.convolution import convolve
+from filmstrip.kernels.plain import is_free
+from filmstrip.kernels.valueless import in_turn, is_on_cpu
 
 TAPS = 3
 # Where the polynomials behind m outputs are evaluated, infinity besides. Points near one keep the rounding small: four
@@ -66,14 +67,13 @@ def saves_time(hidden_states: Tensor, conv: nn.Conv3d, num_outputs: int) -> bool
         is_on_cpu(hidden_states)
         and hidden_states.dtype in (torch.float32, torch.bfloat16)
         and conv.kernel_size == (TAPS,) * 3
-        and conv.stride == (1, 1, 1)
+        and conv.stride == conv.dilation == (1, 1, 1)
         and conv.padding == (0, 1, 1)
         and conv.bias is not None
         and min(conv.in_channels, conv.out_channels) >= MIN_CHANNELS
         and num_outputs > 1
         and hidden_states.shape[3] * hidden_states.shape[4] >= MIN_POSITIONS
-        and not torch.is_grad_enabled()
-        and not torch.compiler.is_compiling()
+        and is_free()
     )
 
 

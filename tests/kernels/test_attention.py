@@ -6,8 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from filmstrip.nn import attention as module
-from filmstrip.nn.attention import attention, blocked_attention
+from filmstrip.kernels import attention as module
+from filmstrip.kernels.attention import attention, blocked_attention
 
 
 def heads(tokens, head_dim, dtype, spread=1.0, seed=0):

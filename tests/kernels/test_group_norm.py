@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from filmstrip.nn import group_norm
-from filmstrip.nn.causal_conv import channels_last
-from filmstrip.nn.group_norm import Affine, group_moments, write_activated
+from filmstrip.kernels import group_norm
+from filmstrip.kernels.group_norm import Affine, group_moments, write_activated
+from filmstrip.kernels.layout import channels_last
 
 
 @pytest.fixture(params=[True, False], ids=["recorded", "not recorded"])

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from filmstrip.nn.linear import product, takes_onednn
-from filmstrip.nn.modules import is_plain
-from filmstrip.nn.valueless import is_on_cpu
+from filmstrip.kernels import onednn
+from filmstrip.kernels.linear import product, takes_onednn
+from filmstrip.kernels.plain import is_free
+from filmstrip.kernels.valueless import is_on_cpu
 
 # Pixels of all pictures together up to which a convolution is one product of matrices, and those taken at a time.
 FEW_PIXELS, BLOCK_PIXELS = 1024, 512
@@ -22,6 +23,7 @@ def convolve(
     bias: Tensor | None,
     padding: Sequence[int],
     stride: Sequence[int] | None = None,
+    dilation: Sequence[int] | None = None,
 ) -> Tensor:
     """A convolution of pictures or videos, with zeros around them.
 
@@ -29,25 +31,17 @@ def convolve(
     a single position; that takes up to five times as long as oneDNN's, which this calls wherever it can. oneDNN in turn
     spends most of the time on reordering the weights where there are many of them and few pixels.
     """
-    stride = stride or (1,) * len(padding)
-    if len(padding) == 2 and takes_onednn(hidden_states, weight):
+    ones = (1,) * len(padding)
+    stride, dilation = stride or ones, dilation or ones
+    if len(padding) == 2 and set(dilation) == {1} and takes_onednn(hidden_states, weight):
         if weight.shape[2:] == (1, 1) and set(padding) == {0} and set(stride) == {1}:
             return product(hidden_states.movedim(1, -1), weight.flatten(1), bias).movedim(-1, 1)
         if _is_mostly_weights(hidden_states, weight, padding):
             return _convolve_few_pixels(hidden_states, weight, bias, stride)
     if _leaves_onednn_out(hidden_states, weight):
-        return torch.mkldnn_convolution(hidden_states, weight, bias, padding, stride, (1,) * len(padding), 1)
+        return onednn.convolution(hidden_states, weight, bias, padding, stride, dilation)
     plain = F.conv2d if len(padding) == 2 else F.conv3d
-    return plain(hidden_states, weight, bias, stride=tuple(stride), padding=tuple(padding))
-
-
-def convolved(layer: nn.Module, hidden_states: Tensor) -> Tensor:
-    """What a layer of our networks makes of pictures or videos: zeros around them, no gaps in the kernel, one group."""
-    if is_plain(layer, nn.Conv2d, nn.Conv3d):
-        assert not isinstance(layer.padding, str)
-        return convolve(hidden_states, layer.weight, layer.bias, layer.padding, layer.stride)
-    result: Tensor = layer(hidden_states)
-    return result
+    return plain(hidden_states, weight, bias, tuple(stride), tuple(padding), tuple(dilation))
 
 
 def _is_mostly_weights(hidden_states: Tensor, weight: Tensor, padding: Sequence[int]) -> bool:
@@ -80,9 +74,8 @@ def _convolve_few_pixels(hidden_states: Tensor, weight: Tensor, bias: Tensor | N
 
 def _leaves_onednn_out(hidden_states: Tensor, weight: Tensor) -> bool:
     return (
-        not torch.compiler.is_compiling()
-        and not torch.is_grad_enabled()
+        is_free()
         and is_on_cpu(hidden_states)
         and hidden_states.dtype == weight.dtype == torch.float32
-        and torch.backends.mkldnn.is_available()
+        and onednn.has_convolution()
     )
