@@ -159,7 +159,7 @@ class Model(Configured, nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """The type that it computes in: of the first floating-point parameter, or buffer if there are no parameters."""
-        from filmstrip.memory.casting import compute_dtype_of
+        from filmstrip.memory.residency import compute_dtype_of
 
         if (cast := compute_dtype_of(self)) is not None:
             return cast

@@ -61,7 +61,8 @@ class Finishing:
     def returned(self, request: Request[Any], journal: FileJournal | None = None) -> Any:
         """Carry out a request and return what the call returns: an output, or a tuple of its fields."""
         output: Any = None
-        for event in with_bar(self.run(request, journal), self.bar):
+        events = self.run(request, journal)
+        for event in events if self.bar.disable is True else with_bar(events, self.bar):
             if event.stage == "done":
                 output = event.output
         return output if request.arguments.return_dict else output.to_tuple()

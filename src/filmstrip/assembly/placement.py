@@ -14,7 +14,6 @@ from filmstrip.checkpoints.component import convert
 from filmstrip.checkpoints.dtypes import warn_of_overflow
 from filmstrip.checkpoints.mapping import map_to_disk
 from filmstrip.devices import empty_cache, parse_device, supports_dtype
-from filmstrip.memory.casting import compute_dtype_of
 from filmstrip.memory.offloading import check_group_arguments, computing_device, group_grain, offload, tell_once
 from filmstrip.memory.quantization import (
     Quantization,
@@ -24,7 +23,7 @@ from filmstrip.memory.quantization import (
     quantization_of,
     quantize,
 )
-from filmstrip.memory.residency import Grain, execution_device, release, remove
+from filmstrip.memory.residency import Grain, compute_dtype_of, execution_device, release, remove
 from filmstrip.network import Model
 from filmstrip.roles import Role, role_of
 

@@ -221,7 +221,8 @@ def facts_of(arguments: type[Arguments]) -> Mapping[str, Fact]:
 
 def _fields(arguments: type[Arguments]) -> Mapping[str, dataclasses.Field[Any]]:
     fields = dataclasses.fields(arguments)
-    return {one.name: one for one in sorted(fields, key=lambda one: bool(one.kw_only))}
+    by_place = [one for one in fields if not one.kw_only]
+    return {one.name: one for one in (*by_place, *fields)}
 
 
 def completed(arguments: A, defaults: Mapping[str, Any]) -> A:

@@ -70,14 +70,6 @@ def cast_layers(
     return Casting(tuple(chosen), tuple(at for at in layers if at not in chosen), before - after)
 
 
-def compute_dtype_of(network: nn.Module) -> torch.dtype | None:
-    """The type in which a network computes whose layers are stored in another one; None if they are not."""
-    for room in rooms(network, CAST):
-        assert isinstance(room.courier, CastingCourier)
-        return room.courier.dtype
-    return None
-
-
 def is_named(name: str, patterns: Sequence[str]) -> bool:
     """Whether one of these regular expressions is found in a name."""
     return any(re.search(pattern, name) for pattern in patterns)

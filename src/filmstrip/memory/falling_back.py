@@ -12,10 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from filmstrip.devices import empty_cache, is_out_of_memory
-from filmstrip.memory.casting import compute_dtype_of
 from filmstrip.memory.coding import Coding, Size, Way, smaller_ways
 from filmstrip.memory.quantization import dequantized, ordinary_copy
-from filmstrip.memory.residency import execution_device, placed_like, release, turn_of
+from filmstrip.memory.residency import compute_dtype_of, execution_device, placed_like, release, turn_of
 
 logger = logging.getLogger(__name__)
 

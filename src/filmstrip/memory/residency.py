@@ -354,6 +354,12 @@ def release(network: nn.Module) -> None:
                 room.courier.rest()
 
 
+def compute_dtype_of(network: nn.Module) -> torch.dtype | None:
+    """The type in which a network computes whose layers are stored in another one; None if they are not."""
+    room: Room | None = getattr(network, "_orig_mod", network).__dict__.get(CAST)
+    return None if room is None else getattr(room.courier, "dtype", None)
+
+
 def execution_device(network: nn.Module) -> torch.device:
     """Where a network computes: its inputs belong there."""
     found = None

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from filmstrip.generation.arguments import facts_of
 from filmstrip.generation.request import Request
-from filmstrip.memory.casting import compute_dtype_of
 from filmstrip.memory.coding import coding_settings
+from filmstrip.memory.residency import compute_dtype_of
 from filmstrip.nn.noise import NoiseState
 from filmstrip.records import record
 from filmstrip.registry import BUILTIN_MODELS

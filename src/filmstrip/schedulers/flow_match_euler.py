@@ -197,7 +197,7 @@ class FlowMatchEulerDiscreteScheduler(Scheduler):
             generator: of the noise that stochastic sampling adds.
         """
         given_sigmas = falling_levels("sigmas", sigmas, 1.0)
-        given_timesteps = falling_levels("timesteps", timesteps, float(len(self)))
+        given_timesteps = falling_levels("timesteps", timesteps, float(self.config.num_train_timesteps))
         num_steps = number_of_steps(num_inference_steps, given_sigmas, given_timesteps)
         if given_sigmas is None and given_timesteps is not None:
             levels = given_timesteps / len(self)

@@ -155,7 +155,7 @@ class LTXVideoPipeline(Pipeline):
             num_frames=known(arguments.num_frames),
             frame_rate=known(arguments.frame_rate),
         )
-        timesteps = falling_levels("timesteps", arguments.timesteps, len(self.scheduler))
+        timesteps = falling_levels("timesteps", arguments.timesteps, self.scheduler.config.num_train_timesteps)
         check_steps(arguments.num_inference_steps, timesteps, self.defaults["num_inference_steps"])
         if arguments.attention_kwargs:
             raise ValueError("attention_kwargs has no effect without adapters; drop it.")
