@@ -7,9 +7,9 @@ find them in `__init__.pyi`.
 
 def __getattr__(name: str) -> object:
     if name == "__version__":
-        from importlib.metadata import version
+        from filmstrip.versions import version_of
 
-        return version("filmstrip")
+        return version_of("filmstrip")
     if name.startswith("__") and name != "__all__":
         raise AttributeError(f"module 'filmstrip' has no attribute {name!r}")
     from filmstrip.families import imported

@@ -8,9 +8,10 @@ import inspect
 import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
+
+from filmstrip.versions import version_of
 
 logger = logging.getLogger(__name__)
 
@@ -162,7 +163,7 @@ class Configured:
         """Write the arguments to the class's JSON file in `folder`, which is made if it does not exist."""
         content = {
             "_class_name": type(self).__name__,
-            "_filmstrip_version": metadata.version("filmstrip"),
+            "_filmstrip_version": version_of("filmstrip"),
             **self.config.foreign(),
             **self.config,
         }

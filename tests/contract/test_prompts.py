@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from filmstrip.generation.guidance import ClassifierFree, TwoConditions
+from filmstrip.generation.guidance import Guidance
 from tests.contract.registered import CASES
 from tests.contract.runs import call, close, over, over_those_with, request, shared, video
 
@@ -64,17 +64,16 @@ def test_what_is_cut_off_is_reported_for_each_prompt(case):
 
 @over_those_with("sequential_guidance")
 def test_sequential_guidance_equals_batched_in_smaller_batches(case, monkeypatch):
-    sizes = []
-    for guidance in (ClassifierFree, TwoConditions):
+    sizes, guided = [], Guidance.__call__
 
-        def noting(self, predict, latents, timestep, guided=guidance.__call__):
-            def noted(latents, timestep, condition):
-                sizes.append(len(latents))
-                return predict(latents, timestep, condition)
+    def noting(self, predict, latents, timestep):
+        def noted(latents, timestep, condition):
+            sizes.append(len(latents))
+            return predict(latents, timestep, condition)
 
-            return guided(self, noted, latents, timestep)
+        return guided(self, noted, latents, timestep)
 
-        monkeypatch.setattr(guidance, "__call__", noting)
+    monkeypatch.setattr(Guidance, "__call__", noting)
     arguments = {"guidance_rescale": 0.5} if case.takes("guidance_rescale") else {}
     batched = video(case, **arguments)
     together = list(sizes)

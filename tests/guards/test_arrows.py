@@ -14,15 +14,16 @@ def _family(module: str) -> str:
 
 
 # Anybody may import these; they import nothing above.
-LEAVES = {"checks", "configuration", "devices", "families", "records", "registry", "roles"}
+LEAVES = {"checks", "configuration", "devices", "families", "records", "registry", "roles", "versions"}
 SHARED = {"kernels", "nn", "media", "checkpoints", "schedulers", "memory", "network"}
 BELOW = {
-    "": {"families", "registry"},  # the package's __init__ resolves public names through the table
+    "": {"families", "registry", "versions"},  # the package's __init__ resolves public names through the table
     "checks": set(),
     "configuration": LEAVES,
     "families": set(),
     "records": set(),
     "roles": set(),
+    "versions": set(),
     "registry": {"families"},  # and it reads each family's family.py
     "devices": LEAVES,
     **dict.fromkeys(SHARED, SHARED | LEAVES),

@@ -10,6 +10,7 @@ from typing import Any
 
 from filmstrip.checkpoints.errors import CheckpointError
 from filmstrip.registry import check_class
+from filmstrip.versions import version_of
 
 INDEX_NAME = "model_index.json"
 # Published by some repositories and never loaded: Filmstrip leaves the judgement of pictures to its users.
@@ -72,10 +73,8 @@ def write_model_index(
     folder: str | Path, pipeline_class: str, components: Mapping[str, tuple[str, str] | None], **settings: Any
 ) -> None:
     """Write the index of a pipeline's checkpoint; a component that is None is written as absent."""
-    from importlib.metadata import version
-
     rows = {name: list(entry) if entry else [None, None] for name, entry in components.items()}
-    content = {"_class_name": pipeline_class, "_filmstrip_version": version("filmstrip"), **rows, **settings}
+    content = {"_class_name": pipeline_class, "_filmstrip_version": version_of("filmstrip"), **rows, **settings}
     Path(folder).mkdir(parents=True, exist_ok=True)
     text = json.dumps(content, indent=2, sort_keys=True) + "\n"
     (Path(folder) / INDEX_NAME).write_text(text, encoding="utf-8")

@@ -90,6 +90,16 @@ def check_writable(value: Any) -> None:
     _packed(value, "", {})
 
 
+def is_light(value: Any) -> bool:
+    """Whether `write` takes a value and keeps no tensors of it, nor pictures."""
+    tensors: dict[str, Tensor] = {}
+    try:
+        _packed(value, "", tensors)
+    except Unwritable:
+        return False
+    return not tensors
+
+
 def _packed(value: Any, place: str, tensors: dict[str, Tensor]) -> Any:
     """A value as JSON. Lists and what JSON has are themselves; all else is an object of one entry, its kind."""
 

@@ -8,7 +8,6 @@ import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from filmstrip.nn.noise import NoiseState
 from filmstrip.records import record
 from filmstrip.registry import BUILTIN_MODELS
 from filmstrip.resume import file
+from filmstrip.versions import version_of
 
 SUFFIX = ".latents.safetensors"
 
@@ -101,9 +101,9 @@ class Unfinished:
         dropped = {name for name, fact in facts_of(type(arguments)).items() if not fact.is_data}
         request = replace(self.request, generator=None)
         if self.is_denoised:  # pictures and embeddings have done their part
-            dropped |= {name for name in facts_of(type(arguments)) if not _is_plain(getattr(arguments, name))}
+            dropped |= {name for name in facts_of(type(arguments)) if not file.is_light(getattr(arguments, name))}
             own = {one.name for one in dataclasses.fields(request)} - {one.name for one in dataclasses.fields(Request)}
-            nothing: dict[str, Any] = {name: None for name in own if not _is_plain(getattr(request, name))}
+            nothing: dict[str, Any] = {name: None for name in own if not file.is_light(getattr(request, name))}
             request = replace(request, **nothing)
         return replace(self, request=replace(request, arguments=replace(arguments, **dict.fromkeys(dropped))))
 
@@ -155,7 +155,7 @@ def settings_of(scheduler: Any) -> str:
 
 def versions() -> dict[str, str]:
     """Those that can change what a seed gives."""
-    return {name: version(name) for name in ("filmstrip", "torch", "transformers")}
+    return {name: version_of(name) for name in ("filmstrip", "torch", "transformers")}
 
 
 def changed_versions(before: Mapping[str, str]) -> list[str]:
@@ -176,12 +176,3 @@ def lasting_name(model: str) -> str:
 def new_path(folder: Path, name: str) -> Path:
     """A file for a run that begins now."""
     return folder / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}{SUFFIX}"
-
-
-def _is_plain(value: Any) -> bool:
-    """Whether JSON could hold it."""
-    try:
-        json.dumps(value)
-    except TypeError:
-        return False
-    return True

@@ -200,7 +200,7 @@ class FlowMatchEulerDiscreteScheduler(Scheduler):
         given_timesteps = falling_levels("timesteps", timesteps, float(self.config.num_train_timesteps))
         num_steps = number_of_steps(num_inference_steps, given_sigmas, given_timesteps)
         if given_sigmas is None and given_timesteps is not None:
-            levels = given_timesteps / len(self)
+            levels = given_timesteps / self.config.num_train_timesteps
             if self.config.use_dynamic_shifting and mu is None:
                 return self._run(levels, given_timesteps, generator)
             moved = self._respaced(self._shifted(levels, mu))
@@ -240,12 +240,16 @@ class FlowMatchEulerDiscreteScheduler(Scheduler):
         if inverted:
             sigmas = 1 - sigmas
         if inverted or given_timesteps is None:
-            timesteps = sigmas * len(self)
+            timesteps = sigmas * self.config.num_train_timesteps
         else:
             timesteps = torch.from_numpy(given_timesteps).float()
         end = torch.ones(1) if inverted else torch.zeros(1)
         return FlowMatchEulerRun(
-            torch.cat([sigmas, end]), timesteps, len(self), self.config.stochastic_sampling, generator
+            torch.cat([sigmas, end]),
+            timesteps,
+            self.config.num_train_timesteps,
+            self.config.stochastic_sampling,
+            generator,
         )
 
     def set_timesteps(
