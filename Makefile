@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip -qq
 INPUTS := pyproject.toml constraints.txt
 
-.PHONY: help demo test lint format bench clean
+.PHONY: help demo test lint format bench picture clean
 .DELETE_ON_ERROR:
 .SUFFIXES:
 
@@ -19,6 +19,7 @@ help:
 	@echo "make lint     formatting, lint rules and strict types"
 	@echo "make format   mend the formatting and what the linter can mend itself"
 	@echo "make bench    run the side-by-side measurements, one after another"
+	@echo "make picture  draw docs/images/architecture.svg from the imports"
 	@echo "make clean    remove the environment, caches and outputs"
 
 demo: $(VENV)/.installed
@@ -40,6 +41,9 @@ format: $(VENV)/.installed-lint
 
 bench: $(VENV)/.installed-test
 	@set -e; for script in $(BENCHMARKS); do echo "== $$script"; $(BIN)/python $$script; done
+
+picture:
+	@$(PYTHON) -m docs.architecture
 
 clean:
 	rm -rf $(VENV) outputs build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info
