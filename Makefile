@@ -3,13 +3,14 @@ PYTHON ?= python3
 VENV ?= .venv
 WORKERS ?= 2
 TESTS ?= tests
-BENCHMARKS ?= $(sort $(wildcard benchmarks/[!_]*.py))
+GPU_OUT ?= outputs/gpu
+BENCHMARKS ?= $(filter-out benchmarks/gpu.py,$(sort $(wildcard benchmarks/[!_]*.py)))
 
 BIN := $(VENV)/bin
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip -qq
 INPUTS := pyproject.toml constraints.txt
 
-.PHONY: help demo test lint format bench clean
+.PHONY: help demo test lint format bench gpu families clean
 .DELETE_ON_ERROR:
 .SUFFIXES:
 
@@ -19,6 +20,8 @@ help:
 	@echo "make lint     formatting, lint rules and strict types"
 	@echo "make format   mend the formatting and what the linter can mend itself"
 	@echo "make bench    run the side-by-side measurements, one after another"
+	@echo "make gpu      check and measure on a GPU, with PYTHON as it is: it installs nothing"
+	@echo "make families write the tables of models and the types of public names, after a family.py changed"
 	@echo "make clean    remove the environment, caches and outputs"
 
 demo: $(VENV)/.installed
@@ -40,6 +43,12 @@ format: $(VENV)/.installed-lint
 
 bench: $(VENV)/.installed-test
 	@set -e; for script in $(BENCHMARKS); do echo "== $$script"; $(BIN)/python $$script; done
+
+gpu:
+	@$(PYTHON) tests/gpu/check.py --out $(GPU_OUT)
+
+families: $(VENV)/.installed
+	@$(BIN)/python docs/from_families.py
 
 clean:
 	rm -rf $(VENV) outputs build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info

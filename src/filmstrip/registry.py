@@ -1,33 +1,26 @@
-"""The tables of public names: what `filmstrip` exports, and which model families there are."""
+"""The tables of public names: what `filmstrip` exports, and which model families there are.
+
+Families are the folders of `filmstrip.models` that have a `family.py`, and of each only that file is read. A folder
+elsewhere joins when its parent is put on `filmstrip.models.__path__`, at any time: tables are read when they are used.
+"""
 
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from functools import lru_cache
 from importlib import import_module
 from typing import Any
 
-_LTX = "filmstrip.models.ltx"
-_COGVIDEOX = "filmstrip.models.cogvideox"
+from filmstrip.families import Family, load
+
+_MODELS = "filmstrip.models"
 _GENERATION = "filmstrip.generation"
 _MEDIA = "filmstrip.media"
 _SCHEDULERS = "filmstrip.schedulers"
-_STABLE_DIFFUSION = "filmstrip.models.stable_diffusion"
-_TEXT2VIDEO_ZERO = "filmstrip.models.text2video_zero"
 
-PUBLIC: dict[str, str] = {
-    "AutoencoderKL": _STABLE_DIFFUSION,
-    "AutoencoderKLCogVideoX": _COGVIDEOX,
-    "AutoencoderKLLTXVideo": _LTX,
-    "CogVideoXDDIMScheduler": _COGVIDEOX,
-    "CogVideoXDPMScheduler": _COGVIDEOX,
-    "CogVideoXFunControlPipeline": _COGVIDEOX,
-    "CogVideoXImageToVideoPipeline": _COGVIDEOX,
-    "CogVideoXPipeline": _COGVIDEOX,
-    "CogVideoXTransformer3DModel": _COGVIDEOX,
-    "CogVideoXVideoToVideoPipeline": _COGVIDEOX,
-    "ControlNetModel": _STABLE_DIFFUSION,
-    "CrossFrameAttnProcessor": _TEXT2VIDEO_ZERO,
+_SHARED = {
     "DDIMInverseScheduler": _SCHEDULERS,
     "DDIMScheduler": _SCHEDULERS,
     "DDPMScheduler": _SCHEDULERS,
@@ -43,24 +36,8 @@ PUBLIC: dict[str, str] = {
     "KDPM2DiscreteScheduler": _SCHEDULERS,
     "LCMScheduler": _SCHEDULERS,
     "LMSDiscreteScheduler": _SCHEDULERS,
-    "LTXConditionPipeline": _LTX,
-    "LTXImageToVideoPipeline": _LTX,
-    "LTXLatentUpsamplePipeline": _LTX,
-    "LTXLatentUpsamplerModel": _LTX,
-    "LTXPipeline": _LTX,
-    "LTXVideoCondition": _LTX,
-    "LTXVideoTransformer3DModel": _LTX,
-    "MultiControlNetModel": _STABLE_DIFFUSION,
     "PNDMScheduler": _SCHEDULERS,
     "Pipeline": _GENERATION,
-    "StableDiffusionControlNetPipeline": _STABLE_DIFFUSION,
-    "StableDiffusionInstructPix2PixPipeline": _STABLE_DIFFUSION,
-    "StableDiffusionPipeline": _STABLE_DIFFUSION,
-    "TextToVideoZeroControlNetPipeline": _TEXT2VIDEO_ZERO,
-    "TextToVideoZeroInstructPix2PixPipeline": _TEXT2VIDEO_ZERO,
-    "TextToVideoZeroPipeline": _TEXT2VIDEO_ZERO,
-    "TextToVideoZeroSDXLPipeline": _TEXT2VIDEO_ZERO,
-    "UNet2DConditionModel": _STABLE_DIFFUSION,
     "UniPCMultistepScheduler": _SCHEDULERS,
     "canny_edges": _MEDIA,
     "export_to_gif": _MEDIA,
@@ -69,161 +46,93 @@ PUBLIC: dict[str, str] = {
     "load_video": _MEDIA,
     "read_metadata": _MEDIA,
 }
-"""Public name to the module that defines it."""
-
-BUILTIN_MODELS: dict[str, str] = {"shapes": "filmstrip.models.shapes"}
-"""Model that comes with the package to the package folder whose `weights/` holds its checkpoint."""
-
-TRANSFORMERS_NETWORKS = frozenset(
-    {
-        "CLIPTextModel",
-        "CLIPTextModelWithProjection",
-        "CLIPVisionModel",
-        "CLIPVisionModelWithProjection",
-        "LlamaModel",
-        "LlavaForConditionalGeneration",
-        "T5EncoderModel",
-        "UMT5EncoderModel",
-    }
+# Encoders and tokenizers of transformers that checkpoints may have, beside those that a family names.
+_NETWORKS = (
+    "CLIPVisionModel",
+    "CLIPVisionModelWithProjection",
+    "LlamaModel",
+    "LlavaForConditionalGeneration",
+    "UMT5EncoderModel",
 )
-"""Text and image encoders that checkpoints take from transformers."""
-
-TRANSFORMERS_PROCESSORS = frozenset(
-    {
-        "CLIPFeatureExtractor",
-        "CLIPImageProcessor",
-        "CLIPTokenizer",
-        "CLIPTokenizerFast",
-        "LlamaTokenizer",
-        "LlamaTokenizerFast",
-        "PreTrainedTokenizerFast",
-        "T5Tokenizer",
-        "T5TokenizerFast",
-        "TokenizersBackend",
-    }
-)
-"""Tokenizers and image processors, which hold no weights."""
+_PROCESSORS = ("LlamaTokenizer", "LlamaTokenizerFast", "PreTrainedTokenizerFast", "TokenizersBackend")
 
 # Checkpoints written by the reference name its packages; a class that lives beside a pipeline is filed under the
 # pipeline's folder there.
-_OUR_LIBRARIES = frozenset({"diffusers", "filmstrip", "mindone.diffusers", "ltx"})
-_FILED_WITH_A_PIPELINE = {"LTXLatentUpsamplerModel": "ltx"}
-_TRANSFORMERS_LIBRARIES = frozenset({"transformers", "mindone.transformers"})
+_OUR_LIBRARIES = ("diffusers", "filmstrip", "mindone.diffusers")
+_TRANSFORMERS_LIBRARIES = ("transformers", "mindone.transformers")
 
 
-@dataclass(frozen=True)
-class Family:
-    """One row of `filmstrip models`."""
+class Table(Mapping[str, str]):
+    """A table of the shared folders' rows, `own`, and of those that each family adds."""
 
-    name: str
-    title: str
-    pipelines: dict[str, str]
-    """Task ("text-to-video", ...) to the public name of the pipeline class that serves it."""
-    checkpoints: tuple[str, ...]
-    """Hub repositories or built-in names to try first."""
+    def __init__(self, of_family: Callable[[Family], Mapping[str, str]], own: Mapping[str, str] | None = None) -> None:
+        self.own = dict(own or {})
+        self._of_family = of_family
 
+    def _rows(self) -> dict[str, str]:
+        rows = dict(self.own)
+        for family in families():
+            rows |= self._of_family(family)
+        return rows
 
-_LTX_TASKS = {
-    "text-to-video": "LTXPipeline",
-    "image-to-video": "LTXImageToVideoPipeline",
-    "video-to-video": "LTXConditionPipeline",
-    "latent-upsampling": "LTXLatentUpsamplePipeline",
-}
+    def __getitem__(self, name: str) -> str:
+        return self._rows()[name]
 
-_COGVIDEOX_TASKS = {
-    "text-to-video": "CogVideoXPipeline",
-    "image-to-video": "CogVideoXImageToVideoPipeline",
-    "video-to-video": "CogVideoXVideoToVideoPipeline",
-    "control-to-video": "CogVideoXFunControlPipeline",
-}
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rows())
 
-FAMILIES: tuple[Family, ...] = (
-    Family(
-        "shapes",
-        "Shapes, the model in the box",
-        {task: name for task, name in _LTX_TASKS.items() if task != "latent-upsampling"},
-        ("shapes",),
-    ),
-    Family(
-        "ltx",
-        "LTX-Video",
-        _LTX_TASKS,
-        (
-            "Lightricks/LTX-Video",
-            "Lightricks/LTX-Video-0.9.5",
-            "Lightricks/LTX-Video-0.9.7-dev",
-            "Lightricks/LTX-Video-0.9.8-13B-distilled",
-            "Lightricks/ltxv-spatial-upscaler-0.9.7",
-        ),
-    ),
-    Family(
-        "cogvideox",
-        "CogVideoX",
-        _COGVIDEOX_TASKS,
-        (
-            "THUDM/CogVideoX-2b",
-            "THUDM/CogVideoX-5b",
-            "THUDM/CogVideoX-5b-I2V",
-            "THUDM/CogVideoX1.5-5B",
-            "THUDM/CogVideoX1.5-5B-I2V",
-        ),
-    ),
-    Family(
-        "text2video-zero",
-        "Text2Video-Zero",
-        {
-            "text-to-video": "TextToVideoZeroPipeline",
-            "control-to-video": "TextToVideoZeroControlNetPipeline",
-            "video-to-video": "TextToVideoZeroInstructPix2PixPipeline",
-        },
-        (
-            "stable-diffusion-v1-5/stable-diffusion-v1-5",
-            "lllyasviel/sd-controlnet-canny",
-            "lllyasviel/sd-controlnet-openpose",
-            "timbrooks/instruct-pix2pix",
-        ),
-    ),
-    Family(
-        "text2video-zero-xl",
-        "Text2Video-Zero with Stable Diffusion XL",
-        {"text-to-video": "TextToVideoZeroSDXLPipeline"},
-        ("stabilityai/stable-diffusion-xl-base-1.0",),
-    ),
-    Family(
-        "stable-diffusion",
-        "Stable Diffusion, the base of others",
-        {
-            "text-to-image": "StableDiffusionPipeline",
-            "control-to-image": "StableDiffusionControlNetPipeline",
-            "image-editing": "StableDiffusionInstructPix2PixPipeline",
-        },
-        (
-            "stable-diffusion-v1-5/stable-diffusion-v1-5",
-            "lllyasviel/sd-controlnet-openpose",
-            "timbrooks/instruct-pix2pix",
-        ),
-    ),
-)
-
-PIPELINES: tuple[str, ...] = tuple(sorted({name for family in FAMILIES for name in family.pipelines.values()}))
-"""Public names of all pipeline classes."""
+    def __len__(self) -> int:
+        return len(self._rows())
 
 
-MADE_INTO_VIDEOS: dict[str, str] = {
-    "StableDiffusionControlNetPipeline": "TextToVideoZeroControlNetPipeline",
-    "StableDiffusionInstructPix2PixPipeline": "TextToVideoZeroInstructPix2PixPipeline",
-    "StableDiffusionPipeline": "TextToVideoZeroPipeline",
-    "StableDiffusionXLPipeline": "TextToVideoZeroSDXLPipeline",
-}
+def families() -> tuple[Family, ...]:
+    """All that there are, in the order of tables."""
+    return _families(tuple(import_module(_MODELS).__path__))
+
+
+@lru_cache(maxsize=1)
+def _families(path: tuple[str, ...]) -> tuple[Family, ...]:
+    import pkgutil
+    from importlib.util import find_spec
+
+    found: list[Family] = []
+    for folder in pkgutil.iter_modules(path, f"{_MODELS}."):
+        if folder.ispkg and find_spec(f"{folder.name}.family") is not None:
+            family: Family = import_module(f"{folder.name}.family").FAMILY
+            found += [replace(one, package=folder.name) for one in (family, *family.variants)]
+    return tuple(sorted(found, key=lambda family: (family.order, family.name)))
+
+
+def _all_under(names: tuple[str, ...]) -> dict[str, str]:
+    return dict.fromkeys(names, "transformers")
+
+
+PUBLIC = Table(lambda one: {name: f"{one.package}.{module}" for name, module in one.public.items()}, _SHARED)
+"""Public name to the module that defines it."""
+
+PIPELINES = Table(lambda one: dict.fromkeys(one.pipelines.values(), one.name))
+"""Public name of a pipeline class that serves a task to the family."""
+
+BUILTIN_MODELS = Table(lambda one: {one.name: one.package} if one.is_built_in else {})
+"""Model that comes with the package to the package folder whose `weights/` holds its checkpoint."""
+
+TRANSFORMERS_NETWORKS = Table(lambda one: _all_under(one.transformers_networks), _all_under(_NETWORKS))
+"""Text and image encoders that checkpoints take from transformers, to the library."""
+
+TRANSFORMERS_PROCESSORS = Table(lambda one: _all_under(one.transformers_processors), _all_under(_PROCESSORS))
+"""Tokenizers and image processors, which hold no weights, to the library."""
+
+MADE_INTO_VIDEOS = Table(lambda one: one.made_into_videos)
 """Pipeline of pictures that a checkpoint names to the one that makes videos with its components."""
+
+_FILED_WITH_PIPELINE = Table(lambda one: one.filed_with_pipeline)
 
 
 def find_family(pipeline_class: str | None, checkpoint: str = "") -> Family | None:
     """The family that has that pipeline; of two that share it, the one whose table names the checkpoint."""
-    found = [family for family in FAMILIES if pipeline_class in family.pipelines.values()]
-    named = [family for family in found if checkpoint in family.checkpoints]
-    # A model in the box is built on the family that follows it in the table.
-    return next(iter(named or found[::-1]), None)
+    found = [family for family in families() if pipeline_class in family.pipelines.values()]
+    found.sort(key=lambda family: (checkpoint not in family.checkpoints, pipeline_class not in family.public))
+    return next(iter(found), None)
 
 
 def canonical_library(library: str) -> str:
@@ -232,23 +141,24 @@ def canonical_library(library: str) -> str:
     Raises:
         ValueError: it is neither; nothing is imported to find out.
     """
-    for known, ours in ((_OUR_LIBRARIES, "filmstrip"), (_TRANSFORMERS_LIBRARIES, "transformers")):
+    ours = (*_OUR_LIBRARIES, *_FILED_WITH_PIPELINE.values())
+    for known, serves in ((ours, "filmstrip"), (_TRANSFORMERS_LIBRARIES, "transformers")):
         if any(library == name or library.startswith(f"{name}.") for name in known):
-            return ours
+            return serves
     raise ValueError(f"the library {library!r} is not one that checkpoints may name (diffusers, transformers).")
 
 
 def reference_library(class_name: str) -> str:
     """The library under which a saved checkpoint names one of our classes, so that others can load it too."""
-    return _FILED_WITH_A_PIPELINE.get(class_name, "diffusers")
+    return _FILED_WITH_PIPELINE.get(class_name, "diffusers")
 
 
 def check_class(library: str, class_name: str) -> None:
     """Raise ValueError if no class of that name and library may be loaded; imports nothing."""
     if canonical_library(library) == "filmstrip":
-        known = frozenset(PUBLIC)
+        known = {*PUBLIC}
     else:
-        known = TRANSFORMERS_NETWORKS | TRANSFORMERS_PROCESSORS
+        known = {*TRANSFORMERS_NETWORKS, *TRANSFORMERS_PROCESSORS}
     if class_name not in known:
         similar = difflib.get_close_matches(class_name, known, n=1)
         hint = f"; did you mean {similar[0]}?" if similar else "; only known classes are ever loaded."
@@ -263,6 +173,6 @@ def resolve_class(library: str, class_name: str) -> Any:
     """
     check_class(library, class_name)
     if canonical_library(library) == "filmstrip":
-        return getattr(import_module(PUBLIC[class_name]), class_name)
+        return load(PUBLIC[class_name], class_name)
     # The package resolves its names lazily: only the submodule of this class is imported.
     return getattr(import_module("transformers"), class_name)

@@ -38,7 +38,7 @@ class SmallScheduler(Configured):
 def known(monkeypatch):
     classes = {"SmallNet": SmallNet, "SmallScheduler": SmallScheduler, "NoComponent": dict}
     for name in classes:
-        monkeypatch.setitem(registry.PUBLIC, name, __name__)
+        monkeypatch.setitem(registry.PUBLIC.own, name, __name__)
     monkeypatch.setattr(component, "resolve_class", lambda library, name: classes[name])
 
 

@@ -93,7 +93,7 @@ def test_a_built_in_name_is_the_folder_in_its_package(tmp_path, monkeypatch):
     (weights / "model_index.json").write_text(INDEX)
     (weights.parent / "__init__.py").write_text("raise RuntimeError('finding weights imports nothing')")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setitem(registry.BUILTIN_MODELS, "boxed", "boxed_model")
+    monkeypatch.setitem(registry.BUILTIN_MODELS.own, "boxed", "boxed_model")
     assert find_checkpoint("boxed") == weights
 
 

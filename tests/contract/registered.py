@@ -1,6 +1,6 @@
 """What a pipeline class says about itself, so that the contract suite can run it.
 
-A family joins by a file in `tests/contract/cases/` with a list `CASES`: a case or more for each of its pipeline
+A family joins by a file `cases.py` in its folder of tests, with a list `CASES`: a case or more for each of its pipeline
 classes. Nothing else in the suite names a model.
 """
 
@@ -98,9 +98,10 @@ class Case:
 
 
 def all_cases() -> list[Case]:
-    """The cases of all families."""
-    files = sorted((Path(__file__).parent / "cases").glob("*.py"))
-    return [case for file in files for case in import_module(f"tests.contract.cases.{file.stem}").CASES]
+    """The cases of all families: of every folder `tests/models` on the path, so that a family elsewhere has its own."""
+    folders = import_module("tests.models").__path__
+    names = sorted({file.parent.name for folder in folders for file in Path(folder).glob("*/cases.py")})
+    return [case for name in names for case in import_module(f"tests.models.{name}.cases").CASES]
 
 
 CASES = all_cases()

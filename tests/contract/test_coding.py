@@ -7,10 +7,10 @@ import torch
 
 import filmstrip
 from filmstrip.memory.coding import coding_settings, decoding_ways
-from filmstrip.models.shapes import clips
 from tests.contract.registered import CASES
 from tests.contract.runs import close, fresh
 from tests.contract.seams import border_gradient_ratio, waves
+from training.shapes import clips
 
 KINDS = {type(fresh(case).vae).__name__: case for case in reversed(CASES)}  # the first case of each class
 VISIBLE = 1.05

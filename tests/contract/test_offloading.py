@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from filmstrip.memory.residency import PLACED, Grain, place, rooms
+from filmstrip.roles import Role
 from tests.contract.registered import CASES
 from tests.contract.runs import call, frames_of, fresh, over_all, over_those_with, seeded, video
 from tests.memory.counting import counts, present  # noqa: F401
@@ -73,7 +74,7 @@ def bound(pipeline, streamed):
 @pytest.mark.parametrize(("grain", "streamed"), GRAINS)
 def test_offloading_changes_nothing_but_the_memory(case, grain, streamed, counts):  # noqa: F811
     pipeline = offloaded(case, grain, streamed)
-    encoders = {name for name in pipeline.networks if name.startswith("text_encoder")}
+    encoders = set(pipeline.named(Role.TEXT_ENCODER))
     for event in pipeline.stream(**arguments_of(case)):
         if event.stage == "denoise":
             assert not encoders & set(present(pipeline.networks)), "a text encoder is there while it has no work"

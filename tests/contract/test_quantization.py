@@ -5,11 +5,12 @@ import torch
 
 from filmstrip.generation.footprint import STAGES, footprint
 from filmstrip.memory.quantization import KINDS
+from filmstrip.roles import Role
 from tests.contract.registered import CASES
 from tests.contract.runs import fresh, over, relative_error, shared, video
 from tests.contract.test_footprint import KERNELS, measured
 
-DENOISING = [case for case in CASES if {"transformer", "unet"} & set(case.pipeline_class.component_names())]
+DENOISING = [case for case in CASES if shared(case.name).named(Role.DENOISER)]
 ONE_OF_EACH = list({case.pipeline_class.component_names(): case for case in DENOISING}.values())
 """A case for each set of components: what they do with their weights does not depend on the task."""
 # Of videos in [-1, 1] against float32; measured are 0.0164, 0.072 and 0.102 at most, all of them on Text2Video-Zero XL.
@@ -41,7 +42,7 @@ def test_the_error_of_bfloat16_stays_small(case):
 @over(ONE_OF_EACH)
 def test_text_encoders_can_be_quantised_too(case):
     pipeline = fresh(case)
-    encoders = [name for name in pipeline.networks if name.startswith("text_encoder")]
+    encoders = list(pipeline.named(Role.TEXT_ENCODER))
     pipeline.quantize("int8", encoders)
     assert pipeline.quantized.keys() == set(encoders)
     assert 0 < relative_error(video(case, pipeline), video(case)) < BOUNDS["int8"]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import filmstrip
 from filmstrip import registry
+from filmstrip.roles import role_of
 from tests.contract.registered import CASES
 from tests.contract.runs import over_all
 
@@ -24,6 +25,12 @@ def test_every_public_pipeline_class_has_a_case():
 
 def test_every_pipeline_that_a_family_names_has_a_case():
     assert set(registry.PIPELINES) <= {case.pipeline for case in CASES}
+
+
+def test_every_component_is_there_for_something():
+    for name, pipeline_class in public_pipeline_classes().items():
+        for component in pipeline_class.component_names():
+            assert role_of(component, pipeline_class.roles), f"{name} does not say what {component} is for"
 
 
 def test_names_of_cases_are_distinct():

@@ -5,14 +5,28 @@ from graphlib import CycleError, TopologicalSorter
 
 import pytest
 
+from filmstrip.registry import families
 from tests.guards.source import PACKAGE, Source, area_of, expect_none, imports, package_sources, place
 
-LEAVES = {"configuration", "registry", "devices"}  # anybody may import these; they import nothing above
+
+def _family(module: str) -> str:
+    return [*module.split("."), "", ""][2]
+
+
+LEAVES = {
+    "configuration",
+    "families",
+    "registry",
+    "devices",
+    "roles",
+}  # anybody may import these; they import nothing above
 SHARED = {"kernels", "nn", "media", "checkpoints", "schedulers", "memory"}
 BELOW = {
-    "": {"registry"},  # the package's __init__ resolves public names through the table
+    "": {"families", "registry"},  # the package's __init__ resolves public names through the table
     "configuration": LEAVES,
-    "registry": set(),
+    "families": set(),
+    "roles": set(),
+    "registry": {"families"},  # and it reads each family's family.py
     "devices": LEAVES,
     **dict.fromkeys(SHARED, SHARED | LEAVES),
     "kernels": LEAVES,
@@ -24,7 +38,7 @@ BELOW = {
     "pipelines": {"models"},  # a module path, too
     "utils": {"media"},  # the module path that code written for Diffusers imports from
 }
-NEIGHBOURS = {("shapes", "ltx"), ("text2video_zero", "stable_diffusion")}  # a family that really builds on another one
+NEIGHBOURS = {(_family(one.package), other) for one in families() for other in one.builds_on}
 REFERENCES = {"diffusers", "mindone"}  # never
 ONLY_WHERE_USED = {"mindspore"}  # optional, so never when a module is loaded
 
@@ -48,10 +62,6 @@ def wrong_arrows(sources: Iterable[Source]) -> Iterator[str]:
                 yield f"{place(source, node)}: {source.area or PACKAGE} may not import {target}"
 
 
-def _family(module: str) -> str:
-    return [*module.split("."), "", ""][2]
-
-
 def circles(sources: Iterable[Source]) -> list[str]:
     """The areas of a circular import, empty if there is none."""
     graph: dict[str, set[str]] = {}
@@ -65,6 +75,14 @@ def circles(sources: Iterable[Source]) -> list[str]:
     return []
 
 
+def heavy_families(sources: Iterable[Source]) -> Iterator[str]:
+    """What a family.py imports beside the form that it fills in and the family.py of others."""
+    for source in sources:
+        for node, target in imports(source):
+            if not target.startswith("filmstrip.families.") and not target.endswith(".family.FAMILY"):
+                yield f"{place(source, node)}: imports {target}"
+
+
 def reference_imports(sources: Iterable[Source]) -> Iterator[str]:
     for source in sources:
         for node, target in imports(source):
@@ -75,6 +93,30 @@ def reference_imports(sources: Iterable[Source]) -> Iterator[str]:
 
 def test_imports_follow_the_arrows():
     expect_none(wrong_arrows(package_sources()))
+
+
+def test_a_family_that_builds_on_another_one_imports_it():
+    said = {
+        (_family(source.module), _family(target))
+        for source in package_sources()
+        for _, target in imports(source)
+        if source.area == area_of(target) == "models"
+    }
+    assert said >= NEIGHBOURS
+
+
+def test_what_families_say_is_read_without_their_networks():
+    files = [source for source in package_sources() if source.module.endswith(".family")]
+    folders = {_family(source.module) for source in package_sources() if source.area == "models"} - {""}
+    assert {_family(source.module) for source in files} == folders
+    expect_none(heavy_families(files))
+
+
+def test_a_heavy_family_is_found():
+    texts = ("import torch", "from filmstrip.models.ltx import transformer", "from filmstrip import registry")
+    assert len(list(heavy_families(Source("filmstrip.models.x.family", text) for text in texts))) == 3
+    light = "from filmstrip.families import Family\nfrom filmstrip.models.ltx.family import FAMILY"
+    assert list(heavy_families([Source("filmstrip.models.x.family", light)])) == []
 
 
 def test_no_two_areas_import_each_other():
@@ -108,7 +150,7 @@ def test_an_import_against_the_arrows_is_found(module, text):
     ("module", "text"),
     [
         ("filmstrip.cli.generate", "from filmstrip.models import ltx"),
-        ("filmstrip.models.shapes.train", "from filmstrip.models.ltx.transformer import LTXVideoTransformer3DModel"),
+        ("filmstrip.models.shapes.pipeline", "from filmstrip.models.ltx.transformer import LTXVideoTransformer3DModel"),
         ("filmstrip.generation.base", "from filmstrip.network import Model\nfrom .request import Request"),
         ("filmstrip.memory.tiles", "from filmstrip import devices"),
         ("filmstrip.media.writer", "from filmstrip import __version__\nimport numpy"),

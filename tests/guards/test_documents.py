@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from docs.from_families import BEGIN, END, models_table, tasks_table, with_table, written
+from filmstrip.families import Family, Task
 from filmstrip.registry import PUBLIC
 from tests.guards.source import ROOT, Source, expect_none, imports
 
@@ -40,6 +42,18 @@ def test_every_link_between_the_pages_leads_somewhere():
 
 def test_the_snippets_import_public_names():
     expect_none(name for page in pages() for name in unknown_names(page, page.read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize("path", written(), ids=lambda path: path.name)
+def test_what_follows_from_the_families_is_in_step_with_them(path):
+    assert path.read_text(encoding="utf-8") == written()[path], "run: make families"
+
+
+def test_tables_say_what_families_say():
+    family = Family("toy", "Toy", "dots", "free", {"text-to-video": Task("ToyPipeline", "org/toy")}, ("org/toy",), "7")
+    assert models_table([family]).splitlines()[2] == "| [Toy](https://arxiv.org/abs/7) | dots | `org/toy` | free |"
+    assert tasks_table([family]).splitlines()[2] == "| Toy | text-to-video | `ToyPipeline` | `org/toy` |"
+    assert with_table(f"a\n{BEGIN}old\n{END}b\n", "new\n") == f"a\n{BEGIN}\nnew\n\n{END}b\n"
 
 
 def test_a_snippet_with_an_unknown_name_is_found():

@@ -6,20 +6,18 @@ from collections.abc import Iterable, Iterator
 
 import pytest
 
-from filmstrip.registry import FAMILIES
-from tests.guards.source import ROOT, Source, docstrings, expect_none, package_sources, place
+from filmstrip.registry import families
+from tests.guards.source import Source, docstrings, expect_none, package_sources, place
 
+# Families that are to come, by the patterns that their family.py will have.
+PLANNED = r"hunyuan|mochi|animate[ _-]?diff|modelscope|i2vgen|svd_?pipeline"
 # No English word contains one of these, so they are looked for anywhere: code, strings, docstrings and comments, in
 # upper or lower case, inside longer names too (AutoencoderKLLTXVideo), with or without a separator.
-DISTINCTIVE = re.compile(
-    r"ltx|cogvideo|hunyuan|mochi|animate[ _-]?diff|modelscope|i2vgen|text2video|text_to_video_zero"
-    r"|stable[ _-]?(video[ _-]?)?diffusion|svd_?pipeline",
-    re.IGNORECASE,
-)
-# "shapes" is a plain word (a list of shapes), so it counts only as a model's name: as a whole string, and as a part of
-# a path or module (models.shapes, models/shapes). A variable called shapes and a sentence about shapes are fine.
-QUOTED = {"shapes"}
-AS_PATH = re.compile(r"models[./]shapes\b")
+DISTINCTIVE = re.compile("|".join([PLANNED, *sorted({one.known_by for one in families() if one.known_by})]), re.I)
+# A family that is called by a plain word ("shapes") is looked for as a model's name: as a whole string, and as a part
+# of a path or module (models.shapes, models/shapes). A variable called shapes and a sentence about shapes are fine.
+QUOTED = {one.name for one in families() if not one.known_by}
+AS_PATH = re.compile(rf"models[./]({'|'.join(sorted(QUOTED))})\b")
 MAY_NAME_FAMILIES = {"models", "registry", "pipelines"}
 
 
@@ -59,8 +57,7 @@ def test_shared_folders_name_no_family():
 
 
 def test_every_family_is_looked_for():
-    folders = {path.parent.name for path in (ROOT / "src/filmstrip/models").glob("*/__init__.py")}
-    names = folders | {family.name for family in FAMILIES}
+    names = {name for one in families() for name in (one.name, one.package.rpartition(".")[2])}
     assert {name for name in names if name not in QUOTED and not DISTINCTIVE.search(name)} == set()
 
 

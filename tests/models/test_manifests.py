@@ -1,6 +1,7 @@
 """Every published checkpoint fits its networks, tensor for tensor.
 
-`tests/manifests/<family>` holds, for each checkpoint, its configurations and the names and shapes of its tensors.
+`manifests/` in a family's folder of tests holds, for each checkpoint that the family names, its configurations and the
+names and shapes of its tensors, and in `expected.json` what is true of them all.
 """
 
 import gzip
@@ -16,10 +17,12 @@ from filmstrip.checkpoints.loading import NameRules, build_empty, known_name
 from filmstrip.checkpoints.transformers_components import name_rules
 from filmstrip.network import Model
 
-ROOT = Path(__file__).resolve().parents[1] / "manifests"
-CHECKPOINTS = sorted(str(path.parent.relative_to(ROOT)) for path in ROOT.glob("*/*/model_index.json"))
-NETWORKS = sorted(str(path.parent.relative_to(ROOT)) for path in ROOT.glob("*/*/*/tensors.json.gz"))
-COUNTS = {"ltx": (6, 17), "cogvideox": (5, 15), "stable_diffusion": (2, 14)}  # checkpoints with an index, networks
+ROOT = Path(__file__).resolve().parent
+CHECKPOINTS = sorted(str(path.parent.relative_to(ROOT)) for path in ROOT.glob("*/manifests/*/model_index.json"))
+NETWORKS = sorted(str(path.parent.relative_to(ROOT)) for path in ROOT.glob("*/manifests/*/*/tensors.json.gz"))
+EXPECTED = {
+    path.parts[-3]: json.loads(path.read_text(encoding="utf-8")) for path in ROOT.glob("*/manifests/expected.json")
+}
 # Stored once, under the name of the table that it is tied to.
 TIED = {"encoder.embed_tokens.weight"}
 
@@ -62,14 +65,19 @@ def build(network):
     return build_empty(lambda: network_class.from_config(read(network, "config.json")))
 
 
-@pytest.mark.parametrize("family", COUNTS)
-def test_all_checkpoints_are_here(family):
-    found = [sum(one.startswith(f"{family}/") for one in some) for some in (CHECKPOINTS, NETWORKS)]
-    assert tuple(found) == COUNTS[family]
+def family_of(path):
+    return path.split("/")[0]
 
 
-def test_every_family_is_counted():
-    assert {path.name for path in ROOT.iterdir()} == set(COUNTS)
+def test_the_checkpoints_that_families_name_are_here():
+    said = {(one.package.rpartition(".")[2], name) for one in registry.families() for name in one.manifests}
+    assert {(path.parts[-3], path.name) for path in ROOT.glob("*/manifests/*") if path.is_dir()} == said
+    assert {family for family, _ in said} == set(EXPECTED)
+
+
+@pytest.mark.parametrize("family", EXPECTED)
+def test_all_networks_are_here(family):
+    assert sum(family_of(network) == family for network in NETWORKS) == EXPECTED[family]["networks"]
 
 
 @pytest.mark.parametrize("network", NETWORKS)
@@ -83,19 +91,6 @@ def test_a_network_has_exactly_the_published_tensors(network):
     )
     parameters = dict(built.named_parameters(remove_duplicate=False))
     assert all(parameters[name] is parameters["shared.weight"] for name in tied)
-
-
-def test_three_autoencoders_have_the_old_names_of_attention():
-    old = [network.split("/")[1] for network in NETWORKS if any(".query." in name for name in stored(network))]
-    assert old == ["instruct-pix2pix", "stable-diffusion-v1-5", "text-to-video-ms-1.7b"]
-
-
-def test_text_encoders_of_clip_have_a_level_and_some_a_buffer_that_the_classes_lack():
-    encoders = [network for network in NETWORKS if class_of(network).__name__ == "CLIPTextModel"]
-    assert len(encoders) == 5
-    assert all(name.startswith("text_model.") for network in encoders for name in stored(network))
-    with_buffer = [one.split("/")[1] for one in encoders if "text_model.embeddings.position_ids" in stored(one)]
-    assert with_buffer == ["instruct-pix2pix", "stable-diffusion-v1-5", "text-to-video-ms-1.7b"]
 
 
 @pytest.mark.parametrize("checkpoint", CHECKPOINTS)
@@ -121,18 +116,14 @@ def test_a_scheduler_takes_its_published_settings(checkpoint):
     scheduler_class = registry.resolve_class(*read(checkpoint, "model_index.json")["scheduler"])
     scheduler = scheduler_class.from_config(settings)
     foreign = {name for name in scheduler.config.foreign() if not name.startswith("_")}
-    assert not foreign or checkpoint.startswith("stable_diffusion/")  # saved with those of other schedulers, too
+    assert not foreign or EXPECTED[family_of(checkpoint)]["schedulers_have_settings_of_others"]
     for name in set(settings) - foreign:
         if not name.startswith("_"):
             assert scheduler.config[name] == settings[name], name
 
 
-# What a request can count on: pixels to a latent, and frames to a latent for those of videos.
-RATIOS = {"ltx": (32, 8), "cogvideox": (8, 4), "stable_diffusion": (8, None)}
-
-
 @pytest.mark.parametrize("network", [name for name in NETWORKS if name.endswith("/vae")])
 def test_every_autoencoder_compresses_as_its_family_does(network):
-    vae = build(network)
-    ratios = vae.spatial_compression_ratio, getattr(vae, "temporal_compression_ratio", None)
-    assert ratios == RATIOS[network.split("/")[0]]
+    vae, expected = build(network), EXPECTED[family_of(network)]
+    assert vae.spatial_compression_ratio == expected["pixels_to_a_latent"]
+    assert getattr(vae, "temporal_compression_ratio", None) == expected["frames_to_a_latent"]

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from filmstrip.cli.printing import bytes_of, number_of, print_facts, print_json, print_table
+from filmstrip.families import Family
 from filmstrip.registry import (
     BUILTIN_MODELS,
     MADE_INTO_VIDEOS,
     TRANSFORMERS_PROCESSORS,
-    Family,
     canonical_library,
     find_family,
     resolve_class,
@@ -17,8 +17,6 @@ from filmstrip.registry import (
 
 if TYPE_CHECKING:
     from filmstrip.checkpoints import CheckpointSummary, ComponentSummary
-
-_OUR_LICENCE = "Apache-2.0"
 
 
 def inspect(name: str, memory: str | None, device: str | None, *, is_json: bool) -> None:
@@ -43,7 +41,7 @@ def describe(name: str) -> dict[str, Any]:
     components = [_component(summary, one) for one in summary.components]
     pipeline = summary.pipeline_class or ""
     family = find_family(MADE_INTO_VIDEOS.get(pipeline, pipeline), name)
-    licence = summary.licence or (_OUR_LICENCE if name in BUILTIN_MODELS else None)
+    licence = summary.licence or (family.licence if family and name in BUILTIN_MODELS else None)
     return {
         "name": summary.name,
         "family": summary.family,

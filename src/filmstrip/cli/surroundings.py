@@ -8,7 +8,8 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from filmstrip.cli.printing import bytes_of, print_facts, print_json, print_title
-from filmstrip.registry import BUILTIN_MODELS, FAMILIES
+from filmstrip.families import Family
+from filmstrip.registry import BUILTIN_MODELS, families
 
 _LIBRARIES = ("filmstrip", "torch", "transformers", "safetensors", "huggingface_hub", "numpy", "pillow", "av")
 
@@ -16,15 +17,22 @@ _LIBRARIES = ("filmstrip", "torch", "transformers", "safetensors", "huggingface_
 def models(*, is_json: bool) -> None:
     """Print the families."""
     if is_json:
-        print_json({"families": [asdict(family) for family in FAMILIES]})
+        print_json({"families": [_row(family) for family in families()]})
         return
-    for index, family in enumerate(FAMILIES):
+    for index, family in enumerate(families()):
         if index:
             print()
         print_title(family.title)
         names = [f"{name} (built in)" if name in BUILTIN_MODELS else name for name in family.checkpoints]
         facts = list(family.pipelines.items())
         print_facts([*facts, *(("checkpoints" if number == 0 else "", name) for number, name in enumerate(names))])
+
+
+def _row(family: Family) -> dict[str, Any]:
+    """What is said about a family, for JSON."""
+    said = {name: getattr(family, name) for name in ("name", "title", "makes", "licence", "paper", "pipelines")}
+    examples = {task: served.checkpoint for task, served in family.tasks.items()}
+    return {**said, "checkpoints": family.checkpoints, "examples": examples}
 
 
 def env(*, is_json: bool) -> None:

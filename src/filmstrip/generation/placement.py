@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -26,6 +26,7 @@ from filmstrip.memory.quantization import (
 )
 from filmstrip.memory.residency import Grain, execution_device, release, remove
 from filmstrip.network import Model
+from filmstrip.roles import Role, role_of
 
 PlacedType = TypeVar("PlacedType", bound="Placement")
 
@@ -47,10 +48,8 @@ class Placement:
     """The part of a pipeline that moves its networks."""
 
     components: dict[str, Any]
-    _work_together: ClassVar[tuple[str, ...]] = ()
-    """Networks that are called in turns, and so stay on the device side by side when whole components come and go."""
-    _denoisers: ClassVar[tuple[str, ...]] = ("transformer", "unet", "controlnet")
-    """What components are called that work at every step: nearly all weights and time are theirs."""
+    roles: ClassVar[Mapping[str, Role]] = {}
+    """What components are for, where their names don't say it."""
     _exclude_from_cpu_offload: ClassVar[tuple[str, ...]] = ()
     """What Diffusers calls the components that its offloading must leave alone: there are none here."""
     _offloading: _Offloading | None = None
@@ -59,6 +58,18 @@ class Placement:
     def networks(self) -> dict[str, nn.Module]:
         """The components that hold weights."""
         return {name: item for name, item in self.components.items() if isinstance(item, nn.Module)}
+
+    def named(self, role: Role) -> tuple[str, ...]:
+        """The names of the components that are there for something."""
+        return tuple(name for name in self.components if role_of(name, self.roles) is role)
+
+    @property
+    def _work_together(self) -> tuple[str, ...]:
+        """Networks that are called in turns, and so stay on the device side by side when whole components come and go.
+
+        A pipeline whose networks that denoise take turns only once in a run says so by an empty tuple.
+        """
+        return self.named(Role.DENOISER)
 
     @property
     def device(self) -> torch.device:
@@ -132,7 +143,7 @@ class Placement:
         """
         names = [components] if isinstance(components, str) else components
         if names is None:
-            names = [name for name in self._denoisers if name in self.networks]
+            names = [name for name in self.named(Role.DENOISER) if name in self.networks]
         if not names or (unknown := sorted(set(names) - self.networks.keys())):
             said = f"there is no {', '.join(unknown)}" if names else "no network here denoises"
             raise ValueError(f"{said}; components to quantise are some of {', '.join(self.networks)}.")
@@ -269,19 +280,23 @@ class Placement:
 
     def enable_vae_slicing(self) -> None:
         """Code the videos of a batch one after the other, for less memory."""
-        self.components["vae"].enable_slicing()
+        for name in self.named(Role.AUTOENCODER):
+            self.components[name].enable_slicing()
 
     def disable_vae_slicing(self) -> None:
         """Code the videos of a batch together again."""
-        self.components["vae"].disable_slicing()
+        for name in self.named(Role.AUTOENCODER):
+            self.components[name].disable_slicing()
 
     def enable_vae_tiling(self) -> None:
         """Code large pictures in tiles, for less memory."""
-        self.components["vae"].enable_tiling()
+        for name in self.named(Role.AUTOENCODER):
+            self.components[name].enable_tiling()
 
     def disable_vae_tiling(self) -> None:
         """Code pictures undivided again."""
-        self.components["vae"].disable_tiling()
+        for name in self.named(Role.AUTOENCODER):
+            self.components[name].disable_tiling()
 
 
 def _sensitive(network: nn.Module) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ import filmstrip
 from filmstrip.models.cogvideox.common import dynamic_guidance
 from tests import tiny
 
-PUBLISHED = Path(__file__).resolve().parents[2] / "manifests" / "cogvideox"
+PUBLISHED = Path(__file__).resolve().parent / "manifests"
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,12 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from filmstrip.models.shapes import clips
-from filmstrip.models.shapes.captions import caption, plain_caption, vocabulary
-from filmstrip.models.shapes.clips import BACKGROUNDS, COLOURS, MOTIONS, SHAPES, Combination
-from filmstrip.models.shapes.evaluate import to_uint8
-from filmstrip.models.shapes.judge import judge
-from filmstrip.models.shapes.tokenizer import lower_case_twins, pieces, save_tokenizer
+from training.shapes import clips
+from training.shapes.captions import caption, plain_caption, vocabulary
+from training.shapes.clips import BACKGROUNDS, COLOURS, MOTIONS, SHAPES, Combination
+from training.shapes.evaluate import to_uint8
+from training.shapes.judge import judge
+from training.shapes.tokenizer import lower_case_twins, pieces, save_tokenizer
 
 
 def drawn(*combinations, seed=0):

@@ -9,9 +9,9 @@ from PIL import Image
 
 from filmstrip import LTXConditionPipeline, LTXImageToVideoPipeline, LTXPipeline
 from filmstrip.checkpoints import find_checkpoint
-from filmstrip.models.shapes.evaluate import judge_drawn, judge_text_to_video
-from filmstrip.models.shapes.judge import judge
-from filmstrip.models.shapes.tokenizer import build_tokenizer
+from training.shapes.evaluate import judge_drawn, judge_text_to_video
+from training.shapes.judge import judge
+from training.shapes.tokenizer import build_tokenizer
 
 
 @pytest.fixture(scope="module")

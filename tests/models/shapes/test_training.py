@@ -7,12 +7,12 @@ import torch
 from torch import nn
 
 from filmstrip.models.ltx.transformer import LTXVideoTransformer3DModel
-from filmstrip.models.shapes import autoencoder_training, clips
-from filmstrip.models.shapes.latents import Examples
-from filmstrip.models.shapes.muon import orthogonalised
-from filmstrip.models.shapes.networks import build_autoencoder
-from filmstrip.models.shapes.training import Trainee, learning_rate_factor
-from filmstrip.models.shapes.transformer_training import add_noise, grid
+from training.shapes import autoencoder_training, clips
+from training.shapes.latents import Examples
+from training.shapes.muon import orthogonalised
+from training.shapes.networks import build_autoencoder
+from training.shapes.training import Trainee, learning_rate_factor
+from training.shapes.transformer_training import add_noise, grid
 
 
 def trainee(seed=0, num_steps=6):

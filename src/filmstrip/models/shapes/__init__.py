@@ -1,1 +1,1 @@
-"""The model in the box: moving shapes, of the LTX-Video architecture, with the recipe that trained it."""
+"""The model in the box: moving shapes, of the LTX-Video architecture. `training/shapes` made it."""

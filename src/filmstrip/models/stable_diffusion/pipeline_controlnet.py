@@ -30,8 +30,6 @@ class ControlledPrompts:
 class ControlledBase(StableDiffusionBase):
     """Components of Stable Diffusion with one ControlNet or several (arXiv:2302.05543), and checks of control."""
 
-    _work_together = ("unet", "controlnet")
-
     def __init__(
         self,
         vae: Any,

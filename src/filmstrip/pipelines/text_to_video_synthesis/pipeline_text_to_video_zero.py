@@ -1,5 +1,6 @@
 """The module path that the guide of Diffusers imports cross-frame attention from."""
 
-from filmstrip.models.text2video_zero import CrossFrameAttnProcessor, TextToVideoZeroPipeline
+from filmstrip.models.text2video_zero.attention import CrossFrameAttnProcessor
+from filmstrip.models.text2video_zero.pipeline import TextToVideoZeroPipeline
 
 __all__ = ["CrossFrameAttnProcessor", "TextToVideoZeroPipeline"]

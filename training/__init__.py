@@ -1,0 +1,1 @@
+"""Training of models: code of the repository, not of the package."""
