@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip -qq
 INPUTS := pyproject.toml constraints.txt
 
-.PHONY: help demo test lint format bench gpu families clean
+.PHONY: help demo test lint format bench gpu families picture clean
 .DELETE_ON_ERROR:
 .SUFFIXES:
 
@@ -22,6 +22,7 @@ help:
 	@echo "make bench    run the side-by-side measurements, one after another"
 	@echo "make gpu      check and measure on a GPU, with PYTHON as it is: it installs nothing"
 	@echo "make families write the tables of models and the types of public names, after a family.py changed"
+	@echo "make picture  draw docs/images/architecture.svg from the imports"
 	@echo "make clean    remove the environment, caches and outputs"
 
 demo: $(VENV)/.installed
@@ -49,6 +50,9 @@ gpu:
 
 families: $(VENV)/.installed
 	@$(BIN)/python docs/from_families.py
+
+picture:
+	@$(PYTHON) -m docs.architecture
 
 clean:
 	rm -rf $(VENV) outputs build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info

@@ -11,6 +11,8 @@ from filmstrip.generation.keeping import read_unfinished
 from filmstrip.media import read_video
 from tests.cli.tiny_checkpoint import SMALL
 
+pytest.importorskip("torchao")
+
 
 def generate(filmstrip, checkpoint, *words):
     return filmstrip("generate", "a cat", "--model", checkpoint, *SMALL, "--seed", "5", *words)

@@ -10,6 +10,17 @@ from tests.contract.registered import CASES
 from tests.contract.runs import fresh, over_all, relative_error, shared, video
 
 
+def drawn(dtype):
+    return torch.randn(32, dtype=dtype, generator=torch.Generator().manual_seed(0)).to(torch.bfloat16)
+
+
+# Early versions draw other noise in half types than in float32 from the same seed, and so make another video.
+same_noise = pytest.mark.skipif(
+    not torch.equal(drawn(torch.bfloat16), drawn(torch.float32)), reason="this torch draws other noise in half types"
+)
+
+
+@same_noise
 @over_all
 def test_bfloat16_is_finite_and_near_float32(case):
     half = video(case, fresh(case).to(torch.bfloat16))
@@ -79,6 +90,7 @@ def decoder_that_overflows(case):
     return pipeline
 
 
+@same_noise
 @over_all
 def test_float16_is_near_float32(case, caplog):
     half = video(case, fresh(case).to(torch.float16))

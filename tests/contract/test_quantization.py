@@ -10,6 +10,8 @@ from tests.contract.registered import CASES
 from tests.contract.runs import fresh, over, relative_error, shared, video
 from tests.contract.test_footprint import KERNELS, measured
 
+pytest.importorskip("torchao")
+
 DENOISING = [case for case in CASES if shared(case.name).named(Role.DENOISER)]
 ONE_OF_EACH = list({case.pipeline_class.component_names(): case for case in DENOISING}.values())
 """A case for each set of components: what they do with their weights does not depend on the task."""
