@@ -10,8 +10,7 @@ import importlib.util
 import json
 import sys
 from collections.abc import Callable
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +41,6 @@ class Work:
     """What is timed in place of `ours`: the same without keeping all that it gives."""
     blocks: str = ""
     """The name of a list of blocks that are compiled one by one; empty compiles the network whole."""
-    closing: ExitStack = field(default_factory=ExitStack)
 
     def compile(self) -> None:
         """Have both networks compiled, when they are called next."""
@@ -172,8 +170,13 @@ def text2video_zero(setting: Setting) -> Work:
     networks = pair("UNet2DConditionModel", config, setting, dtype)
     latents = setting.normal(2 * frames, 4, side, side, dtype=dtype)
     prompt = setting.normal(2, 77, config["cross_attention_dim"], dtype=dtype).repeat_interleave(frames, 0)
-    across, closing = AcrossFrames(networks[0], frames), ExitStack()
-    closing.enter_context(remembering_prompts(networks[0]))
+    across = AcrossFrames(networks[0], frames)
+
+    @remembering_prompts
+    def ours() -> Tensor:
+        made: Tensor = across(latents, TIMESTEP, prompt).sample
+        return made
+
     if HAS_REFERENCE:
         import diffusers
 
@@ -185,11 +188,10 @@ def text2video_zero(setting: Setting) -> Work:
         return made
 
     return Work(
-        lambda: across(latents, TIMESTEP, prompt).sample,
+        ours,
         theirs if HAS_REFERENCE else None,
         networks,
         note="whole",
-        closing=closing,
     )
 
 

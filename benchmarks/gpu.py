@@ -79,9 +79,7 @@ def rows(case: str, setting: Any, budget: float) -> Iterator[dict[str, Any]]:
     elif way == "whole":
         yield from measured(name, setting)
     else:
-        work = WORKS[name](setting)
-        with work.closing:
-            yield compare(work, setting, budget, is_compiled=way == "compiled")
+        yield compare(WORKS[name](setting), setting, budget, is_compiled=way == "compiled")
 
 
 def surroundings(setting: Any) -> dict[str, Any]:

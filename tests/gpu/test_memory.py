@@ -11,7 +11,7 @@ from filmstrip.fitting.plan import DoesNotFitError, Planner, usual_request
 from filmstrip.memory.coding import smaller_ways
 from filmstrip.memory.falling_back import decoded
 from tests.contract.registered import CASES
-from tests.contract.runs import fresh, over, over_all, seeded, set_to, video
+from tests.contract.runs import fresh, over, over_all, seeded, video
 from tests.gpu.accelerator import DEVICE, FAMILIES, FLOAT32_ERROR, error, needs_real, there
 
 pytestmark = [pytest.mark.gpu, needs_real]
@@ -125,9 +125,9 @@ def latents_for(vae, side):
     return torch.randn(1, vae.config.latent_channels, *shape, generator=generator).to(DEVICE)
 
 
-def decode(vae, latents):
+def decode(vae, latents, coding=None):
     """The video in runs of frames, (1, 3, frames, height, width); pictures are frames of one."""
-    runs = vae.decode_stream(latents.to(next(vae.parameters()).device))
+    runs = vae.decode_stream(latents.to(next(vae.parameters()).device), coding=coding)
     return runs if latents.dim() == 5 else (pictures.movedim(0, 1)[None] for pictures in runs)
 
 
@@ -148,11 +148,10 @@ def test_decoding_that_runs_out_of_memory_goes_on_in_smaller_parts(name, caplog)
         return torch.cat([run.cpu() for run in decoding], 2)
 
     def in_way(way):
-        with set_to(vae, way):
-            return frames(decode(vae, latents))
+        return frames(decode(vae, latents, way.coding))
 
     def falling_back():
-        return frames(decoded(lambda one: decode(one, latents), vae, (side, side)))
+        return frames(decoded(lambda one, coding: decode(one, latents, coding), vae, (side, side)))
 
     whole, usual = peak_of(falling_back)
     assert not caplog.records
@@ -180,7 +179,9 @@ def test_decoding_ends_on_the_cpu_where_no_part_is_small_enough(caplog):
     expected = torch.cat(list(decode(vae, latents)), 2)
     vae, latents = vae.to(DEVICE), latents.to(DEVICE)
     with no_more_than(2**20), caplog.at_level(logging.WARNING):
-        made = torch.cat([run.cpu() for run in decoded(lambda one: decode(one, latents), vae, (256, 256))], 2)
+        made = torch.cat(
+            [run.cpu() for run in decoded(lambda one, coding: decode(one, latents, coding), vae, (256, 256))], 2
+        )
     assert "continues on the CPU" in caplog.text
     torch.testing.assert_close(made, expected, rtol=1e-3, atol=1e-3)
     assert next(vae.parameters()).device.type == DEVICE.type

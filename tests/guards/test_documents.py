@@ -90,7 +90,7 @@ def test_the_examples_of_the_style_are_from_the_code():
 
 
 def test_a_missing_place_and_an_invented_example_are_found():
-    text = "`nn/` `nn/linear.py` `ltx/` `family of them` `utils.py` `tests/guards/` `nn/gone.py` `gone/` `gone.py`"
+    text = "`nn/` `nn/rotary.py` `ltx/` `family of them` `utils.py` `tests/guards/` `nn/gone.py` `gone/` `gone.py`"
     assert list(missing_places(Path("page.md"), text)) == [
         f"page.md: {one}" for one in ("nn/gone.py", "gone/", "gone.py")
     ]

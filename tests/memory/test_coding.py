@@ -128,3 +128,13 @@ def test_a_coding_that_is_handed_on_is_as_if_it_were_set_and_sets_nothing(make):
     for one, other, undivided in zip(handed, results(), whole, strict=True):
         assert torch.equal(one, other) and not torch.allclose(one, undivided, atol=1e-5)
     assert all(torch.equal(*pair) for pair in zip(results(coding=before), whole, strict=True))
+
+
+@over_autoencoders
+def test_a_coding_in_pixels_alone_will_do_for_all(make):
+    vae = make()
+    ratio = vae.spatial_compression_ratio
+    vae.coding = Coding(is_tiled=True, tile=(16 * ratio, 16 * ratio), stride=(12 * ratio, 12 * ratio))
+    assert vae.tile_size == (16 * ratio, 16 * ratio)
+    assert vae.coding.latents_of_tile(ratio) == (16, 16)
+    assert coding_of(make(), coding_settings(vae)).tile == (16 * ratio, 16 * ratio)

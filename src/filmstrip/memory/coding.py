@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from operator import attrgetter
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 Size = tuple[int, int]
 Step = int | Fraction
@@ -132,8 +132,22 @@ def _with(pair: tuple[Value, Value], index: int, value: Value) -> tuple[Value, V
 class CodesInPortions:
     """Mixed into an autoencoder: how it is set to divide its work, under the names that users know."""
 
-    coding: Coding
-    """Where a call gives no other."""
+    spatial_compression_ratio: int
+    sets_latent_tiles: ClassVar[bool] = False
+    """Whether the size of a tile in latents can be set apart from that in pixels."""
+
+    @property
+    def coding(self) -> Coding:
+        """In which portions it works where a call says nothing else."""
+        coding: Coding = self.__dict__["_coding"]
+        return coding
+
+    @coding.setter
+    def coding(self, coding: Coding) -> None:
+        if self.sets_latent_tiles:
+            coding = replace(coding, latent_tile=coding.latents_of_tile(self.spatial_compression_ratio))
+        self.__dict__["_coding"] = coding
+
     use_tiling, use_slicing = whole_setting("is_tiled"), whole_setting("is_sliced")
 
     def disable_tiling(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from filmstrip.checkpoints import Model
+from filmstrip.network import Model
 from filmstrip.nn.attention_layers import Attention
 from filmstrip.nn.feed_forward import FeedForward, ForwardChunking
 

@@ -47,6 +47,7 @@ class AutoencoderKLCogVideoX(CodesInPortions, Model):
     """
 
     _supports_gradient_checkpointing = True
+    sets_latent_tiles = True
     computing_methods = ("encode", "decode", "encode_stream", "decode_stream")
     keep_precise = ("norm", r"coder\.conv_in", r"coder\.conv_out")
 
@@ -107,10 +108,8 @@ class AutoencoderKLCogVideoX(CodesInPortions, Model):
         self.quant_conv = nn.Conv3d(2 * latent_channels, 2 * latent_channels, 1) if use_quant_conv else None
         self.post_quant_conv = nn.Conv3d(latent_channels, latent_channels, 1) if use_post_quant_conv else None
 
-        height, width = sample_height // 2, sample_width // 2
-        ratio = self.spatial_compression_ratio
         # The first chunk also takes the frames that are left over.
-        coding = Coding(tile=(height, width), latent_tile=(height // ratio, width // ratio), chunk=(8, 2))
+        coding = Coding(tile=(sample_height // 2, sample_width // 2), chunk=(8, 2))
         self.coding = coding.with_overlap((1 / 6, 1 / 5))
 
     num_sample_frames_batch_size, num_latent_frames_batch_size = half_settings("chunk")
@@ -139,8 +138,7 @@ class AutoencoderKLCogVideoX(CodesInPortions, Model):
             tile_overlap_factor_height=tile_overlap_factor_height,
             tile_overlap_factor_width=tile_overlap_factor_width,
         )
-        latents = replace(self.coding, latent_tile=None).latents_of_tile(self.spatial_compression_ratio)
-        self.coding = replace(self.coding, latent_tile=latents)
+        self.coding = replace(self.coding, latent_tile=None)
 
     def decoding_ways(self) -> Iterator[Way]:
         """Whole pictures; in tiles of a half, a quarter and an eighth of the sides that the model was made for."""

@@ -52,6 +52,7 @@ class AutoencoderKL(CodesInPortions, Model, AttentionModel):
         (r"(\.attentions\.0\.)proj_attn\.", r"\1to_out.0."),
     )
     _supports_gradient_checkpointing = True
+    sets_latent_tiles = True
     computing_methods = ("encode", "decode", "decode_stream")
     keep_precise = ("norm", r"coder\.conv_in$", r"coder\.conv_out$", "quant_conv$")
 
@@ -106,9 +107,7 @@ class AutoencoderKL(CodesInPortions, Model, AttentionModel):
         self.post_quant_conv = nn.Conv2d(latent_channels, latent_channels, 1) if use_post_quant_conv else None
 
         side = sample_size if isinstance(sample_size, int) else sample_size[0]
-        latents = side // self.spatial_compression_ratio
-        coding = Coding(tile=(side, side), latent_tile=(latents, latents))
-        self.coding = coding.with_overlap((0.25, 0.25))
+        self.coding = Coding(tile=(side, side)).with_overlap((0.25, 0.25))
 
     tile_sample_min_size = square(tile_settings())
     tile_latent_min_size = square(half_settings("latent_tile"))
