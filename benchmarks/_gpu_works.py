@@ -21,7 +21,7 @@ import filmstrip
 from filmstrip.models.text2video_zero.attention import AcrossFrames
 from filmstrip.nn.attention_layers import remembering_prompts
 
-MANIFESTS = Path(__file__).parent.parent / "tests" / "manifests"
+FAMILIES = Path(__file__).parent.parent / "tests" / "models"
 HAS_REFERENCE = importlib.util.find_spec("diffusers") is not None
 TIMESTEP = 500
 
@@ -65,7 +65,8 @@ class Setting:
 
 def config_of(family: str, checkpoint: str, component: str) -> dict[str, Any]:
     """The published configuration of a network."""
-    content: dict[str, Any] = json.loads((MANIFESTS / family / checkpoint / component / "config.json").read_text())
+    folder = FAMILIES / family / "manifests" / checkpoint / component
+    content: dict[str, Any] = json.loads((folder / "config.json").read_text())
     return content
 
 
