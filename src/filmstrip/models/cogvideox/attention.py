@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from filmstrip.kernels.attention import attention
 from filmstrip.kernels.layers import Linear
 from filmstrip.kernels.linear import product
-from filmstrip.kernels.plain import is_plain
+from filmstrip.kernels.plain import kind_of
 from filmstrip.nn.heads import normed_heads
 
 
@@ -50,7 +50,7 @@ class FusedCogVideoXProjections(CogVideoXProjections):
     def _is_current(self, attn: CogVideoXAttention) -> bool:
         pairs = [(self.weight, "weight")] if self.bias is None else [(self.weight, "weight"), (self.bias, "bias")]
         return all(
-            is_plain(layer, nn.Linear) and getattr(layer, name).data_ptr() == part.data_ptr()
+            kind_of(layer) is nn.Linear and getattr(layer, name).data_ptr() == part.data_ptr()
             for whole, name in pairs
             for layer, part in zip(attn.projections(), whole.chunk(3), strict=True)
         )
