@@ -28,6 +28,14 @@ reveal_type(filmstrip.__version__)
 filmstrip.CogVideoxPipeline
 filmstrip.LTXPipeline.from_pretrained(5)
 export_to_video([], fps="8")
+pipe = LTXPipeline.from_pretrained("shapes")
+reveal_type(pipe("a star", num_frames=9, guidance_scale=None).frames)
+reveal_type(pipe)
+pipe(prompt="a star", num_frame=9)
+pipe(prompt="a star", num_frames="nine")
+pipe(["a", "b"], "dull", 64, 96, generator=None, latents=[1])
+filmstrip.CogVideoXImageToVideoPipeline.from_pretrained("x")(load_image("a.png"), "a boat", strength=0.5)
+filmstrip.DiffusionPipeline.from_pretrained("x")("a boat", anything=1)
 """
 CACHE = Path(tempfile.gettempdir()) / f"filmstrip-mypy-{getpass.getuser()}"  # the first run reads all of torch
 KNOWN = {
@@ -41,9 +49,16 @@ KNOWN = {
     12: 'maybe "CogVideoXPipeline"',
     13: "incompatible type",
     14: "incompatible type",
+    16: '"Any"',
+    17: "LTXPipeline",
+    18: 'did you mean "num_frames"',
+    19: 'expected "int | None"',
+    20: "incompatible type",
+    21: "Unexpected keyword argument",
 }
 
 
+RIGHT = {15, 22}
 # As to one who has installed the package: its own errors are not told.
 SETTINGS = """\
 [mypy]
@@ -76,6 +91,7 @@ def test_a_users_type_checker_knows_the_public_names(tmp_path):
     said = checked(SAMPLE + names, tmp_path, CACHE)
     for line, words in KNOWN.items():
         assert words in said[line], (line, said)
+    assert not RIGHT & said.keys(), "a call that is right is no error"
     first = SAMPLE.count("\n") + 1
     vague = [name for line, name in enumerate(sorted(PUBLIC), first) if '"Any"' in said[line] or "error" in said[line]]
     assert not vague

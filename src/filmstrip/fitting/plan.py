@@ -291,7 +291,8 @@ def usual_request(pipeline: Any, arguments: Mapping[str, Any]) -> Request[Any]:
         for name, fact in facts.items()
         if getattr(takes, name) is None and (not fact.instead or getattr(takes, fact.instead, None) is None)
     }
-    height, width = (getattr(takes, side, None) or _SIDE for side in ("height", "width"))
+    sides = [getattr(takes, name) or _SIDE for name, fact in facts.items() if fact.role == "side"]
+    height, width = sides or (_SIDE, _SIDE)
     lengths = [given for name, fact in facts.items() if fact.role == "length" and (given := getattr(takes, name))]
     picture = Image.new("RGB", (width, height))
     stand_ins: dict[Any, Any] = {"text": "a", "picture": picture, "clip": [picture] * (lengths or [1])[0]}
