@@ -194,10 +194,10 @@ def test_a_fallback_in_decoding_is_told(filmstrip, checkpoint, tmp_path, monkeyp
 
     stream = AutoencoderKLLTXVideo.decode_stream
 
-    def fail_in_large_chunks(self, *args):
-        if self.frames_at_once == 8:
+    def fail_in_large_chunks(self, *args, coding=None):
+        if (coding or self.coding).frames_at_once == 8:
             raise torch.OutOfMemoryError("CUDA out of memory.")
-        return stream(self, *args)
+        return stream(self, *args, coding=coding)
 
     call = ("generate", "a cat", *SMALL, "--model", checkpoint, "--seed", "5")
     filmstrip(*call, "-o", "whole.mkv")

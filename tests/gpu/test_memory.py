@@ -143,6 +143,7 @@ def test_an_accelerator_without_memory_says_so_in_words_that_are_known():
 def test_decoding_that_runs_out_of_memory_goes_on_in_smaller_parts(name, caplog):
     vae, side = fresh(KINDS[name]).vae.to(DEVICE), SIDES[name]
     latents = latents_for(vae, side)
+    caplog.clear()  # of what the making of the pipeline has told
 
     def frames(decoding):
         return torch.cat([run.cpu() for run in decoding], 2)

@@ -5,7 +5,7 @@ import torch
 
 from filmstrip.generation.finite import NonFiniteError
 from tests.contract.runs import over, over_all, video
-from tests.gpu.accelerator import DEVICE, FAMILIES, FLOAT32_ERROR, HALF_TYPES, error, on_device, there
+from tests.gpu.accelerator import DEVICE, FAMILIES, FLOAT32_ERROR, HALF_TYPES, check_noise, error, on_device, there
 
 pytestmark = pytest.mark.gpu
 
@@ -18,8 +18,9 @@ def test_float32_is_that_of_the_cpu(case):
 @over_all
 @pytest.mark.parametrize("dtype", HALF_TYPES, ids=["bfloat16", "float16"])
 def test_half_types_are_finite_and_near_float32(case, dtype):
+    check_noise(case)
     made = on_device(case.name, dtype)
-    assert made.dtype == dtype
+    assert made.dtype in (dtype, torch.float32), "autoencoders that overflow in a half type decode in float32"
     assert 0 < error(made, case) < case.bfloat16_error
 
 

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 import filmstrip
-from filmstrip.memory.casting import cast_layers, compute_dtype_of
+from filmstrip.memory.casting import cast_layers
+from filmstrip.memory.residency import compute_dtype_of
 from tests import tiny, tiny_stable_diffusion
 from tests.contract.registered import CASES
 from tests.contract.runs import fresh, over, relative_error, video

@@ -68,7 +68,7 @@ def test_the_times_of_50_steps_are_the_papers_and_others_in_proportion():
     ours, _ = zero_pair()
     for steps, times in {50: (44, 47), 20: (18, 19), 10: (8, 9), 4: (2, 3), 2: (0, 1)}.items():
         request = ours.request(prompt="a cat", num_inference_steps=steps)
-        assert (request["t0"], request["t1"]) == times
+        assert (request.arguments.t0, request.arguments.t1) == times
     with pytest.raises(ValueError, match="must be at least 2"):
         ours.request(prompt="a cat", num_inference_steps=1)
 

@@ -3,6 +3,7 @@
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -91,12 +92,17 @@ def test_latents_of_a_clip_decide_the_length():
         assert request.size.num_frames == num_frames
 
 
+def drawing(generator):
+    """As much of a session as drawing latents takes."""
+    return SimpleNamespace(generator=generator, coding=None)
+
+
 def test_latents_of_two_clips_are_drawn_one_after_the_other():
     pipeline = outline("CogVideoXPipeline")
     pipeline.vae = filmstrip.AutoencoderKLCogVideoX(**{**tiny.COGVIDEOX_AUTOENCODER, "latent_channels": 3})
     clips = torch.randn(2, 3, 1, 24, 24)  # 27 values each: no multiple of 16, the numbers that torch draws at a time
     with torch.no_grad():
-        together = pipeline.encode_video(clips, torch.Generator().manual_seed(1))
-        generator = torch.Generator().manual_seed(1)
-        in_turn = [pipeline.encode_video(clip[None], generator) for clip in clips]
+        together = pipeline.encode_video(clips, drawing(torch.Generator().manual_seed(1)))
+        session = drawing(torch.Generator().manual_seed(1))
+        in_turn = [pipeline.encode_video(clip[None], session) for clip in clips]
     torch.testing.assert_close(together, torch.cat(in_turn), rtol=1e-5, atol=1e-5)

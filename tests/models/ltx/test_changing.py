@@ -1,5 +1,7 @@
 """Changing a video: it is given as a clip or as its latents."""
 
+from types import SimpleNamespace
+
 import torch
 
 from filmstrip.media.pixels import preprocess_video
@@ -18,5 +20,6 @@ def test_a_clip_to_change_is_as_good_as_its_latents():
     generator = seeded()
     draw_noise(pipeline.latent_shape(request(case)), generator)  # a run draws its noise before it encodes
     with torch.no_grad():
-        latents = pipeline.encode_video(preprocess_video(clip, 64, 64), generator)
+        session = SimpleNamespace(generator=generator, coding=None)
+        latents = pipeline.encode_video(preprocess_video(clip, 64, 64), session)
     torch.testing.assert_close(video(case, **changing, latents=latents), from_clip)

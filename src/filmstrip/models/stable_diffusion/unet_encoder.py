@@ -218,7 +218,7 @@ class UNetEncoder(AttentionModel, ForwardChunking, Model):
 
     def _added(self, given: Mapping[str, Tensor] | None, order: dict[str, Any]) -> Tensor:
         """Pooled prompt and sizes of SDXL (arXiv:2307.01952, section 2.2), (batch, projection input)."""
-        if given is None or not {"text_embeds", "time_ids"} <= given.keys():
+        if given is None or "text_embeds" not in given or "time_ids" not in given:
             raise ValueError("this network needs added_cond_kwargs with text_embeds and time_ids.")
         text_embeds, time_ids = given["text_embeds"], given["time_ids"]
         waves = sinusoidal_embedding(time_ids.flatten(), self.config.addition_time_embed_dim, **order)
