@@ -17,7 +17,10 @@ def record(name: str) -> Callable[[Kind], Kind]:
     """Mark a dataclass, or a named tuple, as one whose objects may be written down under this name."""
 
     def register(kind: Kind) -> Kind:
-        assert name not in _KINDS, f"two records are called {name}"
+        before = _KINDS.get(name, kind)  # of the same place, if a module is loaded again
+        assert (before.__module__, before.__qualname__) == (kind.__module__, kind.__qualname__), (
+            f"two are called {name}"
+        )
         _KINDS[name] = kind
         return kind
 
