@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import inspect
+import textwrap
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
@@ -337,7 +338,8 @@ def documentation_of(title: str, kind: type[Arguments], defaults: Mapping[str, A
         if default is None and name in defaults:
             told.append(f"{defaults[name]!r} if left out")
         sentence = fact.sentence.rstrip(".")
-        lines.append(f"    {name}: {'; '.join([sentence, *told])}.")
+        said = f"{name}: {'; '.join([sentence, *told])}."
+        lines.append(textwrap.fill(said, 100, initial_indent="    ", subsequent_indent="        "))
     return "\n".join(lines) + _RAISES
 
 

@@ -36,9 +36,13 @@ class Clip(Arguments):
 @record("cogvideox video arguments")
 @dataclass(frozen=True, eq=False)
 class VideoArguments(CogVideoXArguments, Clip):
-    """What video to video takes; `latents`, in place of `video`, are as noisy as the first step expects."""
+    """What video to video takes."""
 
     _: KW_ONLY
+    latents: Tensor | None = argument(
+        "in place of `video`, latents as noisy as the first step expects, (batch, latent frames, channels, height / 8, "
+        "width / 8)."
+    )
     strength: float = argument(
         "how much of the schedule is run, from nearly 0 (the clip stays) to 1 (only its length stays).",
         0.8,

@@ -67,6 +67,9 @@ class LTXArguments(Rescaled, Decoded, Embedded, Repeated, Sampled, Paced, Sized,
 
     negative_prompt: Texts | None = argument("what it does not show; used with guidance.", only_guided=True)
     _: KW_ONLY
+    latents: Tensor | None = argument(
+        "the initial noise, (batch, channels, frames, height, width) or packed as tokens."
+    )
     timesteps: Sequence[float] | None = argument(
         "a falling schedule of one's own, from 1000 (noise) to 0, in place of evenly spaced steps."
     )

@@ -59,9 +59,12 @@ class Conditioned(Arguments):
 @record("ltx condition arguments")
 @dataclass(frozen=True, eq=False)
 class ConditionArguments(LTXArguments, Conditioned):
-    """What a video around pictures and clips takes; `latents`, normalised, are those of a video to change."""
+    """What a video around pictures and clips takes."""
 
     _: KW_ONLY
+    latents: Tensor | None = argument(
+        "normalised latents of a video to change, (batch, channels, frames, height, width)."
+    )
     image_cond_noise_scale: float | None = argument(
         "noise on what is kept as it is, which falls to 0 with the steps; it loosens motion."
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any
 
 import torch
@@ -37,7 +37,13 @@ class FirstFrame(Arguments):
 @record("ltx image arguments")
 @dataclass(frozen=True, eq=False)
 class ImageArguments(LTXArguments, FirstFrame):
-    """What image to video takes; `latents`, in place of `image`, have a clean first frame and noise after it."""
+    """What image to video takes."""
+
+    _: KW_ONLY
+    latents: Tensor | None = argument(
+        "in place of `image`, latents whose first frame is clean and whose others are noise, packed as tokens or"
+        " (batch, channels, frames, height, width)."
+    )
 
 
 @record("ltx image request")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from filmstrip.checks import check_count, known
-from filmstrip.generation.arguments import Prompted, Sampled, argument, call
+from filmstrip.generation.arguments import Prompted, Sampled, Texts, argument, call
 from filmstrip.generation.events import Step
 from filmstrip.generation.finite import check_finite
 from filmstrip.generation.guidance import Guidance, Rule, TwoConditions
@@ -54,6 +54,7 @@ class Instructed(PictureArguments):
 class Changed(Prompted):
     """The picture to change, after the instruction."""
 
+    prompt: Texts | None = argument('the instruction, such as "make it snowy".', role="text", instead="prompt_embeds")
     image: Any = argument(
         "the picture to change; a list has one for each prompt. Its sides are rounded down to multiples of 8. Latents "
         "that the autoencoder has made of pictures, not scaled, are taken as well.",

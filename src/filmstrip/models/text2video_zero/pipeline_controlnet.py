@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any
+
+from torch import Tensor
 
 from filmstrip.checks import check_count
 from filmstrip.generation.arguments import Embedded, Prompted, Repeated, Sampled, Sized, argument, call
@@ -45,7 +47,12 @@ class ControlClip(Prompted):
 @record("text2video-zero control arguments")
 @dataclass(frozen=True, eq=False)
 class ControlArguments(Controlled, Embedded, Repeated, Skipping, Scheduled, Sampled, Sized, ControlClip):
-    """What control by a clip takes; `latents` are the same for all frames."""
+    """What control by a clip takes."""
+
+    _: KW_ONLY
+    latents: Tensor | None = argument(
+        "the initial noise, which is the same for all frames, (batch, channels, height / 8, width / 8)."
+    )
 
 
 class TextToVideoZeroControlNetPipeline(VideosOfPictures, ControlledBase):

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from filmstrip.checks import check_count, known
-from filmstrip.generation.arguments import Embedded, Prompted, Repeated, Sampled, Sized, argument, call
+from filmstrip.generation.arguments import Embedded, Prompted, Repeated, Sampled, Sized, Texts, argument, call
 from filmstrip.generation.events import Step
 from filmstrip.generation.request import read_clips
 from filmstrip.generation.session import Session
@@ -41,6 +41,7 @@ from filmstrip.records import record
 class ChangedClip(Prompted):
     """The clip to change, after the instruction."""
 
+    prompt: Texts | None = argument('the instruction, such as "make it snowy".', role="text", instead="prompt_embeds")
     video: Any = argument(
         "the frames of the clip to change; a list of clips has one for each prompt. They are resized, and the video is "
         "as long as they.",
