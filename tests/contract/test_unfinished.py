@@ -8,7 +8,7 @@ from functools import cache
 import pytest
 import torch
 
-from filmstrip.assembly.finishing import request_of
+from filmstrip.assembly.runs import request_of
 from filmstrip.generation.session import run
 from filmstrip.memory.coding import coding_settings, smaller_ways
 from filmstrip.resume.journal import FileJournal

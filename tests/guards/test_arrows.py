@@ -1,5 +1,6 @@
 """Imports point one way, and never at the reference implementation."""
 
+import ast
 from collections.abc import Iterable, Iterator
 from graphlib import CycleError, TopologicalSorter
 
@@ -14,13 +15,26 @@ def _family(module: str) -> str:
 
 
 # Anybody may import these; they import nothing above.
-LEAVES = {"checks", "configuration", "devices", "families", "records", "registry", "roles", "versions"}
+LEAVES = {
+    "checks",
+    "configuration",
+    "devices",
+    "families",
+    "outputs",
+    "randomness",
+    "records",
+    "registry",
+    "roles",
+    "versions",
+}
 SHARED = {"kernels", "nn", "media", "checkpoints", "schedulers", "memory", "network"}
 BELOW = {
     "": {"families", "registry", "versions"},  # the package's __init__ resolves public names through the table
     "checks": set(),
     "configuration": LEAVES,
     "families": set(),
+    "outputs": {"randomness"},
+    "randomness": {"records"},
     "records": set(),
     "roles": set(),
     "versions": set(),
@@ -86,6 +100,28 @@ def heavy_families(sources: Iterable[Source]) -> Iterator[str]:
                 yield f"{place(source, node)}: imports {target}"
 
 
+def file_circles(sources: Iterable[Source]) -> list[str]:
+    """The files of a circle of imports that are made when the files are loaded, empty if there is none."""
+    files = {source.module: source for source in sources}
+    graph = {}
+    for module, source in files.items():
+        later = {
+            id(inner)
+            for node in ast.walk(source.tree)
+            if isinstance(node, ast.FunctionDef)
+            or (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test))
+            for inner in ast.walk(node)
+        }
+        now = [target for node, target in imports(source) if id(node) not in later]
+        found = {one if one in files else one.rpartition(".")[0] for one in now}
+        graph[module] = (found & files.keys()) - {module, PACKAGE}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
 def reference_imports(sources: Iterable[Source]) -> Iterator[str]:
     for source in sources:
         for node, target in imports(source):
@@ -132,6 +168,18 @@ def test_a_heavy_family_is_found():
 
 def test_no_two_areas_import_each_other():
     expect_none(circles(package_sources()))
+
+
+def test_no_files_import_each_other():
+    expect_none(file_circles(package_sources()))
+
+
+def test_a_circle_of_files_is_found_and_what_is_imported_later_is_none():
+    there = Source("filmstrip.nn.tiles", "from filmstrip.nn.planner import plan")
+    back = Source("filmstrip.nn.planner", "from filmstrip.nn import tiles")
+    later = Source("filmstrip.nn.planner", "def f():\n    from filmstrip.nn import tiles")
+    assert set(file_circles([there, back])) == {"filmstrip.nn.tiles", "filmstrip.nn.planner"}
+    assert not file_circles([there, later])
 
 
 def test_the_reference_is_never_imported():

@@ -47,7 +47,7 @@ with torch.no_grad():
 """
 
 PLAN = """
-from filmstrip.memory.tracing import Ledger, without_values
+from filmstrip.fitting.ledger import Ledger, without_values
 from filmstrip.kernels.valueless import standing_for
 
 conv = without_values(torch.nn.Conv2d(4, 8, 3))

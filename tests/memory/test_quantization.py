@@ -10,12 +10,12 @@ from torch import nn
 
 import filmstrip
 from filmstrip.checkpoints.component import save_component
+from filmstrip.fitting.ledger import without_values
 from filmstrip.fitting.search import nbytes_of
 from filmstrip.memory import quantization
 from filmstrip.memory.falling_back import on_cpu
 from filmstrip.memory.quantization import KINDS, dequantized, quantization_of, quantize
 from filmstrip.memory.sizes import network_bytes
-from filmstrip.memory.tracing import without_values
 from tests import tiny, tiny_stable_diffusion
 from tests.memory.other_device import OTHER, install
 from tests.parity.references import randomise

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from filmstrip.kernels.attention import attention
 from filmstrip.nn.embeddings import AdaLayerNormSingle, sinusoidal_embedding
 from filmstrip.nn.feed_forward import FeedForward
-from filmstrip.nn.noise import draw_noise
 from filmstrip.nn.normalization import modulate, rms_norm
-from filmstrip.nn.outputs import DiagonalGaussian, SampleOutput
 from filmstrip.nn.rotary import rotate_pairs, rotation_table
+from filmstrip.outputs import DiagonalGaussian, SampleOutput
+from filmstrip.randomness import draw_noise
 
 
 def normal(*shape, seed=0):

@@ -11,7 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from filmstrip.generation.resolve import Resolved
-from filmstrip.nn.noise import NoiseState
+from filmstrip.randomness import NoiseState
 from filmstrip.resume.file import Unwritable, check_writable, read, write
 from filmstrip.schedulers.prediction import Level
 

@@ -6,7 +6,7 @@ import json
 import pytest
 import torch
 
-from filmstrip.nn.noise import NoiseState
+from filmstrip.randomness import NoiseState
 from filmstrip.registry import PUBLIC, resolve_class
 from filmstrip.resume.file import read, write
 from filmstrip.schedulers import UniPCMultistepScheduler

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from filmstrip.models.ltx.autoencoder import AutoencoderKLLTXVideo
-from filmstrip.nn.outputs import DiagonalGaussian
+from filmstrip.outputs import DiagonalGaussian
 from training.shapes import clips
 from training.shapes.networks import LATENT_CHANNELS, build_autoencoder
 from training.shapes.training import Trainee, averaged, save_strips

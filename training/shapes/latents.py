@@ -13,7 +13,7 @@ from torch import Tensor
 
 from filmstrip.generation.packing import normalize_latents
 from filmstrip.models.ltx.autoencoder import AutoencoderKLLTXVideo
-from filmstrip.nn.outputs import DiagonalGaussian
+from filmstrip.outputs import DiagonalGaussian
 from training.shapes import clips
 
 CHUNK_SIZE = 256  # clips

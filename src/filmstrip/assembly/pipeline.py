@@ -11,9 +11,9 @@ from typing import Any, ClassVar, TypeVar, cast
 import torch
 
 from filmstrip import registry
-from filmstrip.assembly.finishing import Finishing
 from filmstrip.assembly.placement import Placement
 from filmstrip.assembly.progress import BarSettings
+from filmstrip.assembly.runs import Finishing
 from filmstrip.checkpoints import CheckpointError, find_checkpoint
 from filmstrip.checkpoints.component import load_component, outline_component, save_component
 from filmstrip.checkpoints.dtypes import requested_dtypes

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from filmstrip.fitting.ledger import GRAINS, AsWithValues, Ledger, Peaks, replay, without_values
 from filmstrip.generation.arguments import Arguments
 from filmstrip.generation.request import Request
 from filmstrip.generation.session import Session
 from filmstrip.kernels.valueless import standing_for
 from filmstrip.memory.coding import Way
-from filmstrip.memory.tracing import GRAINS, AsWithValues, Ledger, Peaks, replay, without_values
 
 STAGES = ("encode", "denoise", "decode")
 # Operations after which decoding is taken to go on as it began, once it has given so many runs of frames.

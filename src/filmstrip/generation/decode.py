@@ -13,7 +13,7 @@ from filmstrip.generation.finite import check_finite
 from filmstrip.memory.coding import Coding
 from filmstrip.memory.falling_back import Decode, decoded
 from filmstrip.memory.residency import execution_device
-from filmstrip.nn.noise import NoiseState
+from filmstrip.randomness import NoiseState
 
 if TYPE_CHECKING:
     from filmstrip.generation.session import Session

@@ -10,7 +10,7 @@ from filmstrip.generation.events import Step
 from filmstrip.generation.finite import check_finite
 from filmstrip.generation.guidance import Given, Predict
 from filmstrip.generation.journal import Journal
-from filmstrip.nn.noise import Generators
+from filmstrip.randomness import Generators
 from filmstrip.schedulers import Run
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from filmstrip.nn.outputs import Output
+from filmstrip.outputs import Output
 
 
 @dataclass

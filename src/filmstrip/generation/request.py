@@ -17,7 +17,7 @@ from filmstrip.generation.arguments import Arguments, Prompted, Sized, Watched, 
 from filmstrip.generation.events import TOLD
 from filmstrip.generation.resolve import Resolved, Rules, resolve
 from filmstrip.media.pixels import preprocess_video
-from filmstrip.nn.noise import Generators
+from filmstrip.randomness import Generators
 
 logger = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from filmstrip.generation.output import Report
 from filmstrip.generation.request import Request
 from filmstrip.media.pixels import video_to_output
 from filmstrip.memory.coding import Coding, coding_of
-from filmstrip.nn.noise import Generators
+from filmstrip.randomness import Generators
 from filmstrip.schedulers import Run
 
 logger = logging.getLogger(__name__)

@@ -91,7 +91,7 @@ def finish_video(kept: KeptVideo, target: Path, tell: Tell) -> MadeVideo:
 
 
 def _finished(kept: KeptVideo, target: Path, tell: Tell) -> MadeVideo:
-    from filmstrip.assembly.finishing import request_of
+    from filmstrip.assembly.runs import request_of
     from filmstrip.resume.journal import FileJournal
 
     begin = time.monotonic()

@@ -17,7 +17,7 @@ from torch import Tensor
 from filmstrip.generation.events import Step
 from filmstrip.generation.journal import Journal
 from filmstrip.generation.session import Session
-from filmstrip.nn.noise import NoiseState
+from filmstrip.randomness import NoiseState
 from filmstrip.resume.unfinished import LoopState, Unfinished, describe
 from filmstrip.schedulers import Run
 from filmstrip.schedulers.base import memory_of, remember

@@ -18,7 +18,7 @@ from filmstrip.generation.arguments import facts_of
 from filmstrip.generation.request import Request
 from filmstrip.memory.coding import coding_settings
 from filmstrip.memory.residency import compute_dtype_of
-from filmstrip.nn.noise import NoiseState
+from filmstrip.randomness import NoiseState
 from filmstrip.records import record
 from filmstrip.registry import BUILTIN_MODELS
 from filmstrip.resume import file

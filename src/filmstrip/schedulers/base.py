@@ -14,8 +14,8 @@ from torch import Tensor
 
 from filmstrip.checkpoints import find_checkpoint
 from filmstrip.configuration import Configured
-from filmstrip.nn.noise import Generators
-from filmstrip.nn.outputs import Output
+from filmstrip.outputs import Output
+from filmstrip.randomness import Generators
 
 SchedulerType = TypeVar("SchedulerType", bound="Scheduler")
 

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from filmstrip.nn.noise import Generators, draw_noise
+from filmstrip.randomness import Generators, draw_noise
 from filmstrip.schedulers.discrete import DenoisedOutput, DiscreteRun, DiscreteScheduler, Transition
 from filmstrip.schedulers.prediction import Estimator, combine, scaled
 from filmstrip.schedulers.schedule import Numbers

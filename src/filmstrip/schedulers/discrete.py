@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from filmstrip.nn.noise import Generators
-from filmstrip.nn.outputs import Output
+from filmstrip.outputs import Output
+from filmstrip.randomness import Generators
 from filmstrip.schedulers.base import TrainedScheduler
 from filmstrip.schedulers.diffusion import SPACINGS, Timesteps, spaced_timesteps, trained_tables, whole_timesteps
 from filmstrip.schedulers.prediction import Level, combine

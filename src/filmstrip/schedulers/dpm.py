@@ -9,7 +9,7 @@ from typing import ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from filmstrip.nn.noise import Generators, draw_noise
+from filmstrip.randomness import Generators, draw_noise
 from filmstrip.schedulers.base import SchedulerOutput
 from filmstrip.schedulers.multistep import MultistepRun, MultistepScheduler, stepped
 from filmstrip.schedulers.prediction import Level, combine

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from filmstrip.nn.noise import Generators
+from filmstrip.randomness import Generators
 from filmstrip.schedulers.base import SchedulerOutput
 from filmstrip.schedulers.dpm import FOREIGN_ALGORITHMS, DPMSolverRun, DPMSolverScheduler, Move
 from filmstrip.schedulers.prediction import Level

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from filmstrip.nn.noise import Generators, draw_noise
+from filmstrip.randomness import Generators, draw_noise
 from filmstrip.schedulers.discrete import DenoisedOutput
 from filmstrip.schedulers.exploding import ExplodingRun, ExplodingScheduler
 from filmstrip.schedulers.prediction import Level, Terms, combine, scaled

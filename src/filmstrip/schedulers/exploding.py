@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from filmstrip.nn.noise import Generators
+from filmstrip.randomness import Generators
 from filmstrip.schedulers.base import TrainedScheduler
 from filmstrip.schedulers.diffusion import SigmaTable, spaced_timesteps, trained_tables
 from filmstrip.schedulers.discrete import DenoisedOutput

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from filmstrip.nn.noise import Generators, draw_noise
+from filmstrip.randomness import Generators, draw_noise
 from filmstrip.schedulers.base import Scheduler, SchedulerOutput
 from filmstrip.schedulers.schedule import (
     Levels,

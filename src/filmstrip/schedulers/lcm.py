@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from filmstrip.nn.noise import Generators, draw_noise
-from filmstrip.nn.outputs import Output
+from filmstrip.outputs import Output
+from filmstrip.randomness import Generators, draw_noise
 from filmstrip.schedulers.diffusion import Timesteps, whole_timesteps
 from filmstrip.schedulers.discrete import DiscreteRun, DiscreteScheduler
 from filmstrip.schedulers.prediction import Estimator, combine, scaled

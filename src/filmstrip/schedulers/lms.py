@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from filmstrip.nn.noise import Generators
+from filmstrip.randomness import Generators
 from filmstrip.schedulers.discrete import DenoisedOutput
 from filmstrip.schedulers.exploding import ExplodingRun, ExplodingScheduler
 from filmstrip.schedulers.prediction import Terms, combine, joined, scaled

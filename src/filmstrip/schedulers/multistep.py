@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from filmstrip.nn.noise import Generators
+from filmstrip.randomness import Generators
 from filmstrip.schedulers.base import SchedulerOutput, TrainedScheduler
 from filmstrip.schedulers.diffusion import SPACINGS, SigmaTable, spaced_timesteps, trained_tables, whole_timesteps
 from filmstrip.schedulers.prediction import PREDICTION_TYPES, Estimator, Level, Terms, combine, joined, scaled

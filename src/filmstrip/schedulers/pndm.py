@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from filmstrip.nn.noise import Generators
+from filmstrip.randomness import Generators
 from filmstrip.schedulers.base import SchedulerOutput
 from filmstrip.schedulers.diffusion import Timesteps
 from filmstrip.schedulers.discrete import DiscreteRun, DiscreteScheduler, Transition

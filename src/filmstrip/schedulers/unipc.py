@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from filmstrip.nn.noise import Generators
+from filmstrip.randomness import Generators
 from filmstrip.schedulers.base import Run, Scheduler, SchedulerOutput
 from filmstrip.schedulers.multistep import MultistepRun, MultistepScheduler, stepped
 from filmstrip.schedulers.prediction import Level, combine

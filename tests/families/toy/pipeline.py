@@ -22,7 +22,7 @@ from filmstrip.generation.resolve import Rules, resolve
 from filmstrip.generation.session import Session
 from filmstrip.memory.coding import Coding
 from filmstrip.memory.residency import execution_device
-from filmstrip.nn.noise import draw_noise
+from filmstrip.randomness import draw_noise
 from filmstrip.records import record
 
 WINDOW = 24  # tokens of a prompt

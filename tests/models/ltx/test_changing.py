@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import torch
 
 from filmstrip.media.pixels import preprocess_video
-from filmstrip.nn.noise import draw_noise
+from filmstrip.randomness import draw_noise
 from tests.contract.registered import CASES
 from tests.contract.runs import request, seeded, shared, video
 

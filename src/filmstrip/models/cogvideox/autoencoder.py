@@ -24,9 +24,9 @@ from filmstrip.memory.coding import (
 from filmstrip.memory.tiling import Tile, tiled_in_space
 from filmstrip.models.cogvideox.autoencoder_coders import CogVideoXDecoder3D, CogVideoXEncoder3D
 from filmstrip.network import Model
-from filmstrip.nn.noise import Generators
-from filmstrip.nn.outputs import DiagonalGaussian, EncoderOutput, SampleOutput
 from filmstrip.nn.streaming import FrameStream
+from filmstrip.outputs import DiagonalGaussian, EncoderOutput, SampleOutput
+from filmstrip.randomness import Generators
 
 DOWN_BLOCK, UP_BLOCK = "CogVideoXDownBlock3D", "CogVideoXUpBlock3D"
 

@@ -25,8 +25,8 @@ from filmstrip.memory.coding import Coding
 from filmstrip.memory.residency import execution_device
 from filmstrip.models.cogvideox.autoencoder import AutoencoderKLCogVideoX
 from filmstrip.models.cogvideox.transformer import CogVideoXTransformer3DModel
-from filmstrip.nn.noise import draw_noise
-from filmstrip.nn.outputs import DiagonalGaussian
+from filmstrip.outputs import DiagonalGaussian
+from filmstrip.randomness import draw_noise
 from filmstrip.records import record
 from filmstrip.schedulers import Run
 

@@ -17,7 +17,7 @@ from filmstrip.generation.request import read_clips
 from filmstrip.generation.session import Session
 from filmstrip.memory.residency import execution_device
 from filmstrip.models.cogvideox.common import CogVideoXArguments, CogVideoXRequest, CogVideoXVideoPipeline, Conditions
-from filmstrip.nn.noise import draw_noise
+from filmstrip.randomness import draw_noise
 from filmstrip.records import record
 from filmstrip.schedulers import Run
 

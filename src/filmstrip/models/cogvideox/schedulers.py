@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from filmstrip.nn.noise import Generators, draw_noise
+from filmstrip.randomness import Generators, draw_noise
 from filmstrip.schedulers.ddim import DDIMScheduler
 from filmstrip.schedulers.diffusion import SPACINGS, beta_table, without_signal_at_the_end
 from filmstrip.schedulers.discrete import DenoisedOutput, DiscreteRun, DiscreteScheduler, Transition

@@ -17,8 +17,8 @@ from filmstrip.nn.embeddings import TwoLayers, sinusoidal_embedding
 from filmstrip.nn.feed_forward import FeedForward, ForwardChunking
 from filmstrip.nn.modules import module_list
 from filmstrip.nn.normalization import modulate
-from filmstrip.nn.outputs import SampleOutput
 from filmstrip.nn.recomputing import recomputed
+from filmstrip.outputs import SampleOutput
 
 if TYPE_CHECKING:
     from filmstrip.memory.quantization import Quantization

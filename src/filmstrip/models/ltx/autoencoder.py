@@ -14,9 +14,9 @@ from filmstrip.memory.coding import CodesInPortions, Coding, Way, half_settings,
 from filmstrip.memory.tiling import Tile, tiled_in_space, tiled_in_time
 from filmstrip.models.ltx.autoencoder_coders import LTXVideoDecoder3d, LTXVideoEncoder3d
 from filmstrip.network import Model
-from filmstrip.nn.noise import Generators
-from filmstrip.nn.outputs import DiagonalGaussian, EncoderOutput, SampleOutput
 from filmstrip.nn.streaming import joined_stages, run_stages
+from filmstrip.outputs import DiagonalGaussian, EncoderOutput, SampleOutput
+from filmstrip.randomness import Generators
 
 FOUR_BLOCKS = ("LTXVideoDownBlock3D",) * 4
 

@@ -18,9 +18,9 @@ from filmstrip.kernels.layout import channels_last
 from filmstrip.nn.causal_conv import CausalConv3d, depth_to_space, space_to_depth
 from filmstrip.nn.embeddings import CombinedTimestepEmbedding
 from filmstrip.nn.modules import module_list
-from filmstrip.nn.noise import Generators, draw_noise
 from filmstrip.nn.normalization import rms_norm
 from filmstrip.nn.streaming import FrameStream
+from filmstrip.randomness import Generators, draw_noise
 
 NORM_EPS = 1e-8
 

@@ -22,9 +22,9 @@ from filmstrip.models.ltx.autoencoder_blocks import (
 from filmstrip.nn.causal_conv import CausalConv3d, depth_to_space, space_to_depth
 from filmstrip.nn.embeddings import CombinedTimestepEmbedding
 from filmstrip.nn.modules import module_list
-from filmstrip.nn.noise import Generators
 from filmstrip.nn.recomputing import recomputed
 from filmstrip.nn.streaming import FrameStream
+from filmstrip.randomness import Generators
 
 
 def patchify(video: Tensor, patch_size_t: int, patch_size: int) -> Tensor:

@@ -35,8 +35,8 @@ from filmstrip.memory.coding import Coding
 from filmstrip.memory.residency import execution_device
 from filmstrip.models.ltx.autoencoder import AutoencoderKLLTXVideo
 from filmstrip.models.ltx.transformer import LTXVideoTransformer3DModel
-from filmstrip.nn.noise import draw_noise
-from filmstrip.nn.outputs import DiagonalGaussian
+from filmstrip.outputs import DiagonalGaussian
+from filmstrip.randomness import draw_noise
 from filmstrip.records import record
 from filmstrip.schedulers import Run, calculate_shift
 from filmstrip.schedulers.schedule import falling_levels

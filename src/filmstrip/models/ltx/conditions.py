@@ -17,7 +17,7 @@ from filmstrip.generation.resolve import Resolved
 from filmstrip.generation.session import Session
 from filmstrip.media.pixels import preprocess_image, preprocess_video
 from filmstrip.models.ltx.transformer import BASE_GRID
-from filmstrip.nn.noise import draw_noise
+from filmstrip.randomness import draw_noise
 from filmstrip.records import record
 
 # Of a clip that does not begin the video, so many latent frames become tokens of their own, which overlap those of the

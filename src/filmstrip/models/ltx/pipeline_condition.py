@@ -27,7 +27,7 @@ from filmstrip.models.ltx.conditions import (
     place_conditions,
     read_conditions,
 )
-from filmstrip.nn.noise import draw_noise
+from filmstrip.randomness import draw_noise
 from filmstrip.records import record
 from filmstrip.schedulers import Run, linear_quadratic_schedule
 

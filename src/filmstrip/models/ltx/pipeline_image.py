@@ -19,7 +19,7 @@ from filmstrip.generation.session import Session
 from filmstrip.media.pixels import preprocess_image
 from filmstrip.memory.residency import execution_device
 from filmstrip.models.ltx.common import LTXArguments, LTXRequest, LTXVideoPipeline, prompt_guidance
-from filmstrip.nn.noise import draw_noise
+from filmstrip.randomness import draw_noise
 from filmstrip.records import record
 
 

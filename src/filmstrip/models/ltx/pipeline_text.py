@@ -16,7 +16,7 @@ from filmstrip.generation.prompts import Prompts
 from filmstrip.generation.session import Session
 from filmstrip.memory.residency import execution_device
 from filmstrip.models.ltx.common import LTXArguments, LTXRequest, LTXVideoPipeline, prompt_guidance
-from filmstrip.nn.noise import draw_noise
+from filmstrip.randomness import draw_noise
 
 
 class LTXPipeline(LTXVideoPipeline):

@@ -16,9 +16,9 @@ from filmstrip.nn.embeddings import AdaLayerNormSingle, TwoLayers
 from filmstrip.nn.feed_forward import ACTIVATIONS, FeedForward, ForwardChunking
 from filmstrip.nn.modules import module_list
 from filmstrip.nn.normalization import modulate
-from filmstrip.nn.outputs import SampleOutput
 from filmstrip.nn.recomputing import recomputed
 from filmstrip.nn.rotary import rotate_pairs, rotation_table
+from filmstrip.outputs import SampleOutput
 
 # The grid that positions are measured against: frames at the model's own rate, and pixels (section 2.2).
 BASE_GRID = (20, 2048, 2048)

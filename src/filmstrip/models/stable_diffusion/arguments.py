@@ -15,7 +15,7 @@ from filmstrip.generation.prompts import Prompts
 from filmstrip.generation.request import Request
 from filmstrip.generation.session import Session
 from filmstrip.media.pixels import picture_size
-from filmstrip.nn.outputs import Output
+from filmstrip.outputs import Output
 from filmstrip.records import record
 
 

@@ -25,8 +25,8 @@ from filmstrip.memory.tiling import Tile, tiled_in_space
 from filmstrip.models.stable_diffusion.autoencoder_coders import Decoder, Encoder
 from filmstrip.network import Model
 from filmstrip.nn.attention_layers import AttentionModel
-from filmstrip.nn.noise import Generators
-from filmstrip.nn.outputs import DiagonalGaussian, EncoderOutput, SampleOutput
+from filmstrip.outputs import DiagonalGaussian, EncoderOutput, SampleOutput
+from filmstrip.randomness import Generators
 
 DOWN_BLOCK, UP_BLOCK = "DownEncoderBlock2D", "UpDecoderBlock2D"
 # Pixels that an accelerator codes together where nothing is recorded; a CPU takes one picture after the other.

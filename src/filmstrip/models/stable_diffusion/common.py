@@ -35,7 +35,7 @@ from filmstrip.models.stable_diffusion.autoencoder import AutoencoderKL
 from filmstrip.models.stable_diffusion.unet import UNet2DConditionModel
 from filmstrip.nn.attention_layers import remembering_prompts
 from filmstrip.nn.embeddings import sinusoidal_embedding
-from filmstrip.nn.noise import Generators, draw_noise
+from filmstrip.randomness import Generators, draw_noise
 from filmstrip.schedulers import Run
 
 logger = logging.getLogger(__name__)

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from filmstrip.models.stable_diffusion.unet_encoder import DOWN_BLOCKS, MID_BLOCK, UNetEncoder
 from filmstrip.nn.modules import weights_channels_last
-from filmstrip.nn.outputs import Output
 from filmstrip.nn.unet import down_widths, per_level, run_down
+from filmstrip.outputs import Output
 
 
 @dataclass

@@ -29,7 +29,7 @@ from filmstrip.models.stable_diffusion.arguments import (
 from filmstrip.models.stable_diffusion.autoencoder import AutoencoderKL
 from filmstrip.models.stable_diffusion.common import StableDiffusionBase
 from filmstrip.nn.attention_layers import remembering_prompts
-from filmstrip.nn.noise import Generators
+from filmstrip.randomness import Generators
 from filmstrip.records import record
 from filmstrip.schedulers import Run
 

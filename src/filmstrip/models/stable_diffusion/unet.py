@@ -17,9 +17,9 @@ from filmstrip.models.stable_diffusion.unet_encoder import (
 from filmstrip.nn.embeddings import EMBEDDING_ACTIVATIONS
 from filmstrip.nn.free_u import FreeU
 from filmstrip.nn.modules import module_list, weights_channels_last
-from filmstrip.nn.outputs import SampleOutput
 from filmstrip.nn.resnet import Upsample2D
 from filmstrip.nn.unet import UpBlock, per_level, run_down, run_up, up_widths
+from filmstrip.outputs import SampleOutput
 
 UP_BLOCKS = ("CrossAttnUpBlock2D", "UpBlock2D")
 

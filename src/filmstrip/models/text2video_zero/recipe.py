@@ -28,8 +28,8 @@ from filmstrip.models.stable_diffusion.arguments import (
 from filmstrip.models.stable_diffusion.common import StableDiffusionBase
 from filmstrip.models.text2video_zero.attention import AcrossFrames
 from filmstrip.models.text2video_zero.motion import moved_latents
-from filmstrip.nn.noise import Generators, draw_noise
-from filmstrip.nn.outputs import Output
+from filmstrip.outputs import Output
+from filmstrip.randomness import Generators, draw_noise
 from filmstrip.records import record
 from filmstrip.schedulers import Run
 from filmstrip.schedulers.exploding import ExplodingRun

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from filmstrip.nn.noise import Generators, draw_noise
+from filmstrip.randomness import Generators, draw_noise
 
 
 @dataclass

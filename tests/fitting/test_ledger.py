@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
+from filmstrip.fitting.ledger import AsWithValues, Ledger, replay, without_values
 from filmstrip.kernels.valueless import in_turn, is_on_cpu, standing_for
-from filmstrip.memory.tracing import AsWithValues, Ledger, replay, without_values
 
 KILO = 1000
 
