@@ -63,9 +63,11 @@ def tests_command(workers: int) -> list[str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=330, help="for everything")
-    parser.add_argument("--tests-seconds", type=float, default=150, help="of that at most for the tests")
-    parser.add_argument("--workers", type=int, default=min(8, max(1, (os.cpu_count() or 2) // 2)), help="of the tests")
+    parser.add_argument("--seconds", type=float, default=350, help="for everything")
+    parser.add_argument("--tests-seconds", type=float, default=200, help="of that at most for the tests")
+    parser.add_argument(
+        "--workers", type=int, default=min(12, max(1, (os.cpu_count() or 2) * 3 // 4)), help="of the tests"
+    )
     parser.add_argument("--out", type=Path, default=ROOT / "outputs" / "gpu", help="folder for the results")
     arguments = parser.parse_args()
     deadline = time.monotonic() + arguments.seconds

@@ -5,14 +5,14 @@ import torch
 
 from filmstrip.memory.quantization import KINDS
 from tests.contract.runs import fresh, over, relative_error, video
-from tests.contract.test_quantization import BOUNDS, DENOISING, ONE_OF_EACH
+from tests.contract.test_quantization import BOUNDS, ONE_OF_EACH
 from tests.gpu.accelerator import DEVICE, check_noise, error, needs_real, needs_streams, on_device, there
 
 pytest.importorskip("torchao", reason="weights are quantised by torchao")
 pytestmark = [pytest.mark.gpu, needs_real]
 
 
-@over(DENOISING)
+@over(ONE_OF_EACH)
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_error_is_bounded(case, kind):
     check_noise(case)

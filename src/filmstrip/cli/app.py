@@ -6,7 +6,7 @@ What the commands do is imported when they are called, so that --help stays fast
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -71,6 +71,7 @@ def top(
 
 @app.command()
 def generate(
+    context: typer.Context,
     prompt: Annotated[str | None, typer.Argument(help="What the video shows.", show_default=False)] = None,
     output: OutputFile = None,
     model: Annotated[
@@ -121,10 +122,9 @@ def generate(
     debug: Debug = False,
 ) -> None:
     """Make a video from a PROMPT, with --image, --video or --control-video if you like."""
-    options: dict[str, Any] = {name.rstrip("_"): value for name, value in locals().items()}
     from filmstrip.cli.videos import OutputOptions, make_by_words
 
-    make_by_words(options, OutputOptions(output, dry_run, json, quiet, contact_sheet, checkpoint_every))
+    make_by_words(context.params, OutputOptions(output, dry_run, json, quiet, contact_sheet, checkpoint_every))
 
 
 @app.command()

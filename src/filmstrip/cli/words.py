@@ -26,7 +26,7 @@ def job_of_words(options: Mapping[str, Any], model: str) -> Job:
         seed=secrets.randbelow(2**32) if options["seed"] is None else options["seed"],
         arguments=arguments,
         said={name: OPTIONS[name] for name in arguments},
-        assignments=tuple(options["set"] or ()),
+        assignments=tuple(options["set_"] or ()),
         inputs=_inputs(options),
         components=_components(options["component"] or ()),
         **{name: options[name] for name in _ALIKE},
