@@ -94,6 +94,7 @@ def in_child(work):
     """The status of a child that does this work and ends with the status that it returns."""
     child = os.fork()
     if child == 0:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # which a suite in the background ignores
         sys.stderr = sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115  (the process ends first)
         os._exit(work())
     return child

@@ -215,7 +215,9 @@ def test_ctrl_c_while_denoising_ends_with_130(checkpoint, tmp_path):
     words = ["generate", "a cat", "-o", "out.mp4", "--model", str(checkpoint), *SMALL, "--steps", "100000"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
     command = [sys.executable, "-m", "filmstrip", *words]
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background ignores it
     with subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) as running:
+        signal.signal(signal.SIGINT, before)
         said = iter(running.stderr)
         assert any(line.startswith("encode") for line in said)
         running.send_signal(signal.SIGINT)
