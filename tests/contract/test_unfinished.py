@@ -102,6 +102,7 @@ def test_a_batch_goes_on_with_the_generators_of_its_videos(case, tmp_path):
 
 @over(SOME_STEPS)
 def test_a_run_without_a_generator_goes_on_with_the_global_stream(case, tmp_path):
+    shared(case.name), another(case.name)  # made before, since their weights are drawn from the global stream, too
     torch.manual_seed(SEED)
     whole = video(case, generator=None)
     torch.manual_seed(SEED)

@@ -62,6 +62,13 @@ def test_smaller_ways_come_after_the_present_one_and_divide_something():
     assert names(smaller_ways(Divisible(at_once=8, tile=64), 100, 100)) == tiles[1:]
 
 
+def test_smaller_ways_come_after_a_coding_that_is_given():
+    tiles = Coding(frames_at_once=8, is_tiled=True, tile=(32, 32))
+    assert names(smaller_ways(Divisible(at_once=None, tile=None), 100, 100, tiles)) == ["in tiles of 16x16"]
+    own = replace(tiles, tile=(48, 48))
+    assert len(smaller_ways(Divisible(at_once=None, tile=None), 100, 100, own)) == 2
+
+
 def test_below_settings_of_the_users_own_there_are_smaller_tiles():
     assert names(smaller_ways(Divisible(at_once=3, tile=48), 100, 100)) == ["in tiles of 32x32", "in tiles of 16x16"]
     assert len(smaller_ways(Divisible(at_once=3, tile=None), 100, 100)) == 3

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from filmstrip.generation.resolve import Resolved
 from filmstrip.randomness import NoiseState
-from filmstrip.resume.file import Unwritable, check_writable, read, write
+from filmstrip.resume.file import Unwritable, check_writable, is_light, read, write
 from filmstrip.schedulers.prediction import Level
 
 PLAIN = {
@@ -121,6 +121,14 @@ def test_a_field_that_a_file_lacks_has_its_default_and_an_unknown_one_is_an_erro
         read_with(**{name: value for name, value in values.items() if name != "height"})
     with pytest.raises(ValueError, match="has depth, which this version does not know"):
         read_with(**values, depth=3)
+
+
+def test_what_has_no_tensors_and_no_pictures_is_light_and_nothing_is_written_to_find_out(monkeypatch):
+    monkeypatch.setattr("filmstrip.resume.file._png", lambda _: 1 / 0)
+    assert is_light(PLAIN)
+    for value in (torch.zeros(1), Image.new("L", (1, 1)), print, np.zeros(1)):
+        for heavy in (value, [value], {"a": (value,)}):
+            assert not is_light(heavy)
 
 
 def test_a_file_of_another_version_says_so(tmp_path):

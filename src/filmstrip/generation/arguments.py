@@ -149,8 +149,8 @@ class Prompted(Guided, Watched):
 
     @property
     def videos_per_prompt(self) -> tuple[str, int]:
-        """The name of the argument that says how many there are of each prompt, and its value."""
-        raise NotImplementedError
+        """The name of the argument that says how many there are of each prompt, and its value; one if none."""
+        return "num_videos_per_prompt", 1
 
     @property
     def embeds(self) -> dict[str, Tensor | None]:

@@ -26,7 +26,8 @@ def decoded_frames(session: Session[Any], latents: Tensor) -> Iterator[tuple[int
     """
     size, vae = session.request.size, session.recipe.vae
     for done, pixels in _exact(
-        decoded(_decoder(session, latents), vae, (size.height, size.width), session.say), size.num_frames
+        decoded(_decoder(session, latents), vae, (size.height, size.width), session.say, session.coding),
+        size.num_frames,
     ):
         check_finite(pixels, "vae", f"frame {done - pixels.shape[2] + 1}")
         yield done, pixels
@@ -46,7 +47,7 @@ def _decoder(session: Session[Any], latents: Tensor) -> Decode:
         else:
             noise.restore(session.generator)
         latents_there = latents if vae is own else latents.to(execution_device(vae))
-        return session.recipe.decode(session, vae, latents_there, coding or session.coding)
+        return session.recipe.decode(session, vae, latents_there, coding)
 
     return decode
 

@@ -236,18 +236,19 @@ def decoding_ways(vae: Any) -> tuple[Way, ...]:
     return tuple(vae.decoding_ways()) if hasattr(vae, "decoding_ways") else (Way("whole"),)
 
 
-def smaller_ways(vae: Any, height: int, width: int) -> tuple[Way, ...]:
-    """The ways that need less memory than the one that the autoencoder is set to.
+def smaller_ways(vae: Any, height: int, width: int, coding: Coding | None = None) -> tuple[Way, ...]:
+    """The ways that need less memory than a coding, or than the one that the autoencoder is set to.
 
     Args:
         height, width: of the pictures that are decoded; tiles that hold all of one divide nothing.
     """
     ways = [way for way in decoding_ways(vae) if way.tile is None or way.tile[0] < height or way.tile[1] < width]
-    present = [index for index, way in enumerate(ways) if way.is_set(vae)]
+    coding = coding or getattr(vae, "coding", None)
+    present = [index for index, way in enumerate(ways) if way.coding in (None, coding)]
     if present:
         return tuple(ways[present[-1] + 1 :])
     # Settings of the user's own: what is surely smaller are tiles that are smaller than theirs.
-    rows, columns = getattr(vae, "tile_size", None) or (height, width)
+    rows, columns = coding.tile if coding is not None and coding.is_tiled else (height, width)
     return tuple(way for way in ways if way.tile is not None and way.tile[0] * way.tile[1] < rows * columns)
 
 

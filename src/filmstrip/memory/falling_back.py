@@ -23,7 +23,13 @@ Decode = Callable[[Any, Coding | None], Iterator[Tensor]]
 call. Without a coding it is decoded as the autoencoder is set."""
 
 
-def decoded(decode: Decode, vae: Any, size: Size, say: Callable[[str], None] = logger.warning) -> Iterator[Tensor]:
+def decoded(
+    decode: Decode,
+    vae: Any,
+    size: Size,
+    say: Callable[[str], None] = logger.warning,
+    coding: Coding | None = None,
+) -> Iterator[Tensor]:
     """Yield the frames that `decode` yields; where memory does not suffice, the rest of them decoded in another way.
 
     Where an autoencoder in float16 overflows, the rest are decoded in float32.
@@ -31,9 +37,10 @@ def decoded(decode: Decode, vae: Any, size: Size, say: Callable[[str], None] = l
     Args:
         size: height and width of the frames in pixels.
         say: told what happens on the way.
+        coding: what to begin with; None: as the autoencoder is set.
     """
     device = execution_device(vae)
-    attempts = [(Way("as it is set"), vae), *((way, vae) for way in smaller_ways(vae, *size))]
+    attempts = [(Way("as it is set", coding), vae), *((way, vae) for way in smaller_ways(vae, *size, coding))]
     if device.type != "cpu":
         attempts.append((Way("on the CPU"), None))
     done = 0

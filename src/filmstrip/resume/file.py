@@ -91,13 +91,14 @@ def check_writable(value: Any) -> None:
 
 
 def is_light(value: Any) -> bool:
-    """Whether `write` takes a value and keeps no tensors of it, nor pictures."""
-    tensors: dict[str, Tensor] = {}
-    try:
-        _packed(value, "", tensors)
-    except Unwritable:
-        return False
-    return not tensors
+    """Whether `write` takes a value and keeps no tensors of it, nor pictures; found without writing any."""
+    if type(value) in (list, tuple):
+        return all(map(is_light, value))
+    if type(value) in (dict, MappingProxyType):
+        return all(map(is_light, value.values()))
+    if records.name_of(type(value)) is not None:
+        return all(map(is_light, records.values_of(value).values()))
+    return value is None or isinstance(value, torch.dtype) or type(value) in (bool, int, float, str)
 
 
 def _packed(value: Any, place: str, tensors: dict[str, Tensor]) -> Any:
