@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from filmstrip import cli
-from filmstrip.media import VideoWriter, read_metadata, read_video
+from filmstrip.media import VideoWriter, read_metadata, read_video, writer
 from filmstrip.models.ltx import AutoencoderKLLTXVideo, LTXPipeline
 from filmstrip.resume import file, journal
 
@@ -63,18 +63,6 @@ def half_written(number):
     return prepare
 
 
-def renamed(strike):
-    """A fault: the signal strikes when the video is about to get its name."""
-    replace = Path.replace
-
-    def struck(path, target):
-        if Path(target).name == TARGET.name:
-            strike()
-        return replace(path, target)
-
-    Path.replace = struck
-
-
 FAULTS = {
     "encoding": at_call(LTXPipeline, "encode"),
     "the first step": at_call(journal.FileJournal, "step", 1),
@@ -85,7 +73,7 @@ FAULTS = {
     "between": at_call(journal.FileJournal, "finish", after=True),
     "decoding": at_call(AutoencoderKLLTXVideo, "decode_stream", after=True),
     "writing": at_call(VideoWriter, "write", 2),
-    "renaming": renamed,
+    "renaming": at_call(writer, "settle"),
     "just renamed": at_call(VideoWriter, "close", after=True),
 }
 
@@ -144,6 +132,14 @@ def main():
 
             _, status = os.waitpid(in_child(work), 0)
             found[f"{number.name} at {name}"] = outcome(status, whole)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+
+        def ended(number=number):
+            FAULTS["decoding"](lambda: os.kill(os.getpid(), number))
+            return cli.main([*CALL, *EVERY])
+
+        _, status = os.waitpid(in_child(ended), 0)
+        found[f"{number.name} at decoding"] = outcome(status, whole)
     begin = time.monotonic()
     os.waitpid(in_child(lambda: cli.main([*CALL, *EVERY])), 0)
     cleared()

@@ -62,7 +62,6 @@ def expect_error(result, *words):
         (["a", "-o", "."], ["."]),
         (["a", "-o", "folder.mp4"], ["folder.mp4", "folder"]),
         (["a", "-o", "notes.txt/out.mp4"], ["notes.txt/out.mp4", "can't be written"]),
-        (["a", "-o", "clip.mp4", "--contact-sheet"], ["clip.png", "folder"]),
         (["a", "--dtype", "int8"], ["dtype", "int8", "bfloat16"]),
         (["a", "--device", "tpu"], ["tpu", "cpu"]),
         (["a", "--device", "meta"], ["meta"]),
@@ -80,7 +79,6 @@ def expect_error(result, *words):
 def test_it_is_refused_before_anything_is_loaded(filmstrip, tmp_path, outline, words, said):
     (tmp_path / "notes.txt").write_text("no video")
     (tmp_path / "folder.mp4").mkdir()
-    (tmp_path / "clip.png").mkdir()
     expect_error(filmstrip("generate", *words, "--model", outline), *said)
 
 

@@ -38,7 +38,7 @@ def clip(tmp_path):
 
 
 def make(filmstrip, *words):
-    result = filmstrip("generate", "a cat", "--seed", "1", "-o", "a.mkv", "--json", *words)
+    result = filmstrip("generate", "a cat", "--seed", "1", "-o", "a.mkv", "--overwrite", "--json", *words)
     assert result.exit_code == 0, result.stderr
     return json.loads(result.stdout)
 

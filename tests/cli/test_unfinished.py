@@ -56,6 +56,13 @@ def test_an_interrupted_run_leaves_what_is_done_and_nothing_else(deaths):
         assert one["finished"] or not one["is_kept"], name
 
 
+def test_other_ends_are_as_orderly(deaths):
+    for name, status in (("SIGTERM", 143), ("SIGHUP", 129)):
+        one = deaths[f"{name} at decoding"]
+        assert (one["status"], one["half"], one["target"], one["parts"]) == (status, False, False, 0), name
+        assert one["is_kept"] and one["finished"], name
+
+
 def test_kills_at_random_moments_lose_nothing(deaths):
     moments = {name: one for name, one in deaths.items() if name.startswith("random")}
     assert len(moments) == 5

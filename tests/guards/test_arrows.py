@@ -17,6 +17,7 @@ def _family(module: str) -> str:
 # Anybody may import these; they import nothing above.
 LEAVES = {
     "checks",
+    "files",
     "configuration",
     "devices",
     "families",
@@ -31,6 +32,7 @@ SHARED = {"kernels", "nn", "media", "checkpoints", "schedulers", "memory", "netw
 BELOW = {
     "": {"families", "registry", "versions"},  # the package's __init__ resolves public names through the table
     "checks": set(),
+    "files": set(),
     "configuration": LEAVES,
     "families": set(),
     "outputs": {"randomness"},
@@ -51,7 +53,7 @@ BELOW = {
     "cli": {"jobs", "models", "assembly", "fitting", "resume", "generation"} | SHARED | LEAVES,
     "__main__": {"cli"},
     "pipelines": {"models"},  # a module path, too
-    "utils": {"media"},  # the module path that code written for Diffusers imports from
+    "utils": {"media", "randomness"},  # the module path that code written for Diffusers imports from
 }
 NEIGHBOURS = {(_family(one.package), other) for one in families() for other in one.builds_on}
 REFERENCES = {"diffusers", "mindone"}  # never

@@ -10,11 +10,11 @@ from typing import Any, cast
 
 from filmstrip.assembly.progress import BarSettings, with_bar
 from filmstrip.checks import check_whole_number
+from filmstrip.files import partial_path
 from filmstrip.generation.arguments import Watched
 from filmstrip.generation.events import Event
 from filmstrip.generation.request import Request, check_callback
 from filmstrip.generation.session import run
-from filmstrip.media.formats import partial_path
 from filmstrip.resume.journal import FileJournal
 from filmstrip.resume.unfinished import (
     Unfinished,

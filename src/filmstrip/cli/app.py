@@ -28,6 +28,7 @@ OutputFile = Annotated[
     Path | None,
     typer.Option("--output", "-o", help=".mp4, .mov, .webm, .mkv (lossless), .gif, .webp; no suffix: a PNG folder."),
 ]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the file that -o names, if there is one.")]
 Assignments = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="Any other argument of the pipeline's call; may be repeated."),
@@ -118,13 +119,16 @@ def generate(
     dry_run: DryRun = False,
     json: Json = False,
     contact_sheet: Sheet = False,
+    overwrite: Overwrite = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
     """Make a video from a PROMPT, with --image, --video or --control-video if you like."""
     from filmstrip.cli.videos import OutputOptions, make_by_words
 
-    make_by_words(context.params, OutputOptions(output, dry_run, json, quiet, contact_sheet, checkpoint_every))
+    make_by_words(
+        context.params, OutputOptions(output, dry_run, json, quiet, contact_sheet, overwrite, checkpoint_every)
+    )
 
 
 @app.command()
@@ -136,13 +140,14 @@ def rerun(
     dry_run: DryRun = False,
     json: Json = False,
     contact_sheet: Sheet = False,
+    overwrite: Overwrite = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
     """Make a video again: the same frames, from what is written down in FILE."""
     from filmstrip.cli.videos import OutputOptions, make_again
 
-    make_again(file, set_ or [], device, OutputOptions(output, dry_run, json, quiet, contact_sheet))
+    make_again(file, set_ or [], device, OutputOptions(output, dry_run, json, quiet, contact_sheet, overwrite))
 
 
 @app.command()
@@ -150,6 +155,7 @@ def decode(
     file: Annotated[Path, typer.Argument(help="A .latents.safetensors file of a cut-off run.", show_default=False)],
     output: OutputFile = None,
     device: Device = None,
+    overwrite: Overwrite = False,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -157,7 +163,7 @@ def decode(
     """Finish a video whose making was cut off, from what FILE has kept of it."""
     from filmstrip.cli.videos import OutputOptions, finish_kept
 
-    finish_kept(file, device, OutputOptions(output, is_json=json, is_quiet=quiet))
+    finish_kept(file, device, OutputOptions(output, is_json=json, is_quiet=quiet, overwrite=overwrite))
 
 
 @app.command()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from typer.core import TyperGroup
@@ -12,6 +15,26 @@ from typer.core import TyperGroup
 FAILURE, BAD_INPUT, INTERRUPTED = 1, 2, 130
 # Errors about a path that was given; any other trouble with files (a full disk) is a failure.
 _PATH_ERRORS = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError)
+
+
+@contextlib.contextmanager
+def orderly_ends() -> Iterator[list[int]]:
+    """Let a closed terminal and a stopped service end the work as Ctrl-C does; yields the signals that have come."""
+    caught: list[int] = []
+
+    def end(number: int, _: object) -> None:
+        caught.append(number)
+        raise KeyboardInterrupt
+
+    is_main = threading.current_thread() is threading.main_thread()  # others can set no handlers
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if is_main and hasattr(signal, name)]
+    heeded = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]  # nohup ignores one
+    before = {number: signal.signal(number, end) for number in heeded}
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class Commands(TyperGroup):
@@ -28,20 +51,21 @@ class Commands(TyperGroup):
     ) -> Any:
         """Run a command line; raises SystemExit with its status, or returns that if not standalone."""
         words = list(sys.argv[1:] if args is None else args)
-        try:
-            result = super().main(
-                words, prog_name or "filmstrip", complete_var, False, windows_expand_args=windows_expand_args, **extra
-            )
-            status = result if isinstance(result, int) else 0
-        except KeyboardInterrupt:
-            status = INTERRUPTED
-        except Exception as error:
-            if "--debug" in words:
-                traceback.print_exc()
-            status, sentence = status_of(error)
-            print(f"Error: {sentence}", file=sys.stderr)
+        extra |= {"windows_expand_args": windows_expand_args}
+        with orderly_ends() as caught:
+            try:
+                result = super().main(words, prog_name or "filmstrip", complete_var, False, **extra)
+                status = result if isinstance(result, int) else 0
+            except KeyboardInterrupt:
+                status = INTERRUPTED
+            except Exception as error:
+                if "--debug" in words:
+                    traceback.print_exc()
+                status, sentence = status_of(error)
+                print(f"Error: {sentence}", file=sys.stderr)
         if status == INTERRUPTED:
             print("Interrupted; no unfinished video is left.", file=sys.stderr)
+            status = 128 + caught[0] if caught else INTERRUPTED
         if standalone_mode:
             sys.exit(status)
         return status

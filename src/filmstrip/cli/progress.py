@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -48,10 +49,15 @@ class Progress:
                 self.update(stage, step, total, seconds)
             case Learned(name, said):
                 self.say(f"{name + ':':13}{said}")
-            case Noted(sentence):
-                self._notes(sentence)
-            case Kept(path):
-                Notes(is_quiet=False)(f"what is done is kept in {path}; `filmstrip decode {path}` goes on from there.")
+            case Noted(sentence, is_urgent):
+                self._notes(sentence, is_urgent=is_urgent)
+            case Kept(path, target):
+                words = ["filmstrip", "decode", str(path)]
+                if path.absolute().parent != target.absolute().parent:
+                    words += ["-o", str(target)]
+                self._notes(
+                    f"what is done is kept in {path}; `{shlex.join(words)}` goes on from there.", is_urgent=True
+                )
             case MadeVideo():
                 pass  # in the closing table
 
@@ -138,8 +144,8 @@ class Notes:
         self._is_quiet = is_quiet
         self._shown: set[str] = set()
 
-    def __call__(self, sentence: str) -> None:
-        if sentence not in self._shown and not self._is_quiet:
+    def __call__(self, sentence: str, *, is_urgent: bool = False) -> None:
+        if sentence not in self._shown and (is_urgent or not self._is_quiet):
             self._shown.add(sentence)
             STDERR.print(f"Note: {sentence}", markup=False)
 

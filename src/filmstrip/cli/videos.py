@@ -11,9 +11,10 @@ from filmstrip.cli.facts import content_of_job, content_of_videos, facts_of_job,
 from filmstrip.cli.printing import print_facts, print_json
 from filmstrip.cli.progress import Notes, make_progress
 from filmstrip.cli.words import job_of_words
+from filmstrip.files import unused
 from filmstrip.jobs import Job, MadeVideo, ResolvedJob, finish_video, job_of, make, read_kept, resolve_job
 from filmstrip.jobs.notes import library_notes
-from filmstrip.jobs.targets import check_targets, choose_targets, unused
+from filmstrip.jobs.targets import check_targets, choose_targets
 from filmstrip.registry import BUILTIN_MODELS
 
 DEFAULT_MODEL = next(iter(BUILTIN_MODELS))
@@ -28,6 +29,7 @@ class OutputOptions:
     is_json: bool = False
     is_quiet: bool = False
     has_sheet: bool = False
+    overwrite: bool = False
     every: int | None = None
     """After how many steps what is done is kept."""
 
@@ -45,7 +47,7 @@ def make_by_words(options: Mapping[str, Any], output: OutputOptions) -> None:
     job = job_of_words(options, model)
     with library_notes(notes):
         resolved = resolve_job(job)
-        _carry_out(resolved, choose_targets(output.path, resolved.prompt, job.seed, job.num_videos), output, notes)
+        _carry_out(resolved, output, notes)
 
 
 def make_again(made: Path, assignments: Sequence[str], device: str | None, output: OutputOptions) -> None:
@@ -61,8 +63,8 @@ def make_again(made: Path, assignments: Sequence[str], device: str | None, outpu
         notes(sentence)
     with library_notes(notes):
         resolved = resolve_job(job)
-        target = output.path or unused(made.with_name(f"{made.stem}-rerun{made.suffix}"))
-        _carry_out(resolved, [target], output, notes)
+        again = unused(made.with_name(f"{made.stem}-rerun{made.suffix}"))
+        _carry_out(resolved, replace(output, path=output.path or again), notes)
 
 
 def finish_kept(file: Path, device: str | None, output: OutputOptions) -> None:
@@ -70,23 +72,42 @@ def finish_kept(file: Path, device: str | None, output: OutputOptions) -> None:
     notes = Notes(is_quiet=output.is_quiet)
     with library_notes(notes):
         kept = read_kept(file, device)
+        target = output.path or kept.target
+        if target.is_file() and not output.overwrite:
+            target = unused(target)
+        _tell_other_names(output.path, [target], notes)
         with make_progress(notes, is_quiet=output.is_quiet) as progress:
-            made = finish_video(kept, output.path or kept.target, progress.show)
+            made = finish_video(kept, target, progress.show, overwrite=output.overwrite)
     _tell_made([made], kept.notes, output)
 
 
-def _carry_out(resolved: ResolvedJob, targets: list[Path], output: OutputOptions, notes: Notes) -> None:
+def _carry_out(resolved: ResolvedJob, output: OutputOptions, notes: Notes) -> None:
+    sources = [one.source for one in resolved.inputs.values()]
+    named = resolved.prompt, resolved.job.seed, resolved.job.num_videos, sources
+    targets = choose_targets(output.path, *named, overwrite=output.overwrite)
+    _tell_other_names(output.path, targets, notes)
     if output.is_dry:
-        sources = [one.source for one in resolved.inputs.values()]
-        check_targets(targets, resolved.fps, sources, has_sheet=output.has_sheet, is_dry=True)
+        check_targets(targets, resolved.fps, sources, is_dry=True)
         if output.is_json:
             print_json(content_of_job(resolved, targets))
         else:
             print_facts(facts_of_job(resolved, targets))
         return
     with make_progress(notes, is_quiet=output.is_quiet) as progress:
-        made = make(resolved, targets, progress.show, has_sheet=output.has_sheet, every=output.every)
+        made = make(
+            resolved,
+            targets,
+            progress.show,
+            has_sheet=output.has_sheet,
+            every=output.every,
+            overwrite=output.overwrite,
+        )
     _tell_made(made, resolved.notes, output)
+
+
+def _tell_other_names(asked: Path | None, targets: Sequence[Path], notes: Notes) -> None:
+    if asked is not None and len(targets) == 1 and targets != [asked]:
+        notes(f"{asked} exists, so this video is {targets[0].name}; --overwrite replaces it.")
 
 
 def _tell_made(made: Sequence[MadeVideo], notes: Sequence[str], output: OutputOptions) -> None:

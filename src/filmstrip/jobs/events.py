@@ -45,6 +45,8 @@ class Noted:
     """What is done otherwise than asked for, or is worth knowing: one sentence."""
 
     sentence: str
+    is_urgent: bool = False
+    """Whether something may be lost, so that it is told even to who wants to hear nothing."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,8 @@ class Kept:
     """The job ends before a video is whole, and `finish_video` can go on from what is kept of it."""
 
     path: Path
+    target: Path
+    """Where the video was to go."""
 
 
 @dataclass(frozen=True)

@@ -3,29 +3,37 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
+
+from filmstrip.files import check_space, remove_leftovers, unused
 
 FOLDER = Path("outputs")
 KEPT_SUFFIX = ".latents.safetensors"
 _LONGEST = 48
+# Bytes for each pixel of each frame: latents in float32 (of 16 channels for 4 x 8 x 8 pixels), and very still videos.
+_KEPT, _LEAST_LOSSLESS, _LEAST_LOSSY = 0.25, 0.1, 0.005
 
 
-def choose_targets(output: Path | None, prompt: str, seed: int, num_videos: int) -> list[Path]:
-    """A path for each video: the one asked for (numbered if there are several), or fresh names in `outputs`."""
-    if output is not None:
-        if num_videos == 1:
-            return [output]
-        return [output.with_name(f"{output.stem}-{number + 1}{output.suffix}") for number in range(num_videos)]
-    return [unused(FOLDER / f"{slug(prompt)}-{seed + number}.mp4") for number in range(num_videos)]
+def choose_targets(
+    output: Path | None, prompt: str, seed: int, num_videos: int, inputs: Sequence[str] = (), *, overwrite: bool = False
+) -> list[Path]:
+    """A path for each video: the one asked for (numbered if there are several), or fresh names in `outputs`.
 
+    Args:
+        inputs: paths that the videos are made from.
+        overwrite: whether files that are there are replaced; if not, the next free names are taken.
 
-def unused(path: Path) -> Path:
-    """The path, or the first of path-2, path-3, ... that does not exist."""
-    number, found = 1, path
-    while found.exists():
-        number += 1
-        found = path.with_name(f"{path.stem}-{number}{path.suffix}")
-    return found
+    Raises:
+        ValueError: the path asked for is an input.
+    """
+    if output is None:
+        return [unused(FOLDER / f"{slug(prompt)}-{seed + number}.mp4") for number in range(num_videos)]
+    named = [output]
+    if num_videos > 1:
+        named = [output.with_name(f"{output.stem}-{number + 1}{output.suffix}") for number in range(num_videos)]
+    _check_inputs_stay(named, inputs)
+    return [unused(target) if target.is_file() and not overwrite else target for target in named]
 
 
 def slug(text: str) -> str:
@@ -46,16 +54,16 @@ def sheet_path(target: Path) -> Path:
 
 
 def kept_path(target: Path) -> Path:
-    """Where what is done of a video is kept until it is whole: beside it, in the way of no other one."""
+    """Where what is done of a video is kept until it is whole: beside it."""
     name = target.stem if target.suffix else target.name
-    return unused(target.with_name(f"{name}{KEPT_SUFFIX}"))
+    return target.with_name(f"{name}{KEPT_SUFFIX}")
 
 
-def check_targets(targets: list[Path], fps: float, inputs: list[str], *, has_sheet: bool, is_dry: bool) -> None:
+def check_targets(targets: Sequence[Path], fps: float, inputs: Sequence[str], *, is_dry: bool = False) -> None:
     """See that all videos can be written with that frame rate, before anything is computed.
 
     Args:
-        inputs: paths that the videos are made from, which must not be replaced.
+        inputs: paths that the videos are made from, which are never replaced.
         is_dry: create no folder.
 
     Raises:
@@ -64,11 +72,31 @@ def check_targets(targets: list[Path], fps: float, inputs: list[str], *, has_she
     from filmstrip.media import VideoWriter
     from filmstrip.media.formats import find_format
 
+    _check_inputs_stay(targets, inputs)
     for target in targets:
         find_format(target)
-        if target.exists() and any(Path(source).exists() and target.samefile(source) for source in inputs):
-            raise ValueError(f"{target} is what the video is made from, and would be replaced; give another -o.")
-        if has_sheet and sheet_path(target).is_dir():
-            raise ValueError(f"the contact sheet can't be written: {sheet_path(target)} is a folder.")
         if not is_dry:
             VideoWriter(target, fps)  # checks both, and writes nothing until the first frame
+            for path in (target, kept_path(target), sheet_path(target)):
+                remove_leftovers(path)
+
+
+def _check_inputs_stay(targets: Sequence[Path], inputs: Sequence[str]) -> None:
+    for target in targets:
+        if target.exists() and any(Path(source).exists() and target.samefile(source) for source in inputs):
+            raise ValueError(f"{target} is what the video is made from, and would be replaced; give another -o.")
+
+
+def check_room(targets: Sequence[Path], num_frames: int, height: int, width: int) -> None:
+    """See that disks have room for videos, and for what is kept of them meanwhile.
+
+    Raises:
+        ValueError: one has less than even small videos of that length need.
+    """
+    from filmstrip.media.formats import find_format
+
+    pixels = num_frames * height * width
+    for folder in {target.parent for target in targets}:
+        formats = [find_format(target) for target in targets if target.parent == folder]
+        shares = [_LEAST_LOSSLESS if one.is_lossless else _LEAST_LOSSY for one in formats]
+        check_space(folder, int(pixels * (_KEPT + sum(shares))), "the video with what is kept of it meanwhile")

@@ -6,15 +6,16 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING
 
+from filmstrip.files import is_plain_name, unused
 from filmstrip.jobs.components import check_placement, choose_pipeline, find_scheduler, load_pipeline
 from filmstrip.jobs.events import Advanced, Begun, MadeVideo, Noted, Tell
 from filmstrip.jobs.job import Job
 from filmstrip.jobs.notes import library_notes
 from filmstrip.jobs.records import job_of
-from filmstrip.jobs.targets import KEPT_SUFFIX, check_targets, unused
+from filmstrip.jobs.targets import KEPT_SUFFIX, check_targets
 from filmstrip.jobs.videos import VideoFile, write_video
 
 if TYPE_CHECKING:
@@ -40,8 +41,10 @@ class KeptVideo:
 
     @property
     def target(self) -> Path:
-        """Where the video was to go, or beside what is kept of it; in the way of no other file."""
-        return unused(Path(self.unfinished.about.get("target") or _beside(self.path)))
+        """Beside what is kept of it, under the name that it was to have; in the way of no other file."""
+        named = PureWindowsPath(str(self.unfinished.about.get("target") or "")).name  # which knows both separators
+        path = self.path.absolute()
+        return unused(path.with_name(named) if is_plain_name(named) else _beside(path))
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -77,20 +80,23 @@ def read_kept(path: Path, device: str | None = None) -> KeptVideo:
     )
 
 
-def finish_video(kept: KeptVideo, target: Path, tell: Tell) -> MadeVideo:
+def finish_video(kept: KeptVideo, target: Path, tell: Tell, *, overwrite: bool = False) -> MadeVideo:
     """Finish a video into a file, and remove what was kept of it; stopped half-way, that stays as it is.
+
+    Args:
+        overwrite: whether the video replaces a file that is there.
 
     Raises:
         ValueError: the video can't be written there, or its checkpoint is gone.
     """
-    check_targets([target], kept.fps, [str(kept.path)], has_sheet=False, is_dry=False)
+    check_targets([target], kept.fps, [str(kept.path)])
     with library_notes(lambda sentence: tell(Noted(sentence))):
-        made = _finished(kept, target, tell)
+        made = _finished(kept, target, tell, overwrite)
     tell(made)
     return made
 
 
-def _finished(kept: KeptVideo, target: Path, tell: Tell) -> MadeVideo:
+def _finished(kept: KeptVideo, target: Path, tell: Tell, overwrite: bool) -> MadeVideo:
     from filmstrip.assembly.runs import request_of
     from filmstrip.resume.journal import FileJournal
 
@@ -100,7 +106,7 @@ def _finished(kept: KeptVideo, target: Path, tell: Tell) -> MadeVideo:
     load_seconds = time.monotonic() - begin
     tell(Advanced("load", 1, 1, load_seconds))
     tell(Begun(1, 1, target))
-    file = VideoFile(target, kept.fps, kept.record, kept.has_sheet)
+    file = VideoFile(target, kept.fps, kept.record, kept.has_sheet, overwrite)
     journal = FileJournal(kept.path, kept.unfinished.every, kept.unfinished.about, begun=kept.unfinished)
     made = write_video(pipeline, request_of(pipeline, kept.unfinished), file, tell, journal)
     return replace(made, stages={"load": load_seconds, **made.stages})

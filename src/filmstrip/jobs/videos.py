@@ -9,12 +9,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from filmstrip.files import partial_path, remove, settle
 from filmstrip.jobs.components import load_pipeline
 from filmstrip.jobs.events import Advanced, Begun, Kept, Learned, MadeVideo, Noted, Tell
 from filmstrip.jobs.notes import library_notes
 from filmstrip.jobs.records import record_of
 from filmstrip.jobs.resolution import ResolvedJob, generator_of
-from filmstrip.jobs.targets import check_targets, kept_path, sheet_path
+from filmstrip.jobs.targets import check_room, check_targets, kept_path, sheet_path
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,6 +36,7 @@ def make(
     pipeline: Pipeline | None = None,
     has_sheet: bool = False,
     every: int | None = None,
+    overwrite: bool = False,
 ) -> list[MadeVideo]:
     """Make the videos of a job, one for each target, each of which is written whole or not at all.
 
@@ -45,12 +47,15 @@ def make(
         pipeline: as `load` made it for this job or one like it; it is loaded if left out.
         has_sheet: also write a PNG of the frames beside each video.
         every: after how many steps what is done is kept; without it, before the frames are decoded.
+        overwrite: whether the videos replace files that are there.
 
     Raises:
         ValueError: a video can't be written to its target.
     """
     sources = [one.source for one in resolved.inputs.values()]
-    check_targets(targets, resolved.fps, sources, has_sheet=has_sheet, is_dry=False)
+    check_targets(targets, resolved.fps, sources)
+    size = resolved.request.size
+    check_room(targets, size.num_frames, size.height, size.width)
     for sentence in resolved.notes:
         tell(Noted(sentence))
     with library_notes(lambda sentence: tell(Noted(sentence))):
@@ -59,7 +64,7 @@ def make(
         for number, target in enumerate(targets):
             tell(Begun(number + 1, len(targets), target))
             seed = resolved.job.seed + number
-            file = VideoFile(target, resolved.fps, record_of(resolved, pipeline, seed), has_sheet)
+            file = VideoFile(target, resolved.fps, record_of(resolved, pipeline, seed), has_sheet, overwrite)
             request = replace(fitted, generator=generator_of(seed))
             made = write_video(pipeline, request, file, tell, file.journal(every))
             videos.append(replace(made, stages={"load": load_seconds, **made.stages}))
@@ -111,6 +116,7 @@ class VideoFile:
     fps: float
     record: Mapping[str, object]
     has_sheet: bool = False
+    overwrite: bool = False
 
     def journal(self, every: int | None) -> FileJournal:
         """What keeps the video until it is whole, so that `finish_video` knows where it goes."""
@@ -134,13 +140,13 @@ def write_video(
     seconds, stages, cut_off = 0.0, {}, ()
     try:
         with (
-            VideoWriter(file.path, file.fps, metadata=file.record) as writer,
+            VideoWriter(file.path, file.fps, metadata=file.record, overwrite=file.overwrite) as writer,
             closing(run(pipeline, request, journal, collect=False)) as events,
         ):
             for event in events:
                 seconds = event.seconds
                 for sentence in event.notes:
-                    tell(Noted(sentence))
+                    tell(Noted(sentence, is_urgent=sentence == journal.trouble))
                 if event.frames is not None:
                     frames = video_to_output(event.frames, "uint8")[0]
                     writer.write(frames)
@@ -152,17 +158,19 @@ def write_video(
                     tell(Advanced(event.stage, event.step, event.total, seconds))
             tell(Advanced("write", 0, 1, seconds))
         if file.has_sheet:
-            sheet = samples.save(sheet_path(file.path))
+            sheet = samples.save(sheet_path(writer.path))
     except BaseException:
+        if journal.trouble is not None:
+            tell(Noted(journal.trouble, is_urgent=True))
         if journal.path is not None and journal.is_kept:
-            tell(Kept(journal.path))
+            tell(Kept(journal.path, file.path))
         raise
     journal.remove()
     tell(Advanced("write", 1, 1, seconds))
     seed = file.record.get("seed")
     assert seed is None or isinstance(seed, int), "the record says it, if it is one of a job"
     return MadeVideo(
-        path=file.path,
+        path=writer.path,
         seed=seed,
         num_frames=size.num_frames,
         width=size.width,
@@ -190,13 +198,12 @@ class _Samples:
         self._seen += len(frames)
 
     def save(self, path: Path) -> Path:
+        """Write them, and return where: nobody named this file, so it replaces none."""
         from filmstrip.media import contact_sheet
-        from filmstrip.media.formats import partial_path
 
         partial = partial_path(path)
         try:
             contact_sheet(self._frames, max_frames=SHEET_FRAMES).save(partial, format="png")
-            partial.replace(path)
+            return settle(partial, path, may_replace=False)
         finally:
-            partial.unlink(missing_ok=True)
-        return path
+            remove(partial)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
+
+from filmstrip.files import partial_path
 
 # On the scale of 0 to 10 that ImageIO and the reference use: x264's crf 18, where the eye sees no loss.
 DEFAULT_QUALITY = 6.5
@@ -27,6 +28,11 @@ class Format:
     container_options: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     largest_crf: float | None = None  # the codec's worst quality; None where quality can't be chosen
     alignment: int = 1  # the coded size must be a multiple
+
+    @property
+    def is_lossless(self) -> bool:
+        """Whether every level of every pixel is kept."""
+        return self.kind == "folder" or self.codec == "ffv1"
 
 
 # Measured on 49 frames of 480x720: "veryfast" at crf 18 takes 0.55 of the CPU time of "medium" at crf 25, which is what
@@ -108,11 +114,6 @@ def check_writable(path: Path | str) -> None:
         raise ValueError(f"{target} can't be written: {error.strerror or error}; give another path.") from error
     if target.is_file() and not os.access(target, os.W_OK):
         raise ValueError(f"{target} exists and is write-protected; give another path.")
-
-
-def partial_path(target: Path) -> Path:
-    """A fresh name beside a target, for what is renamed to it once whole."""
-    return target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
 
 
 def crf_of(quality: float, largest: float) -> str:

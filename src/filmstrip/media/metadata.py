@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from filmstrip.media.formats import FORMATS, partial_path
+from filmstrip.files import partial_path
+from filmstrip.media.formats import FORMATS
 
 logger = logging.getLogger(__name__)
 
@@ -97,18 +98,28 @@ def json_path(path: Path) -> Path:
     return path.with_suffix(".json") if path.suffix.lower() in FORMATS else path.with_name(f"{path.name}.json")
 
 
-def write_beside(path: Path, text: str) -> None:
-    """Write the JSON file of a video, whole or not at all; a JSON file that is not ours is left alone."""
+def write_beside(path: Path, metadata: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+    """Write the JSON file of a video, whole or not at all; one that is not this video's is left alone."""
     beside = json_path(path)
-    if beside.exists() and decode(beside.read_bytes()) is None:
-        logger.warning("%s was not written by filmstrip and is kept; the metadata are in %s only.", beside, path)
+    if beside.exists() and _name_in(beside) != path.name:
+        logger.warning(
+            "%s was not written by filmstrip for %s and is kept; the metadata are in that only.", beside, path.name
+        )
         return
+    text = encode(metadata, {**facts, "name": path.name})
     partial = partial_path(beside)
     try:
         partial.write_text(json.dumps(json.loads(text), ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
         partial.replace(beside)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _name_in(beside: Path) -> object:
+    """The name of the video that a JSON file goes with; None if it is not one of ours."""
+    record = decode(beside.read_bytes()) if beside.is_file() else None
+    facts = None if record is None else record[FILE_KEY]
+    return facts.get("name") if isinstance(facts, dict) else None
 
 
 # ---- where formats keep text -----------------------------------------------------------------------------------------

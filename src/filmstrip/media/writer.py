@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-import shutil
 from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
@@ -13,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from filmstrip.files import partial_path, remove, remove_leftovers, settle
 from filmstrip.media import metadata as metadata_
 from filmstrip.media.encoders import Encoder, Encoding, open_encoder
-from filmstrip.media.formats import check_writable, find_format, partial_path
+from filmstrip.media.formats import check_writable, find_format
 from filmstrip.media.pixels import to_uint8_frames
 
 if TYPE_CHECKING:
@@ -33,13 +32,15 @@ class VideoWriter:
     .mp4 and .mov (H.264), .webm (VP9), .mkv (FFV1, lossless), .gif, .webp, and none for a folder of PNG files.
 
     Args:
-        path: where the video will lie; missing parent folders are created, an existing file is replaced.
+        path: where the video will lie; missing parent folders are created.
         fps: frames a second; fractions such as 30000/1001 are kept exactly.
         quality: from 0 (worst) to 10; None stands for 6.5, which looks lossless. Not for .mkv, .gif or a folder.
         bitrate: bits a second, instead of a quality; for .mp4, .mov and .webm.
         macro_block_size: both sides of the coded picture become multiples of it, by repeating the last row and column;
             H.264 always needs 2. Frames are never rescaled, and the true size is recorded.
         metadata: what made the video; kept in the file and in a JSON file beside it.
+        overwrite: whether an existing file is replaced. If not, and there is one when the video is whole, the video
+            gets the next free name, which then is the writer's `path`.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class VideoWriter:
         bitrate: int | None = None,
         macro_block_size: int | None = None,
         metadata: Mapping[str, Any] | None = None,
+        overwrite: bool = True,
     ) -> None:
         self._format = find_format(path)
         self.path = Path(path)
@@ -62,6 +64,7 @@ class VideoWriter:
             raise ValueError(f"macro_block_size must be at least 1, got {macro_block_size}.")
         self._alignment = math.lcm(self._format.alignment, macro_block_size or 1)
         check_writable(path)
+        self._may_replace = overwrite
         self._partial = partial_path(self.path)
         self._encoder: Encoder | None = None
         self._shape: tuple[int, ...] = ()
@@ -114,6 +117,7 @@ class VideoWriter:
             self.num_frames += 1
 
     def _open(self, shape: tuple[int, ...]) -> None:
+        remove_leftovers(self.path)
         self._shape = shape
         height, width = shape[:2]
         self._facts = {"width": width, "height": height, "fps": str(self.fps)}
@@ -139,12 +143,9 @@ class VideoWriter:
             if self._encoder is None:
                 raise ValueError(f"no frame was written to {self.path}; a video needs at least one.")
             self._encoder.finish()
-            if self._partial.is_dir() and self.path.is_dir():
-                self.path.rmdir()  # it is empty, and not every system renames over a folder
-            self._partial.replace(self.path)
+            self.path = settle(self._partial, self.path, may_replace=self._may_replace)
             if self._metadata:
-                facts = {**self._facts, "num_frames": self.num_frames}
-                metadata_.write_beside(self.path, metadata_.encode(self._metadata, facts))
+                metadata_.write_beside(self.path, self._metadata, {**self._facts, "num_frames": self.num_frames})
         finally:
             self.abort()
 
@@ -154,10 +155,7 @@ class VideoWriter:
         if self._encoder is not None:
             self._encoder.abort()
             self._encoder = None
-        if self._partial.is_dir():
-            shutil.rmtree(self._partial, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            self._partial.unlink(missing_ok=True)
+        remove(self._partial)
 
 
 def _exact_fps(fps: float | Fraction, kind: str) -> Fraction:

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from filmstrip import records, registry
-from filmstrip.media.formats import partial_path
+from filmstrip.files import partial_path, settle
 
 FORMAT = 2
 _KEY = "filmstrip"
@@ -30,8 +30,11 @@ class Unwritable(TypeError):
     """A value that can't be written down."""
 
 
-def write(path: Path, value: Any, of: str = "") -> None:
+def write(path: Path, value: Any, of: str = "", *, may_replace: bool = True) -> Path:
     """Write a value to a file, whole or not at all: under another name first, which is then changed.
+
+    Returns:
+        Where it is: at another name if there is something at this one which may not be replaced.
 
     Args:
         of: the public name of the pipeline whose records are in it.
@@ -51,7 +54,7 @@ def write(path: Path, value: Any, of: str = "") -> None:
             raise OSError(str(error)) from error
         with partial.open("rb") as file:
             os.fsync(file.fileno())  # a file that is renamed before it is on the disk may be empty after a power cut
-        partial.replace(path)
+        return settle(partial, path, may_replace=may_replace)
     finally:
         partial.unlink(missing_ok=True)
 

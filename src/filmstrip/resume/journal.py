@@ -7,6 +7,8 @@ were kept, so that whatever counts steps counts right, and then the loop goes on
 
 from __future__ import annotations
 
+import contextlib
+import tempfile
 from collections.abc import Generator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import Any
 
 from torch import Tensor
 
+from filmstrip import files
 from filmstrip.generation.events import Step
 from filmstrip.generation.journal import Journal
 from filmstrip.generation.session import Session
@@ -27,7 +30,8 @@ class FileJournal(Journal):
     """Follows one run and keeps what is done of it.
 
     Args:
-        path: the file; None keeps nothing, but lets an error in decoding carry the finished latents.
+        path: the file, or one like it if there is something of that name; None keeps nothing, but lets an error in
+            decoding carry the finished latents. Where it can't be written, a temporary folder or the user's own serves.
         every: after how many steps it is written again; None writes it once, before decoding.
         about: see `Unfinished`.
         begun: what the run goes on from.
@@ -42,6 +46,9 @@ class FileJournal(Journal):
     ) -> None:
         self.path, self.every, self.about = path, every, dict(about or {})
         self.begun = begun
+        self.trouble: str | None = None
+        """Why nothing is kept, or not where it was to be."""
+        self._mine = set() if begun is None or path is None else {path}
         self._state: Unfinished | None = None
         self._session: Session[Any]
         self._loops: list[LoopState] = []
@@ -55,12 +62,12 @@ class FileJournal(Journal):
     @property
     def is_kept(self) -> bool:
         """Whether there is a file to go on from."""
-        return self.path is not None and self.path.is_file()
+        return self.path in self._mine and self.path is not None and self.path.is_file()
 
     def remove(self) -> None:
-        """Remove the file: the video is whole."""
-        if self.path is not None:
-            self.path.unlink(missing_ok=True)
+        """Remove what this run has kept: the video is whole."""
+        for path in self._mine:
+            files.remove(path)
 
     def begin(self, session: Session[Any]) -> None:
         """A run begins; see `Journal`."""
@@ -144,7 +151,29 @@ class FileJournal(Journal):
     def _write(self) -> None:
         if self.path is None or self._state is None:
             return
-        try:
-            self._state.save(self.path)
-        except OSError as error:
-            self._session.say(f"{self.path} could not be written ({error}); the run goes on without it.")
+        first: OSError | None = None
+        for path in (self.path, *(folder / self.path.name for folder in _elsewhere())):
+            try:
+                written = self._state.save(path, may_replace=path in self._mine)
+            except OSError as error:
+                first = first or error
+                continue
+            if first is not None:
+                self._say_trouble(f"{self.path} could not be written ({first}); what is done is kept in {written}.")
+            self.path = written
+            self._mine.add(written)
+            return
+        self._say_trouble(f"{self.path} could not be written ({first}), nor elsewhere: an accident loses the run.")
+
+    def _say_trouble(self, sentence: str) -> None:
+        if sentence != self.trouble:
+            self.trouble = sentence
+            self._session.say(sentence)
+
+
+def _elsewhere() -> list[Path]:
+    """Folders for what does not fit where it belongs."""
+    found = [Path(tempfile.gettempdir())]
+    with contextlib.suppress(RuntimeError):  # nobody's home
+        found.append(Path.home())
+    return found

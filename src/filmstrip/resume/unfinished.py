@@ -81,9 +81,9 @@ class Unfinished:
         """Whether only the decoding is left."""
         return self.latents is not None
 
-    def save(self, path: str | Path) -> None:
-        """Write it to a file, whole or not at all."""
-        file.write(Path(path), self._to_write(), of=self.pipeline)
+    def save(self, path: str | Path, *, may_replace: bool = True) -> Path:
+        """Write it to a file, whole or not at all, and return where that is; see `file.write`."""
+        return file.write(Path(path), self._to_write(), of=self.pipeline, may_replace=may_replace)
 
     def check(self) -> None:
         """See that it can be written down.
