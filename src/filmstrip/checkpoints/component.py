@@ -66,14 +66,15 @@ def outline_component(library: str, class_name: str, folder: str | Path) -> Any:
     return build_empty(lambda: component_class.from_config(config))
 
 
-def outline_network(name: str | Path) -> Any:
+def outline_network(name: str | Path, *, local_files_only: bool = False) -> Any:
     """The network that is a checkpoint of its own, as its JSON file describes it, without memory for its weights.
 
     Raises:
         CheckpointError: there is none, or it is not one network.
         ValueError: its class is not one that may be loaded.
     """
-    folder = find_checkpoint(name, subfolder="", patterns=("config.json", INDEX_NAME))
+    needed = ("config.json", INDEX_NAME)
+    folder = find_checkpoint(name, subfolder="", patterns=needed, local_files_only=local_files_only)
     if not (folder / Configured.config_name).is_file():
         raise CheckpointError(f"{name} is not the checkpoint of one network: it has no {Configured.config_name}.")
     class_name = str(read_json(folder / Configured.config_name).get("_class_name"))

@@ -61,7 +61,8 @@ def _plan(resolved: ResolvedJob) -> Plan | None:
     if job.memory is None:
         return None
     where = resolved.outline, resolved.request, resolved.device
-    plan, _ = plan_by_headers(job.model, *where, job.memory, resolved.dtype, job.quantize)
+    how = job.memory, resolved.dtype, job.quantize
+    plan, _ = plan_by_headers(job.model, *where, *how, local_files_only=job.is_local)
     return plan
 
 

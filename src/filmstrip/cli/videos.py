@@ -32,46 +32,70 @@ class OutputOptions:
     overwrite: bool = False
     every: int | None = None
     """After how many steps what is done is kept."""
+    told: Told = Told()
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> OutputOptions:
+        """Those of a command line, as `app.generate` names them."""
+        if options["checkpoint_every"] is not None and options["checkpoint_every"] < 1:
+            raise ValueError(f"--checkpoint-every must be at least 1, got {options['checkpoint_every']}.")
+        return cls(
+            options["output"],
+            options["dry_run"],
+            options["json"],
+            options["quiet"],
+            options["contact_sheet"],
+            options["overwrite"],
+            options["checkpoint_every"],
+            Told(not options["no_metadata"], not options["no_prompt"], options["paths"]),
+        )
 
 
-def make_by_words(options: Mapping[str, Any], output: OutputOptions) -> None:
+def make_by_words(options: Mapping[str, Any]) -> None:
     """Make videos by the options of the command line, as `app.generate` names them."""
+    output = OutputOptions.of(options)
     notes = Notes(is_quiet=output.is_quiet)
     model = options["model"]
     if model is None:
         model = DEFAULT_MODEL
         hint = "name another with --model: a folder, or a hub repository such as org/name"
         notes(f"using the built-in model {model!r}; {hint}.")
-    if output.every is not None and output.every < 1:
-        raise ValueError(f"--checkpoint-every must be at least 1, got {output.every}.")
     job = job_of_words(options, model)
     with library_notes(notes):
-        resolved = resolve_job(job)
-        _carry_out(resolved, output, notes)
+        _carry_out(resolve_job(job), output, notes)
 
 
-def make_again(made: Path, assignments: Sequence[str], device: str | None, output: OutputOptions) -> None:
-    """Make a video again from what is written down in it."""
+def make_again(made: Path, options: Mapping[str, Any]) -> None:
+    """Make a video again from what is written down in it, as the options of the command line change it."""
     from filmstrip.media import read_metadata
     from filmstrip.resume.unfinished import changed_versions
 
+    output = OutputOptions.of(options)
     record = read_metadata(made)
-    job: Job = job_of(record, made)
-    job = replace(job, assignments=tuple(assignments), device=device or job.device)
+    job = replace(changed_by_words(job_of(record, made), options), is_local=not options["fetch"])
     notes = Notes(is_quiet=output.is_quiet)
     for sentence in changed_versions(record.get("versions") or {}):
         notes(sentence)
     with library_notes(notes):
-        resolved = resolve_job(job)
+        asked = {options["model"], *(options[name] for name in INPUTS)}
+        if needed := [name for name in not_here(job) if name not in asked or output.is_dry]:
+            if output.is_dry:
+                _tell_needed(needed, output)
+                return
+            if job.is_local:
+                raise ValueError(
+                    f"{made} was made with what is not on this machine ({', '.join(map(public_address, needed))}); if "
+                    "you trust where the video comes from, --fetch gets it, from the hub with your token."
+                )
         again = unused(made.with_name(f"{made.stem}-rerun{made.suffix}"))
-        _carry_out(resolved, replace(output, path=output.path or again), notes)
+        _carry_out(resolve_job(job), replace(output, path=output.path or again), notes)
 
 
-def finish_kept(file: Path, device: str | None, output: OutputOptions) -> None:
+def finish_kept(file: Path, device: str | None, output: OutputOptions, *, fetch: bool) -> None:
     """Finish the video of a file that was kept, and remove the file."""
     notes = Notes(is_quiet=output.is_quiet)
     with library_notes(notes):
-        kept = read_kept(file, device)
+        kept = read_kept(file, device, is_local=not fetch)
         target = output.path or kept.target
         if target.is_file() and not output.overwrite:
             target = unused(target)
@@ -101,8 +125,17 @@ def _carry_out(resolved: ResolvedJob, output: OutputOptions, notes: Notes) -> No
             has_sheet=output.has_sheet,
             every=output.every,
             overwrite=output.overwrite,
+            told=output.told,
         )
     _tell_made(made, resolved.notes, output)
+
+
+def _tell_needed(needed: Sequence[str], output: OutputOptions) -> None:
+    names = [public_address(name) for name in needed]
+    if output.is_json:
+        print_json({"would_fetch": names})
+    else:
+        print_facts([("would fetch" if number == 0 else "", name) for number, name in enumerate(names)])
 
 
 def _tell_other_names(asked: Path | None, targets: Sequence[Path], notes: Notes) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from filmstrip.jobs import Job, Source
@@ -30,6 +31,36 @@ def job_of_words(options: Mapping[str, Any], model: str) -> Job:
         inputs=_inputs(options),
         components=_components(options["component"] or ()),
         **{name: options[name] for name in _ALIKE},
+    )
+
+
+def changed_by_words(job: Job, options: Mapping[str, Any]) -> Job:
+    """A job that is done again, with what the options of the command ask for in place of what it had.
+
+    Raises:
+        ValueError: an option makes no sense by itself.
+    """
+    from filmstrip.jobs.calls import LENGTH, RATE, PipelineCall
+    from filmstrip.registry import resolve_class
+
+    arguments, inputs, components = _arguments(options), _inputs(options), _components(options["component"] or ())
+    kept = dict(job.arguments)
+    if job.pipeline is not None and (options["seconds"] is not None or LENGTH in arguments):
+        kept.pop(PipelineCall(resolve_class("filmstrip", job.pipeline)).length or LENGTH, None)
+    if options["fps"] is not None:
+        kept.pop(RATE, None)
+    is_other = bool(inputs or components) or options["model"] is not None
+    given = {name: options[name] for name in (*_ALIKE, "model", "seed")}
+    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    return replace(
+        job,
+        arguments=kept | arguments,
+        said={name: OPTIONS[name] for name in arguments},
+        assignments=tuple(options["set_"] or ()),
+        inputs={**job.inputs, **inputs},
+        components={**job.components, **components},
+        pipeline=None if is_other else job.pipeline,
+        **changes,
     )
 
 

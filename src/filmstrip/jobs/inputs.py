@@ -59,11 +59,11 @@ def read_input(name: str, source: Source) -> Input:
         ValueError: there is none, it can't be read, or its pixels are not those that it must have.
     """
     place = source.place
-    is_address = place.startswith(("http://", "https://"))
-    if source.made is not None and not is_address and not Path(place).exists():
+    is_remote = is_address(place)
+    if source.made is not None and not is_remote and not Path(place).exists():
         raise ValueError(f"the {name} {place}, which {source.made} was made with, is gone; put it back.")
-    pictures, fps = _clip(source, is_address=is_address) if is_clip(name) else (_picture(place, is_address), None)
-    found = place if is_address else str(Path(place).absolute())
+    pictures, fps = _clip(source, is_remote) if is_clip(name) else (_picture(place, is_remote), None)
+    found = place if is_remote else str(Path(place).absolute())
     digest = _digest(pictures)
     if source.pixels_sha256 not in (None, digest):
         since = f"{source.made} was made with it" if source.made is not None else "it was given"
@@ -71,20 +71,25 @@ def read_input(name: str, source: Source) -> Input:
     return Input(found, digest, pictures, fps, source.num_frames, source.is_edges)
 
 
-def _picture(place: str, is_address: bool) -> list[Image]:
+def is_address(place: str) -> bool:
+    """Whether a place is on the network, and not a path."""
+    return place.lower().startswith(("http://", "https://"))
+
+
+def _picture(place: str, is_remote: bool) -> list[Image]:
     from filmstrip.media import load_image
 
-    if not is_address and Path(place).is_dir():
+    if not is_remote and Path(place).is_dir():
         raise ValueError(f"{place} is a folder, not a picture; name one file.")
     return [load_image(place)]
 
 
-def _clip(source: Source, *, is_address: bool) -> tuple[list[Image], float | None]:
+def _clip(source: Source, is_remote: bool) -> tuple[list[Image], float | None]:
     from PIL import Image
 
     from filmstrip.media import load_video, read_video
 
-    if is_address:
+    if is_remote:
         pictures, fps = load_video(source.place, return_fps=True, num_frames=source.num_frames)
         return pictures, fps
     frames, fps = read_video(source.place, source.num_frames)

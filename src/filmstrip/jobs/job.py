@@ -54,3 +54,15 @@ class Job:
     """What may be used, such as "8GB"; None sets no limit."""
     quantize: str | None = None
     """How the weights of the networks that denoise are stored; None keeps their type."""
+    is_local: bool = False
+    """Whether the model comes from this machine alone: from a folder, or whole from the hub's cache."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a video says of how it was made, to everybody who has it."""
+
+    anything: bool = True
+    prompt: bool = True
+    paths: bool = False
+    """Whether files and folders are told with the whole path, and not by name."""

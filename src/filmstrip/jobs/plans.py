@@ -21,6 +21,8 @@ def plan_by_headers(
     memory: str,
     dtype: torch.dtype | None = None,
     quantize: str | None = None,
+    *,
+    local_files_only: bool = False,
 ) -> tuple[Plan, list[str]]:
     """The plan for a request by the JSON files and headers of a checkpoint alone, and what is assumed for it.
 
@@ -35,13 +37,14 @@ def plan_by_headers(
     from filmstrip.fitting.plan import Planner, memory_of
 
     half = torch.bfloat16 if supports_dtype(device, torch.bfloat16) else torch.float16
-    whole = type(outline).outline(model, with_encoders=True)
+    whole = type(outline).outline(model, with_encoders=True, local_files_only=local_files_only)
     for name, component in whole.components.items():
         if outline.components.get(name) is None and component is not None:
             outline.components[name] = component
     stored: dict[str, torch.dtype] = {}
     missing = []
-    sizes = {one.name: one.bytes_per_dtype for one in inspect_checkpoint(model).components}
+    summary = inspect_checkpoint(model, local_files_only=local_files_only)
+    sizes = {one.name: one.bytes_per_dtype for one in summary.components}
     for name in outline.networks:
         if of_files := sizes.get(name):
             listed = Counter({getattr(torch, of): size for of, size in of_files.items()})

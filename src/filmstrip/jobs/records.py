@@ -7,29 +7,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from filmstrip.jobs.calls import TEXTS
-from filmstrip.jobs.job import Job, Source
+from filmstrip.jobs.inputs import is_address
+from filmstrip.jobs.job import Job, Source, Told
 from filmstrip.jobs.resolution import ResolvedJob
+from filmstrip.sharing import place_of, shared_name
 
 if TYPE_CHECKING:
     from filmstrip.assembly import Pipeline
 
 
-def record_of(resolved: ResolvedJob, pipeline: Pipeline, seed: int) -> dict[str, object]:
+def record_of(resolved: ResolvedJob, pipeline: Pipeline, seed: int, told: Told) -> dict[str, object]:
     """A video's metadata: the same for the same video, so it holds no times."""
-    from filmstrip.resume.unfinished import lasting_name, versions
+    from filmstrip.resume.unfinished import versions
 
     job, settings = resolved.job, resolved.settings
     texts = {name: settings.pop(name, None) for name in TEXTS}
     scheduler = pipeline.components.get("scheduler")
-    components = {name: lasting_name(one) for name, one in job.components.items()}
+    components = {name: _model(one, told) for name, one in job.components.items()}
     return {
         **texts,
         "seed": seed,
-        "model": lasting_name(job.model),
+        "model": _model(job.model, told),
         "pipeline": type(pipeline).__name__,
         "settings": settings,
         "fps": resolved.fps,
-        "inputs": {name: one.record for name, one in resolved.inputs.items()},
+        "inputs": {name: {**one.record, "source": _place(one.source, told)} for name, one in resolved.inputs.items()},
         **({"components": components} if components else {}),
         "scheduler": None if scheduler is None else type(scheduler).__name__,
         "device": str(resolved.device),
@@ -44,11 +46,29 @@ def record_of(resolved: ResolvedJob, pipeline: Pipeline, seed: int) -> dict[str,
     }
 
 
+def told_of(record: Mapping[str, object], told: Told) -> dict[str, object]:
+    """As much of a video's metadata as is told with it."""
+    if not told.anything:
+        return {}
+    return {name: None if name in TEXTS and not told.prompt else value for name, value in record.items()}
+
+
+def _model(name: str, told: Told) -> str:
+    from filmstrip.resume.unfinished import lasting_name
+
+    lasting = lasting_name(name)
+    return str(Path(name).absolute()) if lasting != name and told.paths else lasting
+
+
+def _place(source: str, told: Told) -> str:
+    return shared_name(source) if not is_address(source) and not told.paths else source
+
+
 def job_of(record: Mapping[str, Any], made: Path) -> Job:
-    """The job that made a video.
+    """The job that made a video; what it was made from is looked for where it was, here, and beside the video.
 
     Args:
-        made: the video, for messages.
+        made: the video.
 
     Raises:
         ValueError: the record is not one of `record_of`.
@@ -56,12 +76,14 @@ def job_of(record: Mapping[str, Any], made: Path) -> Job:
     try:
         arguments = {**record["settings"], **{name: record[name] for name in TEXTS}}
         return Job(
-            model=str(record["model"]),
+            model=place_of(str(record["model"]), [made.parent]),
             seed=int(record["seed"]),
             arguments={name: value for name, value in arguments.items() if value is not None},
             inputs={str(name): _source_of(dict(entry), made) for name, entry in record["inputs"].items()},
             fps=float(record["fps"]),
-            components={str(name): str(model) for name, model in record.get("components", {}).items()},
+            components={
+                str(name): place_of(str(model), [made.parent]) for name, model in record.get("components", {}).items()
+            },
             pipeline=str(record["pipeline"]),
             scheduler=record["scheduler"],
             device=str(record["device"]),
@@ -77,7 +99,7 @@ def job_of(record: Mapping[str, Any], made: Path) -> Job:
 
 def _source_of(entry: Mapping[str, Any], made: Path) -> Source:
     return Source(
-        place=str(entry.get("source", "")),
+        place=place_of(str(entry.get("source", "")), [made.parent]),
         num_frames=entry.get("num_frames"),
         is_edges=bool(entry.get("is_edges")),
         pixels_sha256=str(entry.get("pixels_sha256")),

@@ -5,18 +5,19 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING
 
 from filmstrip.files import is_plain_name, unused
 from filmstrip.jobs.components import check_placement, choose_pipeline, find_scheduler, load_pipeline
 from filmstrip.jobs.events import Advanced, Begun, MadeVideo, Noted, Tell
-from filmstrip.jobs.job import Job
+from filmstrip.jobs.job import Job, Told
 from filmstrip.jobs.notes import library_notes
 from filmstrip.jobs.records import job_of
 from filmstrip.jobs.targets import KEPT_SUFFIX, check_targets
 from filmstrip.jobs.videos import VideoFile, write_video
+from filmstrip.sharing import place_of
 
 if TYPE_CHECKING:
     import torch
@@ -38,6 +39,7 @@ class KeptVideo:
     record: Mapping[str, object]
     fps: float
     has_sheet: bool
+    told: Told
 
     @property
     def target(self) -> Path:
@@ -52,11 +54,12 @@ class KeptVideo:
         return self.unfinished.request.size.adjustments
 
 
-def read_kept(path: Path, device: str | None = None) -> KeptVideo:
+def read_kept(path: Path, device: str | None = None, *, is_local: bool = True) -> KeptVideo:
     """The video that a file was kept of; loads no weights.
 
     Args:
         device: another one than the video was begun on.
+        is_local: whether a model that the file names comes from this machine alone; see `Job`.
 
     Raises:
         ValueError: it is no such file, or can't be finished here; one sentence says why.
@@ -67,7 +70,7 @@ def read_kept(path: Path, device: str | None = None) -> KeptVideo:
     if unfinished.request.num_videos != 1:
         count = unfinished.request.num_videos
         raise ValueError(f"{path} holds {count} videos; finish them from Python with pipeline.finish({str(path)!r}).")
-    job = _job(unfinished, path)
+    job = replace(_job(unfinished, path), is_local=is_local)
     place, _ = check_placement(device or job.device, None)
     return KeptVideo(
         path=path,
@@ -77,6 +80,7 @@ def read_kept(path: Path, device: str | None = None) -> KeptVideo:
         record=unfinished.about.get("record") or _record(unfinished),
         fps=unfinished.about.get("fps") or unfinished.request.size.frame_rate,
         has_sheet=bool(unfinished.about.get("has_sheet")),
+        told=_told(unfinished.about.get("told")),
     )
 
 
@@ -106,7 +110,7 @@ def _finished(kept: KeptVideo, target: Path, tell: Tell, overwrite: bool) -> Mad
     load_seconds = time.monotonic() - begin
     tell(Advanced("load", 1, 1, load_seconds))
     tell(Begun(1, 1, target))
-    file = VideoFile(target, kept.fps, kept.record, kept.has_sheet, overwrite)
+    file = VideoFile(target, kept.fps, kept.record, kept.has_sheet, overwrite, kept.told)
     journal = FileJournal(kept.path, kept.unfinished.every, kept.unfinished.about, begun=kept.unfinished)
     made = write_video(pipeline, request_of(pipeline, kept.unfinished), file, tell, journal)
     return replace(made, stages={"load": load_seconds, **made.stages})
@@ -121,7 +125,13 @@ def _job(unfinished: Unfinished, path: Path) -> Job:
             f"{path} was kept of a pipeline that came from no checkpoint; finish it from Python with "
             f"pipeline.finish({str(path)!r})."
         )
-    return Job(unfinished.model, seed=0, pipeline=unfinished.pipeline)
+    return Job(place_of(unfinished.model, [path.parent]), seed=0, pipeline=unfinished.pipeline)
+
+
+def _told(said: object) -> Told:
+    names = {one.name for one in fields(Told)}
+    given = {str(name): bool(value) for name, value in said.items()} if isinstance(said, Mapping) else {}
+    return Told(**{name: value for name, value in given.items() if name in names})
 
 
 def _load(unfinished: Unfinished, job: Job, device: torch.device) -> Pipeline:
@@ -136,7 +146,7 @@ def _load(unfinished: Unfinished, job: Job, device: torch.device) -> Pipeline:
         return load_pipeline(outline, job, {"default": first, **unfinished.dtypes}, device, scheduler)
     own = {} if "vae" in job.components else {"subfolder": "vae"}
     source = job.components.get("vae", job.model)
-    outline.vae = type(outline.vae).from_pretrained(source, **own, dtype=unfinished.dtypes["vae"], device=device)
+    outline.vae = type(outline.vae).from_pretrained(source, **own, dtype=unfinished.dtypes["vae"], device=device, local_files_only=job.is_local)
     return outline
 
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from filmstrip.files import partial_path, remove, settle
 from filmstrip.jobs.components import load_pipeline
 from filmstrip.jobs.events import Advanced, Begun, Kept, Learned, MadeVideo, Noted, Tell
+from filmstrip.jobs.job import Told
 from filmstrip.jobs.notes import library_notes
-from filmstrip.jobs.records import record_of
+from filmstrip.jobs.records import record_of, told_of
 from filmstrip.jobs.resolution import ResolvedJob, generator_of
 from filmstrip.jobs.targets import check_room, check_targets, kept_path, sheet_path
 
@@ -37,6 +38,7 @@ def make(
     has_sheet: bool = False,
     every: int | None = None,
     overwrite: bool = False,
+    told: Told | None = None,
 ) -> list[MadeVideo]:
     """Make the videos of a job, one for each target, each of which is written whole or not at all.
 
@@ -48,11 +50,13 @@ def make(
         has_sheet: also write a PNG of the frames beside each video.
         every: after how many steps what is done is kept; without it, before the frames are decoded.
         overwrite: whether the videos replace files that are there.
+        told: what the videos say of how they were made; everything, but names in place of paths, if left out.
 
     Raises:
         ValueError: a video can't be written to its target.
     """
     sources = [one.source for one in resolved.inputs.values()]
+    told = told or Told()
     check_targets(targets, resolved.fps, sources)
     size = resolved.request.size
     check_room(targets, size.num_frames, size.height, size.width)
@@ -64,7 +68,8 @@ def make(
         for number, target in enumerate(targets):
             tell(Begun(number + 1, len(targets), target))
             seed = resolved.job.seed + number
-            file = VideoFile(target, resolved.fps, record_of(resolved, pipeline, seed), has_sheet, overwrite)
+            record = record_of(resolved, pipeline, seed, told)
+            file = VideoFile(target, resolved.fps, record, has_sheet, overwrite, told)
             request = replace(fitted, generator=generator_of(seed))
             made = write_video(pipeline, request, file, tell, file.journal(every))
             videos.append(replace(made, stages={"load": load_seconds, **made.stages}))
@@ -117,13 +122,19 @@ class VideoFile:
     record: Mapping[str, object]
     has_sheet: bool = False
     overwrite: bool = False
+    told: Told = Told()
 
     def journal(self, every: int | None) -> FileJournal:
         """What keeps the video until it is whole, so that `finish_video` knows where it goes."""
         from filmstrip.resume.journal import FileJournal
 
-        target = str(self.path.absolute())
-        about = {"record": self.record, "target": target, "fps": self.fps, "has_sheet": self.has_sheet}
+        about = {
+            "record": self.record,
+            "target": self.path.name,
+            "fps": self.fps,
+            "has_sheet": self.has_sheet,
+            "told": asdict(self.told),
+        }
         return FileJournal(kept_path(self.path), every, about)
 
 
@@ -136,11 +147,12 @@ def write_video(
 
     size = request.size
     samples = _Samples(size.num_frames)
+    metadata = told_of(file.record, file.told)
     sheet: Path | None = None
     seconds, stages, cut_off = 0.0, {}, ()
     try:
         with (
-            VideoWriter(file.path, file.fps, metadata=file.record, overwrite=file.overwrite) as writer,
+            VideoWriter(file.path, file.fps, metadata=metadata, overwrite=file.overwrite) as writer,
             closing(run(pipeline, request, journal, collect=False)) as events,
         ):
             for event in events:

@@ -18,6 +18,7 @@ from filmstrip.generation.arguments import facts_of
 from filmstrip.generation.request import Request
 from filmstrip.memory.coding import coding_settings
 from filmstrip.memory.residency import compute_dtype_of
+from filmstrip.sharing import shared_name
 from filmstrip.randomness import NoiseState
 from filmstrip.records import record
 from filmstrip.registry import BUILTIN_MODELS
@@ -168,9 +169,9 @@ def changed_versions(before: Mapping[str, str]) -> list[str]:
 
 
 def lasting_name(model: str) -> str:
-    """A model's name that means the same in any folder."""
+    """A model's name that means the same in any folder, and says nothing of those that the model lies in."""
     is_folder = bool(model) and model not in BUILTIN_MODELS and Path(model).is_dir()
-    return str(Path(model).absolute()) if is_folder else model
+    return shared_name(model) if is_folder else model
 
 
 def new_path(folder: Path, name: str) -> Path:
