@@ -62,7 +62,7 @@ def _plan(resolved: ResolvedJob) -> Plan | None:
         return None
     where = resolved.outline, resolved.request, resolved.device
     how = job.memory, resolved.dtype, job.quantize
-    plan, _ = plan_by_headers(job.model, *where, *how, local_files_only=job.is_local)
+    plan, _ = plan_by_headers(job.model, *where, *how, local_files_only=job.model in job.local)
     return plan
 
 

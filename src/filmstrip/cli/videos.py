@@ -10,11 +10,14 @@ from typing import Any
 from filmstrip.cli.facts import content_of_job, content_of_videos, facts_of_job, facts_of_videos
 from filmstrip.cli.printing import print_facts, print_json
 from filmstrip.cli.progress import Notes, make_progress
-from filmstrip.cli.words import job_of_words
+from filmstrip.cli.words import changed_by_words, job_of_words
 from filmstrip.files import unused
 from filmstrip.jobs import Job, MadeVideo, ResolvedJob, finish_video, job_of, make, read_kept, resolve_job
+from filmstrip.jobs.components import not_here
+from filmstrip.jobs.job import Told
 from filmstrip.jobs.notes import library_notes
 from filmstrip.jobs.targets import check_targets, choose_targets
+from filmstrip.media.places import public_address
 from filmstrip.registry import BUILTIN_MODELS
 
 DEFAULT_MODEL = next(iter(BUILTIN_MODELS))
@@ -72,21 +75,21 @@ def make_again(made: Path, options: Mapping[str, Any]) -> None:
 
     output = OutputOptions.of(options)
     record = read_metadata(made)
-    job = replace(changed_by_words(job_of(record, made), options), is_local=not options["fetch"])
+    job = changed_by_words(job_of(record, made), options)
     notes = Notes(is_quiet=output.is_quiet)
     for sentence in changed_versions(record.get("versions") or {}):
         notes(sentence)
     with library_notes(notes):
-        asked = {options["model"], *(options[name] for name in INPUTS)}
-        if needed := [name for name in not_here(job) if name not in asked or output.is_dry]:
+        if needed := [public_address(name) for name in not_here(job)]:
             if output.is_dry:
                 _tell_needed(needed, output)
                 return
-            if job.is_local:
+            if not options["fetch"]:
                 raise ValueError(
-                    f"{made} was made with what is not on this machine ({', '.join(map(public_address, needed))}); if "
-                    "you trust where the video comes from, --fetch gets it, from the hub with your token."
+                    f"{made} was made with what is not on this machine ({', '.join(needed)}); if you trust where it"
+                    " comes from, --fetch gets that, from the hub with your token."
                 )
+            job = replace(job, local=())
         again = unused(made.with_name(f"{made.stem}-rerun{made.suffix}"))
         _carry_out(resolve_job(job), replace(output, path=output.path or again), notes)
 
@@ -130,8 +133,7 @@ def _carry_out(resolved: ResolvedJob, output: OutputOptions, notes: Notes) -> No
     _tell_made(made, resolved.notes, output)
 
 
-def _tell_needed(needed: Sequence[str], output: OutputOptions) -> None:
-    names = [public_address(name) for name in needed]
+def _tell_needed(names: Sequence[str], output: OutputOptions) -> None:
     if output.is_json:
         print_json({"would_fetch": names})
     else:

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from filmstrip.jobs.calls import PipelineCall, task_of
-from filmstrip.jobs.inputs import is_address
 from filmstrip.jobs.job import Job
 
 if TYPE_CHECKING:
@@ -48,7 +47,7 @@ def choose_pipeline(job: Job) -> Pipeline:
     from filmstrip.checkpoints.component import outline_network
     from filmstrip.registry import MADE_INTO_VIDEOS, PIPELINES, find_family, resolve_class
 
-    own = Pipeline.outline(job.model, local_files_only=job.is_local)
+    own = Pipeline.outline(job.model, local_files_only=job.model in job.local)
     name = MADE_INTO_VIDEOS.get(type(own).__name__, type(own).__name__)
     if job.pipeline is not None:
         if job.pipeline not in PIPELINES:
@@ -68,7 +67,7 @@ def choose_pipeline(job: Job) -> Pipeline:
         raise ValueError(f"--component {unknown[0]} has no effect: {name} has {', '.join(takes)}; drop it.")
     if missing := [one for one in takes if one not in own.components and one not in job.components]:
         raise ValueError(f"{name} needs a {missing[0]} beside {job.model}; give --component {missing[0]}=MODEL.")
-    parts = {one: outline_network(model, local_files_only=job.is_local) for one, model in job.components.items()}
+    parts = {one: outline_network(model, local_files_only=model in job.local) for one, model in job.components.items()}
     chosen: Pipeline = chosen_class.from_pipe(own, **parts)
     if missing := [given for given in job.inputs if given not in PipelineCall(chosen_class)]:
         raise ValueError(f"{name} takes no {_said(missing)} as well; drop it.")
@@ -76,18 +75,20 @@ def choose_pipeline(job: Job) -> Pipeline:
 
 
 def not_here(job: Job) -> list[str]:
-    """What a job needs that is not on this machine: checkpoints of the hub, and addresses."""
+    """What a job that is done again needs and this machine does not have: checkpoints of the hub, and addresses."""
     from filmstrip.checkpoints import CheckpointError, find_checkpoint
     from filmstrip.checkpoints.locate import local_folder
+    from filmstrip.media.places import is_address
 
     missing = []
-    for name in (job.model, *job.components.values()):
+    for name in job.local:
         if local_folder(name) is None:
             try:
                 find_checkpoint(name, local_files_only=True)
             except CheckpointError:
                 missing.append(name)
-    return [*missing, *(one.place for one in job.inputs.values() if is_address(one.place))]
+    recorded = [one.place for one in job.inputs.values() if one.made is not None]
+    return [*missing, *filter(is_address, recorded)]
 
 
 def find_scheduler(name: str) -> type[Scheduler]:
@@ -121,11 +122,11 @@ def load_pipeline(
     for name, model in job.components.items():
         kind = type(outline.components[name])
         parts[name] = kind.from_pretrained(
-            model, dtype=dtypes.get(name, dtypes["default"]), device=first, local_files_only=job.is_local
+            model, dtype=dtypes.get(name, dtypes["default"]), device=first, local_files_only=model in job.local
         )
     if scheduler is not None:
         parts["scheduler"] = scheduler
-    where: dict[str, Any] = {"device": first, "local_files_only": job.is_local}
+    where: dict[str, Any] = {"device": first, "local_files_only": job.model in job.local}
     pipeline = type(outline).from_pretrained(job.model, dtype=dict(dtypes), **where, **parts)
     if job.quantize is not None:
         pipeline.quantize(job.quantize)

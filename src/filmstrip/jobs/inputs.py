@@ -58,6 +58,8 @@ def read_input(name: str, source: Source) -> Input:
     Raises:
         ValueError: there is none, it can't be read, or its pixels are not those that it must have.
     """
+    from filmstrip.media.places import is_address
+
     place = source.place
     is_remote = is_address(place)
     if source.made is not None and not is_remote and not Path(place).exists():
@@ -69,11 +71,6 @@ def read_input(name: str, source: Source) -> Input:
         since = f"{source.made} was made with it" if source.made is not None else "it was given"
         raise ValueError(f"the {name} {place} has changed since {since}; put the old one back.")
     return Input(found, digest, pictures, fps, source.num_frames, source.is_edges)
-
-
-def is_address(place: str) -> bool:
-    """Whether a place is on the network, and not a path."""
-    return place.lower().startswith(("http://", "https://"))
 
 
 def _picture(place: str, is_remote: bool) -> list[Image]:

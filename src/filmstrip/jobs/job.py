@@ -54,8 +54,8 @@ class Job:
     """What may be used, such as "8GB"; None sets no limit."""
     quantize: str | None = None
     """How the weights of the networks that denoise are stored; None keeps their type."""
-    is_local: bool = False
-    """Whether the model comes from this machine alone: from a folder, or whole from the hub's cache."""
+    local: tuple[str, ...] = ()
+    """Checkpoints that come from this machine alone: from a folder, or whole from the hub's cache."""
 
 
 @dataclass(frozen=True)

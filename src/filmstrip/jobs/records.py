@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from filmstrip.jobs.calls import TEXTS
-from filmstrip.jobs.inputs import is_address
 from filmstrip.jobs.job import Job, Source, Told
 from filmstrip.jobs.resolution import ResolvedJob
 from filmstrip.sharing import place_of, shared_name
@@ -61,11 +60,17 @@ def _model(name: str, told: Told) -> str:
 
 
 def _place(source: str, told: Told) -> str:
-    return shared_name(source) if not is_address(source) and not told.paths else source
+    from filmstrip.media.places import is_address, public_address
+
+    if is_address(source):
+        return public_address(source)
+    return source if told.paths else shared_name(source)
 
 
 def job_of(record: Mapping[str, Any], made: Path) -> Job:
-    """The job that made a video; what it was made from is looked for where it was, here, and beside the video.
+    """The job that made a video, with nothing but what this machine has.
+
+    Files and folders are looked for where they were, here, and beside the video.
 
     Args:
         made: the video.
@@ -75,15 +80,16 @@ def job_of(record: Mapping[str, Any], made: Path) -> Job:
     """
     try:
         arguments = {**record["settings"], **{name: record[name] for name in TEXTS}}
+        model = place_of(str(record["model"]), [made.parent])
+        parts = {str(name): place_of(str(one), [made.parent]) for name, one in record.get("components", {}).items()}
         return Job(
-            model=place_of(str(record["model"]), [made.parent]),
+            model=model,
             seed=int(record["seed"]),
             arguments={name: value for name, value in arguments.items() if value is not None},
             inputs={str(name): _source_of(dict(entry), made) for name, entry in record["inputs"].items()},
             fps=float(record["fps"]),
-            components={
-                str(name): place_of(str(model), [made.parent]) for name, model in record.get("components", {}).items()
-            },
+            components=parts,
+            local=(model, *parts.values()),
             pipeline=str(record["pipeline"]),
             scheduler=record["scheduler"],
             device=str(record["device"]),

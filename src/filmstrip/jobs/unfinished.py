@@ -70,7 +70,8 @@ def read_kept(path: Path, device: str | None = None, *, is_local: bool = True) -
     if unfinished.request.num_videos != 1:
         count = unfinished.request.num_videos
         raise ValueError(f"{path} holds {count} videos; finish them from Python with pipeline.finish({str(path)!r}).")
-    job = replace(_job(unfinished, path), is_local=is_local)
+    job = _job(unfinished, path)
+    job = replace(job, local=(job.model, *job.components.values()) if is_local else ())
     place, _ = check_placement(device or job.device, None)
     return KeptVideo(
         path=path,
@@ -146,7 +147,7 @@ def _load(unfinished: Unfinished, job: Job, device: torch.device) -> Pipeline:
         return load_pipeline(outline, job, {"default": first, **unfinished.dtypes}, device, scheduler)
     own = {} if "vae" in job.components else {"subfolder": "vae"}
     source = job.components.get("vae", job.model)
-    outline.vae = type(outline.vae).from_pretrained(source, **own, dtype=unfinished.dtypes["vae"], device=device, local_files_only=job.is_local)
+    outline.vae = type(outline.vae).from_pretrained(source, **own, dtype=unfinished.dtypes["vae"], device=device, local_files_only=source in job.local)
     return outline
 
 

@@ -13,15 +13,14 @@ from typing import TYPE_CHECKING, Any, Literal, TypeGuard
 import numpy as np
 from PIL import Image
 
+from filmstrip.media.levels import ON_WHITE, Say, check_floats, on_white, once, to_rgb, warn, whole_levels
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
 OutputType = Literal["pil", "np", "pt", "uint8"]
 OUTPUT_TYPES: tuple[str, ...] = ("pil", "np", "pt", "uint8")
-
-# Resampling overshoots [0, 1] a little, which is clipped; a video in [-1, 1] or [0, 255] goes well beyond this.
-_OVERSHOOT = 0.25
 
 
 def _is_tensor(value: object) -> TypeGuard[Tensor]:
@@ -42,10 +41,12 @@ def to_uint8_frames(frames: Any) -> Iterator[NDArray[np.uint8]]:
     Args:
         frames: one video: pictures, arrays or tensors in a list, or one array or tensor,
             (frames, height, width, channels) or (frames, channels, height, width), or an iterator over frames or chunks
-            of frames. A batch of one video is taken as that video. Floats are in [0, 1]; one channel is grey.
+            of frames. A batch of one video is taken as that video. Floats are in [0, 1], uint16 in 0 to 65535; one
+            channel is grey, four are RGBA, whose transparent parts are shown on white.
     """
+    tell = once(warn)
     for index, frame in enumerate(_iterate(frames)):
-        yield _frame_to_uint8(frame, index)
+        yield _frame_to_uint8(frame, index, tell)
 
 
 def _iterate(frames: Any) -> Iterator[Any]:
@@ -95,48 +96,41 @@ def _frames_of_array(frames: Any) -> Iterator[Any]:
 
 
 def _is_channels_first(shape: Sequence[int], prefer_first: bool) -> bool:
-    first, last = shape[0] in (1, 3), shape[-1] in (1, 3)
-    if not (first or last):
-        raise ValueError(
-            f"a frame must be (height, width, channels) or (channels, height, width) with 3 channels, or 1 for grey; "
-            f"got the shape {tuple(shape)}."
-        )
-    return first and (prefer_first or not last)
+    for counts in ((1, 3), (4,)):  # four channels only where nothing else can be meant
+        first, last = shape[0] in counts, shape[-1] in counts
+        if first or last:
+            return first and (prefer_first or not last)
+    raise ValueError(
+        f"a frame must be (height, width, channels) or (channels, height, width) with 3 channels, 4 for RGBA or 1 for "
+        f"grey; got the shape {tuple(shape)}."
+    )
 
 
 def _channels_to_front(array: Any) -> Any:
     return array.movedim(-1, -3) if _is_tensor(array) else np.moveaxis(array, -1, -3)
 
 
-def _frame_to_uint8(frame: Any, index: int) -> NDArray[np.uint8]:
+def _frame_to_uint8(frame: Any, index: int, tell: Say) -> NDArray[np.uint8]:
+    said = f"frame {index}"
     if isinstance(frame, Image.Image):
-        return np.asarray(frame.convert("RGB"))
+        return np.asarray(to_rgb(frame, tell))
+    if 0 in frame.shape:
+        raise ValueError(f"{said} has no pixels: its shape is {tuple(frame.shape)}; give at least one.")
     if _is_tensor(frame):
         frame = frame.detach()
         if frame.is_floating_point():
             low, high = frame.aminmax()
-            _check_unit_range(float(low), float(high), index)
+            check_floats(float(low), float(high), said)
             frame = _quantize(frame.clamp(0, 1).float())
         planes = frame.cpu().numpy()
     else:
         planes = frame
         if np.issubdtype(planes.dtype, np.floating):
-            _check_unit_range(float(planes.min()), float(planes.max()), index)
+            check_floats(float(planes.min()), float(planes.max()), said)
             scaled = np.multiply(planes, 255, dtype=np.float32)
             planes = np.rint(scaled, out=scaled).clip(0, 255, out=scaled).astype(np.uint8)
-    if planes.dtype != np.uint8:
-        raise ValueError(f"frames must be uint8, or floats in [0, 1]; got {planes.dtype} in frame {index}.")
-    return _interleave(planes)
-
-
-def _check_unit_range(low: float, high: float, index: int) -> None:
-    if low != low or high != high:
-        raise ValueError(f"frame {index} holds NaN; the video was not computed correctly, so nothing is written.")
-    if low < -_OVERSHOOT or high > 1 + _OVERSHOOT:
-        raise ValueError(
-            f"float frames must be in [0, 1], got {low:.3g} to {high:.3g} in frame {index}; "
-            "give (video + 1) / 2 for a video in [-1, 1], and uint8 for one in [0, 255]."
-        )
+    planes = whole_levels(planes, said)
+    return on_white(np.moveaxis(planes, 0, -1), tell) if len(planes) == 4 else _interleave(planes)
 
 
 def _quantize(unit: Tensor) -> Tensor:
@@ -202,21 +196,27 @@ def preprocess_image(image: Any, height: int, width: int) -> Tensor:
 
     Args:
         image: a picture, an array (height, width, channels), a tensor (channels, height, width), or several of these,
-            in a list or with a leading dimension. Floats are in [0, 1]; one with negative values is taken to be in
-            [-1, 1] already. Pictures are resized by Lanczos' filter, arrays and tensors to the nearest pixel.
+            in a list or with a leading dimension. Floats are in [0, 1]; if any is negative, all are taken to be in
+            [-1, 1] already. Pictures are resized by Lanczos' filter, arrays and tensors to the nearest pixel. Whatever
+            is transparent is shown on white.
+
+    Raises:
+        ValueError: it is no picture, or its range can't be known.
     """
     import torch
 
     images = list(image) if isinstance(image, (list, tuple)) else [image]
     if not images:
         raise ValueError("no picture was given; give at least one.")
+    tell = once(warn)
     if all(isinstance(item, Image.Image) for item in images):
-        arrays = [np.asarray(_resize_picture(item, height, width)) for item in images]
+        arrays = [np.asarray(_resize_picture(item, height, width, tell)) for item in images]
         pixels = torch.from_numpy(np.stack(arrays)).movedim(-1, 1)
         return _to_symmetric(pixels)
-    pixels = torch.cat([_image_tensor(item) for item in images])
-    pixels = torch.nn.functional.interpolate(_to_symmetric(pixels), size=(height, width))
-    return pixels.expand(-1, 3, -1, -1).contiguous()
+    tensors = [_image_tensor(item) for item in images]
+    is_symmetric = any(one.is_floating_point() and one.numel() and bool(one.amin() < 0) for one in tensors)
+    pixels = torch.cat([_symmetric_rgb(one, is_symmetric, tell) for one in tensors])
+    return torch.nn.functional.interpolate(pixels, size=(height, width)).contiguous()
 
 
 def picture_size(image: Any) -> tuple[int, int]:
@@ -224,18 +224,16 @@ def picture_size(image: Any) -> tuple[int, int]:
     first = image[0] if isinstance(image, (list, tuple)) and image else image
     if isinstance(first, Image.Image):
         return first.height, first.width
-    height, width = _image_tensor(first).shape[-2:]
+    height, width = _planes(first).shape[-2:]
     return height, width
 
 
-def _resize_picture(picture: Image.Image, height: int, width: int) -> Image.Image:
-    return picture.convert("RGB").resize((width, height), Image.Resampling.LANCZOS)
+def _resize_picture(picture: Image.Image, height: int, width: int, tell: Say) -> Image.Image:
+    return to_rgb(picture, tell).resize((width, height), Image.Resampling.LANCZOS)
 
 
-def _image_tensor(image: Any) -> Tensor:
-    """(batch, channels, height, width) of an array or tensor of two to four dimensions."""
-    import torch
-
+def _planes(image: Any) -> Any:
+    """(channels, height, width), perhaps in a batch, of an array or tensor of two to four dimensions."""
     if not _is_array(image) or not 2 <= image.ndim <= 4:
         got = f"shape {tuple(image.shape)}" if _is_array(image) else type(image).__name__
         raise ValueError(
@@ -243,23 +241,59 @@ def _image_tensor(image: Any) -> Tensor:
             f"or all pictures of a list alike; got {got}."
         )
     if image.ndim == 2:
-        image = image[None]
-    elif not _is_channels_first(image.shape[-3:], _is_tensor(image)):
-        image = _channels_to_front(image)
-    tensor = image.detach() if _is_tensor(image) else torch.from_numpy(np.array(image, order="C"))
+        return image[None]
+    return image if _is_channels_first(image.shape[-3:], _is_tensor(image)) else _channels_to_front(image)
+
+
+def _image_tensor(image: Any) -> Tensor:
+    """(batch, channels, height, width) of an array or tensor of two to four dimensions."""
+    import torch
+
+    planes = _planes(image)
+    if not _is_tensor(planes):
+        if not np.issubdtype(planes.dtype, np.floating):
+            planes = whole_levels(planes, "a picture")
+        elif planes.dtype.itemsize > 8:  # more than torch has
+            planes = planes.astype(np.float64)
+        planes = torch.from_numpy(np.array(planes, order="C"))
+    tensor: Tensor = planes.detach()
     return tensor if tensor.ndim == 4 else tensor[None]
 
 
-def _to_symmetric(pixels: Tensor) -> Tensor:
+def _symmetric_rgb(pixels: Tensor, is_symmetric: bool, tell: Say) -> Tensor:
+    """(batch, 3, height, width) in [-1, 1] of pixels of any kind with 1, 3 or 4 channels.
+
+    Args:
+        is_symmetric: whether floats are in [-1, 1].
+    """
     import torch
 
-    if pixels.dtype == torch.uint8:
-        pixels = pixels.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
-    elif not pixels.is_floating_point():
-        raise ValueError(f"pictures must be uint8, or floats in [0, 1]; got {pixels.dtype}.")
-    elif pixels.amin() < 0:
-        return pixels.float()
-    return pixels.float() * 2.0 - 1.0
+    if 0 in pixels.shape:
+        raise ValueError(f"a picture has no pixels: its shape is {tuple(pixels.shape)}; give at least one.")
+    if not pixels.is_floating_point():
+        levels = whole_levels(pixels.cpu().numpy(), "a picture")
+        if levels.shape[1] == 4:
+            levels = np.moveaxis(on_white(np.moveaxis(levels, 1, -1), tell), -1, 1)
+        return _to_symmetric(torch.from_numpy(levels).to(pixels.device)).expand(-1, 3, -1, -1)
+    low, high = pixels.aminmax()
+    check_floats(float(low), float(high), "a picture", is_symmetric=is_symmetric)
+    if pixels.shape[1] == 4:
+        if is_symmetric:
+            raise ValueError("floats of four channels (RGBA) must be in [0, 1], got negative ones; give RGB instead.")
+        colours, alpha = pixels.float().clamp(0, 1).split((3, 1), dim=1)
+        if bool((alpha < 1).any()):
+            tell(ON_WHITE)
+        pixels = colours * alpha + (1 - alpha)
+    if not is_symmetric:
+        pixels = pixels.float() * 2.0 - 1.0
+    return pixels.float().clamp(-1, 1).expand(-1, 3, -1, -1)
+
+
+def _to_symmetric(levels: Tensor) -> Tensor:
+    """Floats in [-1, 1] of uint8 levels."""
+    import torch
+
+    return levels.to(torch.float32, memory_format=torch.contiguous_format).div_(255) * 2.0 - 1.0
 
 
 def preprocess_video(video: Any, height: int, width: int) -> Tensor:

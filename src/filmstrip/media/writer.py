@@ -120,14 +120,15 @@ class VideoWriter:
         remove_leftovers(self.path)
         self._shape = shape
         height, width = shape[:2]
-        self._facts = {"width": width, "height": height, "fps": str(self.fps)}
+        coded_height, coded_width = (side + -side % self._alignment for side in (height, width))
+        self._facts = {"width": width, "height": height, "fps": str(self.fps), "coded": [coded_width, coded_height]}
         self._encoder = open_encoder(
             Encoding(
                 path=self._partial,
                 format=self._format,
                 fps=self.fps,
-                height=height + -height % self._alignment,
-                width=width + -width % self._alignment,
+                height=coded_height,
+                width=coded_width,
                 quality=self._quality,
                 bitrate=self._bitrate,
                 metadata=self._metadata,

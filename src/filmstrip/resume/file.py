@@ -20,6 +20,9 @@ from torch import Tensor
 
 from filmstrip import records, registry
 from filmstrip.files import partial_path, settle
+from filmstrip.media.levels import to_rgb
+from filmstrip.media.opening import open_picture
+from filmstrip.media.places import check_file
 
 FORMAT = 2
 _KEY = "filmstrip"
@@ -66,6 +69,8 @@ def read(path: Path) -> Any:
         ValueError: the file is none of those, or damaged.
         OSError: there is no such file, or it can't be read.
     """
+    if path.exists() and not path.is_dir():
+        check_file(path, "unfinished video")  # a pipe would be waited for
     with path.open("rb"):
         pass  # says what is wrong with a path better than safetensors does
     try:
@@ -158,7 +163,8 @@ def _unpacked(packed: Any, tensors: Mapping[str, Tensor]) -> Any:
     if kind == "array":
         return tensors[content].numpy().reshape(packed["shape"])[()]
     if kind == "picture":
-        return Image.open(io.BytesIO(tensors[content].numpy().tobytes()))
+        with open_picture(io.BytesIO(tensors[content].numpy().tobytes())) as picture:
+            return picture.copy()
     if kind == "dtype":
         return getattr(torch, content)
     if kind == "dict":
@@ -171,6 +177,6 @@ def _unpacked(packed: Any, tensors: Mapping[str, Tensor]) -> Any:
 def _png(picture: Image.Image) -> Tensor:
     buffer = io.BytesIO()
     if picture.mode not in _PNG_MODES:
-        picture = picture.convert("RGB")  # as it would be on its way into a network
+        picture = to_rgb(picture)  # as it would be on its way into a network
     picture.save(buffer, "png", compress_level=1)
     return torch.frombuffer(bytearray(buffer.getvalue()), dtype=torch.uint8)
