@@ -18,26 +18,12 @@ OPTIONS = {
         *("--control-video", "--edges", "--component", "--checkpoint-every", "--memory", "--quantize"),
         *("--scheduler", "--set", "--dry-run", "--json", "--contact-sheet", "--overwrite", "--quiet", "-q"),
     },
-    "rerun": {
-        *(
-            "file",
-            "--output",
-            "-o",
-            "--set",
-            "--device",
-            "--dry-run",
-            "--json",
-            "--contact-sheet",
-            "--overwrite",
-            "--quiet",
-            "-q",
-        ),
-    },
-    "decode": {"file", "--output", "-o", "--device", "--overwrite", "--json", "--quiet", "-q"},
+    "decode": {"file", "--output", "-o", "--device", "--fetch", "--overwrite", "--json", "--quiet", "-q"},
     "inspect": {"model", "--memory", "--device", "--json"},
     "models": {"--json"},
     "env": {"--json"},
 }
+OPTIONS["rerun"] = OPTIONS["generate"] - {"prompt"} | {"file", "--prompt", "--fetch"}
 # What a person waits for when asking for help.
 HEAVY = {"torch", "transformers", "av", "numpy", "PIL", "huggingface_hub"}
 

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from filmstrip.cli.commands import Commands
+from filmstrip.cli.commands import Command, Commands, also_takes
 
 app = typer.Typer(
     cls=Commands,
@@ -32,6 +32,9 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the file t
 Assignments = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="Any other argument of the pipeline's call; may be repeated."),
+]
+Fetch = Annotated[
+    bool, typer.Option("--fetch", help="Get what FILE names from the hub and other addresses, if you trust it.")
 ]
 Memory = Annotated[
     str | None, typer.Option("--memory", metavar="SIZE", help="What may be used, such as 8GB or free; how is planned.")
@@ -70,7 +73,7 @@ def top(
         print(context.get_help())
 
 
-@app.command()
+@app.command(cls=Command)
 def generate(
     context: typer.Context,
     prompt: Annotated[str | None, typer.Argument(help="What the video shows.", show_default=False)] = None,
@@ -120,41 +123,43 @@ def generate(
     json: Json = False,
     contact_sheet: Sheet = False,
     overwrite: Overwrite = False,
+    no_metadata: Annotated[
+        bool, typer.Option("--no-metadata", help="Write nothing of how it was made into the video, or beside it.")
+    ] = False,
+    no_prompt: Annotated[bool, typer.Option("--no-prompt", help="Write all but the prompts.")] = False,
+    paths: Annotated[
+        bool, typer.Option("--paths", help="Write where models and pictures lie here, and not their names alone.")
+    ] = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
     """Make a video from a PROMPT, with --image, --video or --control-video if you like."""
-    from filmstrip.cli.videos import OutputOptions, make_by_words
+    from filmstrip.cli.videos import make_by_words
 
-    make_by_words(
-        context.params, OutputOptions(output, dry_run, json, quiet, contact_sheet, overwrite, checkpoint_every)
-    )
+    make_by_words(context.params)
 
 
-@app.command()
+@app.command(cls=Command)
+@also_takes(generate)
 def rerun(
+    context: typer.Context,
     file: Annotated[Path, typer.Argument(help="A video that this command made.", show_default=False)],
-    output: OutputFile = None,
-    set_: Assignments = None,
-    device: Device = None,
-    dry_run: DryRun = False,
-    json: Json = False,
-    contact_sheet: Sheet = False,
-    overwrite: Overwrite = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
+    prompt: Annotated[str | None, typer.Option("--prompt", help="What the video shows.")] = None,
+    fetch: Fetch = False,
+    **others: object,
 ) -> None:
-    """Make a video again: the same frames, from what is written down in FILE."""
-    from filmstrip.cli.videos import OutputOptions, make_again
+    """Make a video again from what is written down in FILE: the same, or with what the other options change."""
+    from filmstrip.cli.videos import make_again
 
-    make_again(file, set_ or [], device, OutputOptions(output, dry_run, json, quiet, contact_sheet, overwrite))
+    make_again(file, context.params)
 
 
-@app.command()
+@app.command(cls=Command)
 def decode(
     file: Annotated[Path, typer.Argument(help="A .latents.safetensors file of a cut-off run.", show_default=False)],
     output: OutputFile = None,
     device: Device = None,
+    fetch: Fetch = False,
     overwrite: Overwrite = False,
     json: Json = False,
     quiet: Quiet = False,
@@ -163,10 +168,11 @@ def decode(
     """Finish a video whose making was cut off, from what FILE has kept of it."""
     from filmstrip.cli.videos import OutputOptions, finish_kept
 
-    finish_kept(file, device, OutputOptions(output, is_json=json, is_quiet=quiet, overwrite=overwrite))
+    output_options = OutputOptions(output, is_json=json, is_quiet=quiet, overwrite=overwrite)
+    finish_kept(file, device, output_options, fetch=fetch)
 
 
-@app.command()
+@app.command(cls=Command)
 def inspect(
     model: Annotated[str, typer.Argument(help="A folder, a hub name, or a built-in model.", show_default=False)],
     memory: Memory = None,
@@ -182,7 +188,7 @@ def inspect(
     show_model(model, memory, device, is_json=json)
 
 
-@app.command()
+@app.command(cls=Command)
 def models(json: Json = False, debug: Debug = False) -> None:
     """List the families of models, what they do, and checkpoints to try."""
     from filmstrip.cli.surroundings import show_families
@@ -190,7 +196,7 @@ def models(json: Json = False, debug: Debug = False) -> None:
     show_families(is_json=json)
 
 
-@app.command()
+@app.command(cls=Command)
 def env(json: Json = False, debug: Debug = False) -> None:
     """Say what this machine offers: versions, devices, memory, folders."""
     from filmstrip.cli.surroundings import show_surroundings

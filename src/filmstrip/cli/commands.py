@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import signal
 import sys
 import threading
 import traceback
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 FAILURE, BAD_INPUT, INTERRUPTED = 1, 2, 130
 # Errors about a path that was given; any other trouble with files (a full disk) is a failure.
@@ -35,6 +37,32 @@ def orderly_ends() -> Iterator[list[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+class Command(TyperCommand):
+    """A command in which no option is dropped because it is given again."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the words of a command line."""
+        _, _, given = self.make_parser(ctx).parse_args(list(args))
+        for option, times in Counter(given).items():
+            if times > 1 and not (getattr(option, "is_flag", True) or getattr(option, "multiple", True)):
+                raise ValueError(f"{option.opts[-1]} was given {times} times; give it once.")
+        return super().parse_args(ctx, args)
+
+
+def also_takes(command: Callable[..., None]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Let a command take the options of another one, too, but those that it has itself."""
+
+    def extended(function: Callable[..., None]) -> Callable[..., None]:
+        own, more = (inspect.signature(one, eval_str=True).parameters for one in (function, command))
+        named = {name: one for name, one in own.items() if one.kind is not inspect.Parameter.VAR_KEYWORD}
+        both = [*named.values(), *(one for name, one in more.items() if name not in named)]
+        function.__signature__ = inspect.Signature(both)  # type: ignore[attr-defined]
+        function.__annotations__ = {one.name: one.annotation for one in both}
+        return function
+
+    return extended
 
 
 class Commands(TyperGroup):

@@ -12,9 +12,9 @@ from filmstrip.cli.printing import print_facts, print_json
 from filmstrip.cli.progress import Notes, make_progress
 from filmstrip.cli.words import changed_by_words, job_of_words
 from filmstrip.files import unused
-from filmstrip.jobs import Job, MadeVideo, ResolvedJob, finish_video, job_of, make, read_kept, resolve_job
+from filmstrip.jobs import MadeVideo, ResolvedJob, finish_video, job_of, make, read_kept, resolve_job
 from filmstrip.jobs.components import not_here
-from filmstrip.jobs.job import Told
+from filmstrip.jobs.job import EVERYTHING, Disclosure
 from filmstrip.jobs.notes import library_notes
 from filmstrip.jobs.targets import check_targets, choose_targets
 from filmstrip.media.places import public_address
@@ -35,7 +35,7 @@ class OutputOptions:
     overwrite: bool = False
     every: int | None = None
     """After how many steps what is done is kept."""
-    told: Told = Told()
+    told: Disclosure = EVERYTHING
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> OutputOptions:
@@ -50,7 +50,7 @@ class OutputOptions:
             options["contact_sheet"],
             options["overwrite"],
             options["checkpoint_every"],
-            Told(not options["no_metadata"], not options["no_prompt"], options["paths"]),
+            Disclosure(not options["no_metadata"], not options["no_prompt"], options["paths"]),
         )
 
 

@@ -11,7 +11,7 @@ from filmstrip.jobs import Job, Source
 from filmstrip.jobs.calls import OPTIONS, SIDES, parse_sides
 
 _CALLED_OTHERWISE = {"num_inference_steps": "steps"}
-_INPUTS = ("image", "video", "control_video")
+INPUTS = ("image", "video", "control_video")
 _ALIKE = ("num_videos", "seconds", "fps", "scheduler", "device", "dtype", "memory", "quantize")
 
 
@@ -75,7 +75,7 @@ def _arguments(options: Mapping[str, Any]) -> dict[str, object]:
 def _inputs(options: Mapping[str, Any]) -> dict[str, Source]:
     if options["edges"] and options["control_video"] is None:
         raise ValueError("--edges are those of a --control-video, and none was given.")
-    names = [name for name in _INPUTS if options[name] is not None]
+    names = [name for name in INPUTS if options[name] is not None]
     return {name: Source(options[name], is_edges=name == "control_video" and options["edges"]) for name in names}
 
 

@@ -75,18 +75,26 @@ def choose_pipeline(job: Job) -> Pipeline:
 
 
 def not_here(job: Job) -> list[str]:
-    """What a job that is done again needs and this machine does not have: checkpoints of the hub, and addresses."""
+    """What a job that is done again needs and this machine does not have: checkpoints of the hub, and addresses.
+
+    Raises:
+        CheckpointError: it needs a folder that is gone.
+    """
     from filmstrip.checkpoints import CheckpointError, find_checkpoint
     from filmstrip.checkpoints.locate import local_folder
     from filmstrip.media.places import is_address
 
     missing = []
     for name in job.local:
-        if local_folder(name) is None:
-            try:
+        try:
+            is_folder = local_folder(name) is not None
+        except CheckpointError as error:
+            raise CheckpointError(f"the model {name} is gone; put it back, or name one with --model.") from error
+        try:
+            if not is_folder:
                 find_checkpoint(name, local_files_only=True)
-            except CheckpointError:
-                missing.append(name)
+        except CheckpointError:
+            missing.append(name)
     recorded = [one.place for one in job.inputs.values() if one.made is not None]
     return [*missing, *filter(is_address, recorded)]
 

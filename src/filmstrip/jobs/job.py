@@ -59,10 +59,13 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Told:
+class Disclosure:
     """What a video says of how it was made, to everybody who has it."""
 
     anything: bool = True
     prompt: bool = True
     paths: bool = False
     """Whether files and folders are told with the whole path, and not by name."""
+
+
+EVERYTHING = Disclosure()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from filmstrip.jobs.calls import TEXTS
-from filmstrip.jobs.job import Job, Source, Told
+from filmstrip.jobs.job import Disclosure, Job, Source
 from filmstrip.jobs.resolution import ResolvedJob
 from filmstrip.sharing import place_of, shared_name
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from filmstrip.assembly import Pipeline
 
 
-def record_of(resolved: ResolvedJob, pipeline: Pipeline, seed: int, told: Told) -> dict[str, object]:
+def record_of(resolved: ResolvedJob, pipeline: Pipeline, seed: int, told: Disclosure) -> dict[str, object]:
     """A video's metadata: the same for the same video, so it holds no times."""
     from filmstrip.resume.unfinished import versions
 
@@ -45,21 +45,21 @@ def record_of(resolved: ResolvedJob, pipeline: Pipeline, seed: int, told: Told) 
     }
 
 
-def told_of(record: Mapping[str, object], told: Told) -> dict[str, object]:
+def told_of(record: Mapping[str, object], told: Disclosure) -> dict[str, object]:
     """As much of a video's metadata as is told with it."""
     if not told.anything:
         return {}
     return {name: None if name in TEXTS and not told.prompt else value for name, value in record.items()}
 
 
-def _model(name: str, told: Told) -> str:
+def _model(name: str, told: Disclosure) -> str:
     from filmstrip.resume.unfinished import lasting_name
 
     lasting = lasting_name(name)
     return str(Path(name).absolute()) if lasting != name and told.paths else lasting
 
 
-def _place(source: str, told: Told) -> str:
+def _place(source: str, told: Disclosure) -> str:
     from filmstrip.media.places import is_address, public_address
 
     if is_address(source):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from filmstrip.files import is_plain_name, unused
 from filmstrip.jobs.components import check_placement, choose_pipeline, find_scheduler, load_pipeline
 from filmstrip.jobs.events import Advanced, Begun, MadeVideo, Noted, Tell
-from filmstrip.jobs.job import Job, Told
+from filmstrip.jobs.job import Disclosure, Job
 from filmstrip.jobs.notes import library_notes
 from filmstrip.jobs.records import job_of
 from filmstrip.jobs.targets import KEPT_SUFFIX, check_targets
@@ -39,7 +39,7 @@ class KeptVideo:
     record: Mapping[str, object]
     fps: float
     has_sheet: bool
-    told: Told
+    told: Disclosure
 
     @property
     def target(self) -> Path:
@@ -129,10 +129,10 @@ def _job(unfinished: Unfinished, path: Path) -> Job:
     return Job(place_of(unfinished.model, [path.parent]), seed=0, pipeline=unfinished.pipeline)
 
 
-def _told(said: object) -> Told:
-    names = {one.name for one in fields(Told)}
+def _told(said: object) -> Disclosure:
+    names = {one.name for one in fields(Disclosure)}
     given = {str(name): bool(value) for name, value in said.items()} if isinstance(said, Mapping) else {}
-    return Told(**{name: value for name, value in given.items() if name in names})
+    return Disclosure(**{name: value for name, value in given.items() if name in names})
 
 
 def _load(unfinished: Unfinished, job: Job, device: torch.device) -> Pipeline:
@@ -147,7 +147,9 @@ def _load(unfinished: Unfinished, job: Job, device: torch.device) -> Pipeline:
         return load_pipeline(outline, job, {"default": first, **unfinished.dtypes}, device, scheduler)
     own = {} if "vae" in job.components else {"subfolder": "vae"}
     source = job.components.get("vae", job.model)
-    outline.vae = type(outline.vae).from_pretrained(source, **own, dtype=unfinished.dtypes["vae"], device=device, local_files_only=source in job.local)
+    outline.vae = type(outline.vae).from_pretrained(
+        source, **own, dtype=unfinished.dtypes["vae"], device=device, local_files_only=source in job.local
+    )
     return outline
 
 

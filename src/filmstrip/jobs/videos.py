@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from filmstrip.files import partial_path, remove, settle
 from filmstrip.jobs.components import load_pipeline
 from filmstrip.jobs.events import Advanced, Begun, Kept, Learned, MadeVideo, Noted, Tell
-from filmstrip.jobs.job import Told
+from filmstrip.jobs.job import EVERYTHING, Disclosure
 from filmstrip.jobs.notes import library_notes
 from filmstrip.jobs.records import record_of, told_of
 from filmstrip.jobs.resolution import ResolvedJob, generator_of
@@ -38,7 +38,7 @@ def make(
     has_sheet: bool = False,
     every: int | None = None,
     overwrite: bool = False,
-    told: Told | None = None,
+    told: Disclosure = EVERYTHING,
 ) -> list[MadeVideo]:
     """Make the videos of a job, one for each target, each of which is written whole or not at all.
 
@@ -50,13 +50,12 @@ def make(
         has_sheet: also write a PNG of the frames beside each video.
         every: after how many steps what is done is kept; without it, before the frames are decoded.
         overwrite: whether the videos replace files that are there.
-        told: what the videos say of how they were made; everything, but names in place of paths, if left out.
+        told: what the videos say of how they were made; by default everything, but names in place of paths.
 
     Raises:
         ValueError: a video can't be written to its target.
     """
     sources = [one.source for one in resolved.inputs.values()]
-    told = told or Told()
     check_targets(targets, resolved.fps, sources)
     size = resolved.request.size
     check_room(targets, size.num_frames, size.height, size.width)
@@ -122,7 +121,7 @@ class VideoFile:
     record: Mapping[str, object]
     has_sheet: bool = False
     overwrite: bool = False
-    told: Told = Told()
+    told: Disclosure = EVERYTHING
 
     def journal(self, every: int | None) -> FileJournal:
         """What keeps the video until it is whole, so that `finish_video` knows where it goes."""

@@ -18,11 +18,11 @@ from filmstrip.generation.arguments import facts_of
 from filmstrip.generation.request import Request
 from filmstrip.memory.coding import coding_settings
 from filmstrip.memory.residency import compute_dtype_of
-from filmstrip.sharing import shared_name
 from filmstrip.randomness import NoiseState
 from filmstrip.records import record
 from filmstrip.registry import BUILTIN_MODELS
 from filmstrip.resume import file
+from filmstrip.sharing import shared_name
 from filmstrip.versions import version_of
 
 SUFFIX = ".latents.safetensors"
