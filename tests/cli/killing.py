@@ -3,6 +3,7 @@
 python killing.py CHECKPOINT: reads nothing, writes one JSON object on stdout. It works in the present folder.
 """
 
+import gc
 import json
 import os
 import random
@@ -92,6 +93,7 @@ FAULTS = {
 
 def in_child(work):
     """The status of a child that does this work and ends with the status that it returns."""
+    gc.collect()  # a decoder that a child collects waits for threads that only its parent has
     child = os.fork()
     if child == 0:
         signal.signal(signal.SIGINT, signal.default_int_handler)  # which a suite in the background ignores

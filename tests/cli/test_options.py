@@ -15,7 +15,7 @@ OPTIONS = {
         "prompt",
         *("--output", "-o", "--model", "-m", "--image", "--video", "--negative-prompt", "--num-frames", "--seconds"),
         *("--fps", "--size", "--steps", "--guidance-scale", "--seed", "--num-videos", "--device", "--dtype"),
-        *("--control-video", "--edges", "--component", "--checkpoint-every", "--memory", "--quantize"),
+        *("--control-video", "--edges", "--fit", "--component", "--checkpoint-every", "--memory", "--quantize"),
         *("--scheduler", "--set", "--dry-run", "--json", "--contact-sheet", "--quiet", "-q"),
     },
     "rerun": {

@@ -45,7 +45,11 @@ def _inputs(options: Mapping[str, Any]) -> dict[str, Source]:
     if options["edges"] and options["control_video"] is None:
         raise ValueError("--edges are those of a --control-video, and none was given.")
     names = [name for name in _INPUTS if options[name] is not None]
-    return {name: Source(options[name], is_edges=name == "control_video" and options["edges"]) for name in names}
+    if options["fit"] is not None and not names:
+        raise ValueError("--fit is of an --image, --video or --control-video, and none was given.")
+    fit = options["fit"] or Source.fit
+    edges = options["edges"]
+    return {name: Source(options[name], is_edges=name == "control_video" and edges, fit=fit) for name in names}
 
 
 def _components(given: Sequence[str]) -> dict[str, str]:

@@ -18,6 +18,8 @@ class Source:
     """Whether the edges of the pictures are what counts."""
     pixels_sha256: str | None = None
     """Of the pixels that it must still have, as `Input` has it; None takes them as they are."""
+    fit: str = "crop"
+    """How its pictures get the video's proportions: "crop", "pad" or "stretch"."""
     made: str | None = None
     """The video that was made with it, for messages."""
 

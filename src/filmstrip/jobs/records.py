@@ -80,6 +80,7 @@ def _source_of(entry: Mapping[str, Any], made: Path) -> Source:
         place=str(entry.get("source", "")),
         num_frames=entry.get("num_frames"),
         is_edges=bool(entry.get("is_edges")),
+        fit=str(entry.get("fit", "stretch")),  # what was done before it was written down
         pixels_sha256=str(entry.get("pixels_sha256")),
         made=str(made),
     )
