@@ -147,7 +147,7 @@ def test_what_is_given_chooses_the_pipeline(filmstrip, outline, tmp_path, words,
     export_to_video(np.zeros((9, 64, 64, 3), np.uint8), tmp_path / "clip.mkv")
     content = json.loads(filmstrip("generate", "a", "--model", outline, "--dry-run", "--json", *words).stdout)
     assert content["pipeline"] == name
-    assert any("stretched" in note for note in content["adjustments"]) == ("--image" in words)
+    assert any("is cropped" in note for note in content["adjustments"]) == ("--image" in words)
 
 
 def test_a_clip_as_long_as_the_video_is_changed_and_a_shorter_one_extended(filmstrip, outline, tmp_path):
@@ -225,3 +225,21 @@ def test_ctrl_c_while_denoising_ends_with_130(checkpoint, tmp_path):
     assert running.returncode == 130
     assert rest == ["Interrupted; no unfinished video is left.\n"]
     assert not list(tmp_path.iterdir())
+
+
+def test_a_picture_is_fitted_as_is_said(filmstrip, outline, tmp_path):
+    Image.new("RGB", (128, 64), "red").save(tmp_path / "wide.png")
+    words = ("generate", "a", "--model", outline, "--dry-run", "--json", "--size", "64x64")
+    for how, said in (
+        ("crop", "is cropped"),
+        ("pad", "gets black borders"),
+        ("stretch", "is stretched"),
+        (None, "cropped"),
+    ):
+        given = () if how is None else ("--fit", how)
+        content = json.loads(filmstrip(*words, "--image", "wide.png", *given).stdout)
+        assert any(said in note for note in content["adjustments"])
+    refused = filmstrip(*words, "--image", "wide.png", "--fit", "squash")
+    assert refused.exit_code == 2 and "crop, pad or stretch, got 'squash'" in refused.stderr
+    alone = filmstrip(*words, "--fit", "pad")
+    assert alone.exit_code == 2 and "none was given" in alone.stderr

@@ -92,6 +92,9 @@ def generate(
         str | None, typer.Option("--control-video", help="A clip of poses or edges to follow frame by frame.")
     ] = None,
     edges: Annotated[bool, typer.Option("--edges", help="Follow the edges of --control-video, found here.")] = False,
+    fit: Annotated[
+        str | None, typer.Option("--fit", metavar="HOW", help="Pictures of other proportions: crop, pad or stretch.")
+    ] = None,
     component: Annotated[
         list[str] | None,
         typer.Option("--component", metavar="NAME=MODEL", help="A part from another checkpoint: controlnet=org/name."),

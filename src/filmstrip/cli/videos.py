@@ -89,7 +89,7 @@ def make_again(made: Path, options: Mapping[str, Any]) -> None:
                     f"{made} was made with what is not on this machine ({', '.join(needed)}); if you trust where it"
                     " comes from, --fetch gets that, from the hub with your token."
                 )
-            job = replace(job, local=())
+            job = replace(job, local=[])
         again = unused(made.with_name(f"{made.stem}-rerun{made.suffix}"))
         _carry_out(resolve_job(job), replace(output, path=output.path or again), notes)
 

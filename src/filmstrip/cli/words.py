@@ -28,7 +28,7 @@ def job_of_words(options: Mapping[str, Any], model: str) -> Job:
         arguments=arguments,
         said={name: OPTIONS[name] for name in arguments},
         assignments=tuple(options["set_"] or ()),
-        inputs=_inputs(options),
+        inputs=_inputs(options, {}),
         components=_components(options["component"] or ()),
         **{name: options[name] for name in _ALIKE},
     )
@@ -43,13 +43,14 @@ def changed_by_words(job: Job, options: Mapping[str, Any]) -> Job:
     from filmstrip.jobs.calls import LENGTH, RATE, PipelineCall
     from filmstrip.registry import resolve_class
 
-    arguments, inputs, components = _arguments(options), _inputs(options), _components(options["component"] or ())
+    arguments, components = _arguments(options), _components(options["component"] or ())
+    inputs = _inputs(options, job.inputs)
     kept = dict(job.arguments)
     if job.pipeline is not None and (options["seconds"] is not None or LENGTH in arguments):
         kept.pop(PipelineCall(resolve_class("filmstrip", job.pipeline)).length or LENGTH, None)
     if options["fps"] is not None:
         kept.pop(RATE, None)
-    is_other = bool(inputs or components) or options["model"] is not None
+    is_other = bool(inputs.keys() - job.inputs.keys() or components) or options["model"] is not None
     given = {name: options[name] for name in (*_ALIKE, "model", "seed")}
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     return replace(
@@ -57,7 +58,7 @@ def changed_by_words(job: Job, options: Mapping[str, Any]) -> Job:
         arguments=kept | arguments,
         said={name: OPTIONS[name] for name in arguments},
         assignments=tuple(options["set_"] or ()),
-        inputs={**job.inputs, **inputs},
+        inputs=inputs,
         components={**job.components, **components},
         pipeline=None if is_other else job.pipeline,
         **changes,
@@ -72,11 +73,17 @@ def _arguments(options: Mapping[str, Any]) -> dict[str, object]:
     return {name: value for name, value in given.items() if value is not None}
 
 
-def _inputs(options: Mapping[str, Any]) -> dict[str, Source]:
+def _inputs(options: Mapping[str, Any], before: Mapping[str, Source]) -> dict[str, Source]:
     if options["edges"] and options["control_video"] is None:
         raise ValueError("--edges are those of a --control-video, and none was given.")
     names = [name for name in INPUTS if options[name] is not None]
-    return {name: Source(options[name], is_edges=name == "control_video" and options["edges"]) for name in names}
+    fit, edges = options["fit"], options["edges"]
+    if fit is not None and not (names or before):
+        raise ValueError("--fit is of an --image, --video or --control-video, and none was given.")
+    found = {name: one if fit is None else replace(one, fit=fit) for name, one in before.items()}
+    for name in names:
+        found[name] = Source(options[name], is_edges=name == "control_video" and edges, fit=fit or Source.fit)
+    return found
 
 
 def _components(given: Sequence[str]) -> dict[str, str]:

@@ -28,18 +28,29 @@ class Input:
     """How many of a clip's frames are taken; None takes all."""
     is_edges: bool = False
     """Whether the edges of the pictures are what counts."""
+    fit: str = "crop"
+    """How the pictures get the video's proportions, one of `filmstrip.media.framing.FITS`."""
 
     @property
     def record(self) -> dict[str, object]:
-        """What is written down with a video, for `source_of`."""
-        record: dict[str, object] = {"source": self.source, "pixels_sha256": self.pixels_sha256}
+        """What is written down with a video, for `source_of`; of an address what opens it is left out."""
+        from filmstrip.media.places import public_address
+
+        record: dict[str, object] = {
+            "source": public_address(self.source),
+            "pixels_sha256": self.pixels_sha256,
+            "fit": self.fit,
+        }
         more = {"num_frames": self.num_frames, "is_edges": self.is_edges or None}
         return record | {name: value for name, value in more.items() if value is not None}
 
     def first(self, num_frames: int) -> Input:
         """The same clip, shorter."""
         if not 1 <= num_frames <= len(self.pictures):
-            raise ValueError(f"{self.source} has {len(self.pictures)} frames, {num_frames} were asked for.")
+            from filmstrip.media.places import public_address
+
+            shown = public_address(self.source)
+            raise ValueError(f"{shown} has {len(self.pictures)} frames, {num_frames} were asked for; ask for fewer.")
         pictures = self.pictures[:num_frames]
         return replace(self, pictures=pictures, pixels_sha256=_digest(pictures), num_frames=num_frames)
 
@@ -58,26 +69,25 @@ def read_input(name: str, source: Source) -> Input:
     Raises:
         ValueError: there is none, it can't be read, or its pixels are not those that it must have.
     """
-    from filmstrip.media.places import is_address
+    from filmstrip.media.framing import check_fit
+    from filmstrip.media.places import is_address, public_address
 
-    place = source.place
-    is_remote = is_address(place)
-    if source.made is not None and not is_remote and not Path(place).exists():
-        raise ValueError(f"the {name} {place}, which {source.made} was made with, is gone; put it back.")
-    pictures, fps = _clip(source, is_remote) if is_clip(name) else (_picture(place, is_remote), None)
-    found = place if is_remote else str(Path(place).absolute())
+    place, shown, is_web = source.place, public_address(source.place), is_address(source.place)
+    fit = check_fit(source.fit)
+    if source.made is not None and not is_web and not Path(place).exists():
+        raise ValueError(f"the {name} {shown}, which {source.made} was made with, is gone; put it back.")
+    pictures, fps = _clip(source, is_web) if is_clip(name) else (_picture(place), None)
+    found = place if is_web else str(Path(place).absolute())
     digest = _digest(pictures)
     if source.pixels_sha256 not in (None, digest):
         since = f"{source.made} was made with it" if source.made is not None else "it was given"
-        raise ValueError(f"the {name} {place} has changed since {since}; put the old one back.")
-    return Input(found, digest, pictures, fps, source.num_frames, source.is_edges)
+        raise ValueError(f"the {name} {shown} has changed since {since}; put the old one back.")
+    return Input(found, digest, pictures, fps, source.num_frames, source.is_edges, fit)
 
 
-def _picture(place: str, is_remote: bool) -> list[Image]:
+def _picture(place: str) -> list[Image]:
     from filmstrip.media import load_image
 
-    if not is_remote and Path(place).is_dir():
-        raise ValueError(f"{place} is a folder, not a picture; name one file.")
     return [load_image(place)]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 
@@ -18,6 +18,8 @@ class Source:
     """Whether the edges of the pictures are what counts."""
     pixels_sha256: str | None = None
     """Of the pixels that it must still have, as `Input` has it; None takes them as they are."""
+    fit: str = "crop"
+    """How its pictures get the video's proportions: "crop", "pad" or "stretch"."""
     made: str | None = None
     """The video that was made with it, for messages."""
 
@@ -54,7 +56,7 @@ class Job:
     """What may be used, such as "8GB"; None sets no limit."""
     quantize: str | None = None
     """How the weights of the networks that denoise are stored; None keeps their type."""
-    local: tuple[str, ...] = ()
+    local: Sequence[str] = field(default_factory=list)
     """Checkpoints that come from this machine alone: from a folder, or whole from the hub's cache."""
 
 

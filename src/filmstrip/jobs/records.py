@@ -89,7 +89,7 @@ def job_of(record: Mapping[str, Any], made: Path) -> Job:
             inputs={str(name): _source_of(dict(entry), made) for name, entry in record["inputs"].items()},
             fps=float(record["fps"]),
             components=parts,
-            local=(model, *parts.values()),
+            local=[model, *parts.values()],
             pipeline=str(record["pipeline"]),
             scheduler=record["scheduler"],
             device=str(record["device"]),
@@ -108,6 +108,7 @@ def _source_of(entry: Mapping[str, Any], made: Path) -> Source:
         place=place_of(str(entry.get("source", "")), [made.parent]),
         num_frames=entry.get("num_frames"),
         is_edges=bool(entry.get("is_edges")),
+        fit=str(entry.get("fit", "stretch")),  # what was done before it was written down
         pixels_sha256=str(entry.get("pixels_sha256")),
         made=str(made),
     )

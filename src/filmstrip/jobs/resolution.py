@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from filmstrip.jobs import calls
 from filmstrip.jobs.calls import PipelineCall, is_clip
 from filmstrip.jobs.components import check_placement, check_quantization, choose_pipeline, find_scheduler
+from filmstrip.jobs.framing import framed_pictures, framing_notes, size_by_inputs
 from filmstrip.jobs.inputs import Input, read_input
 from filmstrip.jobs.job import Job
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 LARGEST_SEED = 2**63 - 1
 _OTHER_FPS = 8.0
 _CHANGE = 0.7  # how much of a clip is made anew where nothing is said about it
-_ASPECT_TOLERANCE = 0.02
 
 
 @dataclass(frozen=True)
@@ -78,14 +78,13 @@ def resolve_job(job: Job) -> ResolvedJob:
     call = PipelineCall(type(outline))
     job, inputs = _with_cut_clips(job, inputs, call)
     arguments = _arguments(job, call, outline.defaults)
-    pictures = _pictures(inputs, {**outline.defaults, **arguments})
-    request = outline.request(**arguments, **pictures, generator=generator_of(job.seed))
-    notes: tuple[str, ...] = ()
+    generator = generator_of(job.seed)
+    request, arguments, pictures, notes = _sized(outline, arguments, inputs, generator)
     clips = {name: given for name, given in pictures.items() if isinstance(given, list)}
     if call.only_repeats(arguments, clips, request.size.num_frames):
         arguments[calls.CHANGE] = _CHANGE
-        request = outline.request(**arguments, **pictures, generator=generator_of(job.seed))
-        notes = (f"The clip is changed ({calls.CHANGE} {_CHANGE}); to extend it, ask for more frames than it has.",)
+        request = outline.request(**arguments, **pictures, generator=generator)
+        notes += (f"The clip is changed ({calls.CHANGE} {_CHANGE}); to extend it, ask for more frames than it has.",)
     if request.num_videos != 1:
         raise ValueError(f"{request.num_videos} prompts were given; give one, and --num-videos for more videos of it.")
     return ResolvedJob(
@@ -98,7 +97,7 @@ def resolve_job(job: Job) -> ResolvedJob:
         device=device,
         dtype=dtype,
         fps=_file_fps(job, inputs, call, request),
-        notes=(*notes, *request.size.adjustments, *_distortions(inputs, request)),
+        notes=(*notes, *request.size.adjustments, *framing_notes(inputs, request.size.width, request.size.height)),
     )
 
 
@@ -107,6 +106,31 @@ def generator_of(seed: int) -> torch.Generator:
     import torch
 
     return torch.Generator().manual_seed(seed)
+
+
+def _sized(
+    outline: Pipeline, arguments: dict[str, object], inputs: Mapping[str, Input], generator: torch.Generator
+) -> tuple[Request[Any], dict[str, object], dict[str, Image | list[Image]], tuple[str, ...]]:
+    """The request, its arguments, its pictures and clips, and a note of its size.
+
+    That is of the pictures' proportions, if none is asked for and the model takes it.
+    """
+    rules = getattr(outline, "rules", None)
+    found = size_by_inputs(inputs, arguments, outline.defaults, getattr(rules, "size_multiple", None))
+    if found is not None:
+        sides, sentence = found
+        try:
+            return *_asked(outline, {**arguments, **sides}, inputs, generator), (sentence,)
+        except ValueError:  # made for one size, or else it is said again
+            pass
+    return *_asked(outline, arguments, inputs, generator), ()
+
+
+def _asked(
+    outline: Pipeline, arguments: dict[str, object], inputs: Mapping[str, Input], generator: torch.Generator
+) -> tuple[Request[Any], dict[str, object], dict[str, Image | list[Image]]]:
+    pictures = framed_pictures(inputs, {**outline.defaults, **arguments})
+    return outline.request(**arguments, **pictures, generator=generator), arguments, pictures
 
 
 def _with_cut_clips(job: Job, inputs: dict[str, Input], call: PipelineCall) -> tuple[Job, dict[str, Input]]:
@@ -170,37 +194,9 @@ def _num_frames(
     return call.checked(length, max(1, round(seconds * rate)), "--seconds")
 
 
-def _pictures(inputs: Mapping[str, Input], values: Mapping[str, object]) -> dict[str, Image | list[Image]]:
-    """What the call is given; edges are found in pictures of the video's size, since lines fade when they shrink."""
-    from filmstrip.media import canny_edges
-
-    found: dict[str, Image | list[Image]] = {}
-    for name, one in inputs.items():
-        found[name] = one.pictures if is_clip(name) else one.pictures[0]
-        if one.is_edges:
-            height, width = (values[side] for side in calls.SIDES)
-            assert isinstance(width, int) and isinstance(height, int), "sizes have defaults, and the call has checked"
-            found[name] = canny_edges([picture.resize((width, height)) for picture in one.pictures])
-    return found
-
-
 def _file_fps(job: Job, inputs: Mapping[str, Input], call: PipelineCall, request: Request[Any]) -> float:
     if calls.RATE in call:
         return float(request.size.frame_rate)
     if job.fps is not None:
         return job.fps
     return next((one.fps for one in inputs.values() if one.fps), float(request.size.frame_rate))
-
-
-def _distortions(inputs: Mapping[str, Input], request: Request[Any]) -> list[str]:
-    """What happens to pictures of other proportions than the video's."""
-    wanted = request.size.width / request.size.height
-    sentences = []
-    for name, one in inputs.items():
-        width, height = one.size
-        if abs(width / height / wanted - 1) > _ASPECT_TOLERANCE:
-            made = f"{request.size.width}x{request.size.height}"
-            sentences.append(
-                f"The {name.replace('_', ' ')} is {width}x{height} and is stretched to {made}; --size sets another."
-            )
-    return sentences

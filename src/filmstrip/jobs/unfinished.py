@@ -71,7 +71,7 @@ def read_kept(path: Path, device: str | None = None, *, is_local: bool = True) -
         count = unfinished.request.num_videos
         raise ValueError(f"{path} holds {count} videos; finish them from Python with pipeline.finish({str(path)!r}).")
     job = _job(unfinished, path)
-    job = replace(job, local=(job.model, *job.components.values()) if is_local else ())
+    job = replace(job, local=[job.model, *job.components.values()] if is_local else [])
     place, _ = check_placement(device or job.device, None)
     return KeptVideo(
         path=path,
