@@ -16,6 +16,8 @@ from filmstrip.checkpoints import find_checkpoint
 from filmstrip.configuration import Configured
 from filmstrip.outputs import Output
 from filmstrip.randomness import Generators
+from filmstrip.schedulers.diffusion import trained_tables
+from filmstrip.schedulers.prediction import Estimator
 
 SchedulerType = TypeVar("SchedulerType", bound="Scheduler")
 
@@ -281,6 +283,13 @@ class TrainedScheduler(Scheduler):
 
     betas: Tensor
     alphas_cumprod: Tensor
+    _estimator: Estimator
+    _least_signal: ClassVar[float | None] = None  # what stands in for none at all
+
+    def _train(self) -> None:
+        """Build the tables that the settings describe."""
+        self.betas, self.alphas_cumprod = trained_tables(self.config, self._least_signal)
+        self._estimator = Estimator.of(self.config)
 
     @property
     def alphas(self) -> Tensor:
