@@ -24,7 +24,6 @@ class DDIMRun(DiscreteRun):
         _check_eta(self.eta)
 
     def solve(self, prediction: Tensor, step_index: int, latents: Tensor, generator: Generators) -> Tensor:
-        """The step, with fresh noise if there is `eta`."""
         return ddim_step(self.estimator, prediction, latents, self.transitions[step_index], self.eta, generator)
 
 
@@ -95,12 +94,10 @@ class DDIMScheduler(DiscreteScheduler):
         eta: float = 0.0,
         generator: Generators = None,
     ) -> DDIMRun:
-        """The schedule and solver of one generation.
+        """The schedule and solver of one generation; see `Scheduler.start`.
 
         Args:
-            timesteps: whole numbers from noise to clean, instead of evenly spaced ones.
             eta: share of the noise that is drawn afresh at each step.
-            generator: of that noise.
         """
         schedule = self._schedule(num_inference_steps, timesteps)
         return DDIMRun(*schedule, estimator=self._estimator, eta=eta, generator=generator)

@@ -35,7 +35,6 @@ class DDPMRun(DiscreteRun):
     variance_type: str | None = None
 
     def solve(self, prediction: Tensor, step_index: int, latents: Tensor, generator: Generators) -> Tensor:
-        """The step, with fresh noise for all timesteps but 0."""
         transition, draws = self.transitions[step_index], int(self.timesteps[step_index]) > 0
         return ddpm_step(self.estimator, prediction, latents, transition, self.variance_type, generator, draws)
 
@@ -124,12 +123,6 @@ class DDPMScheduler(DiscreteScheduler):
         timesteps: Numbers | None = None,
         generator: Generators = None,
     ) -> DDPMRun:
-        """The schedule and solver of one generation.
-
-        Args:
-            timesteps: whole numbers from noise to clean, instead of evenly spaced ones.
-            generator: of the noise that each step adds.
-        """
         visited, _ = self._schedule(num_inference_steps, timesteps)
         transitions = self._linked(visited.tolist())
         return DDPMRun(
@@ -146,7 +139,6 @@ class DDPMScheduler(DiscreteScheduler):
         device: str | torch.device | None = None,
         timesteps: Numbers | None = None,
     ) -> None:
-        """Hold a new run (see `start`), with `timesteps` on `device`."""
         self._hold_new(device, num_inference_steps, timesteps=timesteps)
 
     def previous_timestep(self, timestep: int | Tensor) -> Tensor:

@@ -19,7 +19,6 @@ class DEISRun(MultistepRun):
     """The steps of one generation, from the estimates of up to three steps."""
 
     def solve(self, prediction: Tensor, step_index: int, latents: Tensor, generator: Generators) -> Tensor:
-        """The step from the interpolated noise."""
         known = self.estimates(prediction, step_index, latents, of_noise=True)
         level, target = self.levels[step_index], self.levels[step_index + 1]
         weights = [target.alpha * weight for weight in _integrals([level for level, _ in known], target)]
@@ -65,11 +64,6 @@ class DEISMultistepScheduler(MultistepScheduler[DEISRun]):
         self._train()
 
     def start(self, num_inference_steps: int | None = None, *, mu: float | None = None) -> DEISRun:
-        """The schedule and solver of one generation.
-
-        Args:
-            mu: logarithm of the shift of flow sigmas, with use_dynamic_shifting.
-        """
         visited, sigmas = self._schedule(num_inference_steps, mu=mu)
         return self._run(visited, sigmas, orders=self._lowered([self.config.solver_order] * len(visited)))
 

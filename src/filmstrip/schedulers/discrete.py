@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from filmstrip.outputs import Output
 from filmstrip.schedulers.base import TrainedScheduler
 from filmstrip.schedulers.diffusion import Timesteps, spaced_timesteps, whole_timesteps
 from filmstrip.schedulers.prediction import Level
-from filmstrip.schedulers.runs import SolverRun
+from filmstrip.schedulers.runs import TrainedRun
 from filmstrip.schedulers.schedule import Numbers, number_of_steps
 from filmstrip.schedulers.settings import OfNetwork, Spaced, Spacing, Trained, setting
 
@@ -59,7 +59,7 @@ class Transition(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class DiscreteRun(SolverRun):
+class DiscreteRun(TrainedRun):
     """The timesteps of one generation, whole numbers, and the noise levels between which it steps.
 
     Latents keep unit variance on the way: `alpha ** 2 + sigma ** 2 == 1`.
@@ -67,16 +67,13 @@ class DiscreteRun(SolverRun):
 
     transitions: tuple[Transition, ...]
 
-    init_noise_sigma: ClassVar[float] = 1.0
-
     @property
-    def sigmas(self) -> Tensor:
+    def sigmas(self) -> Tensor:  # type: ignore[override]  # they follow from the transitions
         """Share of noise before each step and after the last one: (num_steps + 1,), float32, on the CPU."""
         levels = [*(step.level for step in self.transitions), self.transitions[-1].next_level]
         return torch.tensor([level.sigma for level in levels])
 
     def noise_level(self, step_index: int) -> Level:
-        """How noisy latents are before this step."""
         return self.transitions[step_index].level
 
 
@@ -93,7 +90,7 @@ class DiscreteScheduler(TrainedScheduler):
         self._hold_training()
 
     def set_timesteps(self, num_inference_steps: int, device: str | torch.device | None = None) -> None:
-        """Hold a new run, with `timesteps` on `device`."""
+        """Hold a new run (see `start`), with `timesteps` on `device`."""
         self._hold_new(device, num_inference_steps)
 
     def add_noise(self, original_samples: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:

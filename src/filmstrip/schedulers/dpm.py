@@ -164,13 +164,6 @@ class DPMSolverScheduler(MultistepScheduler[DPMSolverRun]):
         mu: float | None = None,
         generator: Generators = None,
     ) -> DPMSolverRun:
-        """The schedule and solver of one generation.
-
-        Args:
-            timesteps: whole numbers from noise to clean, instead of evenly spaced ones.
-            mu: logarithm of the shift of flow sigmas, with use_dynamic_shifting.
-            generator: of the noise that the SDE solvers add.
-        """
         visited, sigmas = self._schedule(num_inference_steps, timesteps, mu=mu)
         return self._run(
             visited,

@@ -133,13 +133,6 @@ class EulerDiscreteScheduler(ExplodingScheduler[EulerRun]):
         sigmas: Numbers | None = None,
         generator: Generators = None,
     ) -> EulerRun:
-        """The schedule and solver of one generation.
-
-        Args:
-            timesteps: from noise to clean, instead of evenly spaced ones.
-            sigmas: noise levels instead, the last one included.
-            generator: of the noise of churning.
-        """
         return self._run(*self._schedule(num_inference_steps, timesteps, sigmas), generator)
 
     def _run(
@@ -162,7 +155,6 @@ class EulerDiscreteScheduler(ExplodingScheduler[EulerRun]):
         timesteps: Numbers | None = None,
         sigmas: Numbers | None = None,
     ) -> None:
-        """Hold a new run (see `start`), with `timesteps` on `device`."""
         self._show(self.start(num_inference_steps, timesteps=timesteps, sigmas=sigmas), device)
 
     def step(

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from filmstrip.randomness import Generators
+from filmstrip.schedulers.base import SigmaScheduler
 from filmstrip.schedulers.diffusion import spaced_timesteps
 from filmstrip.schedulers.discrete import DenoisedOutput
 from filmstrip.schedulers.prediction import Level, Terms
-from filmstrip.schedulers.runs import SolverRun
+from filmstrip.schedulers.runs import TrainedRun
 from filmstrip.schedulers.schedule import Levels, Numbers, falling_levels, number_of_steps, respaced_levels
 from filmstrip.schedulers.settings import OfNetwork, Respaced, Spaced, Trained
-from filmstrip.schedulers.sigmas import SigmaScheduler
 
 RunType = TypeVar("RunType", bound="ExplodingRun")
 
@@ -37,7 +37,7 @@ class TwoCallSettings(Respaced, ExplodingSettings):
 
 
 @dataclass(frozen=True, eq=False)
-class ExplodingRun(SolverRun):
+class ExplodingRun(TrainedRun):
     """The noise levels of one generation, whose latents grow with the noise."""
 
     sigmas: Tensor  # float32, on the CPU
@@ -45,7 +45,6 @@ class ExplodingRun(SolverRun):
     init_noise_sigma: float
 
     def noise_level(self, step_index: int) -> Level:
-        """How noisy latents are before this step."""
         return Level(1.0, float(self.sigmas[step_index]))
 
     def scale_input(self, latents: Tensor, step_index: int) -> Tensor:
@@ -78,12 +77,6 @@ class ExplodingScheduler(SigmaScheduler[RunType]):
         timesteps: Numbers | None = None,
         generator: Generators = None,
     ) -> RunType:
-        """The schedule and solver of one generation.
-
-        Args:
-            timesteps: from noise to clean, instead of evenly spaced ones.
-            generator: of fresh noise; without effect on a solver that draws none.
-        """
         return self._run(*self._schedule(num_inference_steps, timesteps), generator)
 
     def scale_model_input(self, sample: Tensor, timestep: float | Tensor | None = None) -> Tensor:

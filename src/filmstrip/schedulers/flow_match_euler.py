@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 from dataclasses import KW_ONLY, dataclass, field
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from filmstrip.randomness import Generators, draw_noise
 from filmstrip.schedulers.base import Scheduler, SchedulerOutput
+from filmstrip.schedulers.runs import Run
 from filmstrip.schedulers.schedule import (
     Levels,
     Numbers,
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
-class FlowMatchEulerRun:
+class FlowMatchEulerRun(Run):
     """The noise levels of one generation and the Euler steps between them.
 
     The prediction is the velocity d(latents) / d(sigma) = noise - clean.
@@ -42,15 +42,8 @@ class FlowMatchEulerRun:
     generator: Generators = None
     levels: tuple[float, ...] = field(init=False, repr=False)
 
-    order: ClassVar[int] = 1
-    init_noise_sigma: ClassVar[float] = 1.0
-
     def __post_init__(self) -> None:
         object.__setattr__(self, "levels", tuple(self.sigmas.tolist()))
-
-    def scale_input(self, latents: Tensor, step_index: int) -> Tensor:
-        """The latents as they are: flow models see them unscaled."""
-        return latents
 
     def step(
         self,
@@ -76,9 +69,7 @@ class FlowMatchEulerRun:
         return self._euler(prediction, latents, *levels, generator).to(prediction.dtype)
 
     def add_noise(self, clean: Tensor, noise: Tensor, step_index: int) -> Tensor:
-        """Clean latents as noisy as they are before this step."""
-        sigma = self.levels[step_index]
-        return _mixed(clean, noise, sigma)
+        return _mixed(clean, noise, self.levels[step_index])
 
     def _euler(
         self,

@@ -24,7 +24,6 @@ class HeunRun(ExplodingRun):
     order: ClassVar[int] = 2
 
     def solve(self, prediction: Tensor, step_index: int, latents: Tensor, generator: Generators) -> Tensor:
-        """One of the two steps."""
         sigma, slope = self.levels[step_index], self.slope(prediction, step_index, latents)
         if not self.begun:
             if step_index + 1 < len(self.timesteps):  # the last step to zero is an Euler step

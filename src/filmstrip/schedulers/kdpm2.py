@@ -26,7 +26,6 @@ class KDPM2Run(ExplodingRun):
     is_ancestral: ClassVar[bool] = False
 
     def solve(self, prediction: Tensor, step_index: int, latents: Tensor, generator: Generators) -> Tensor:
-        """Half a step, or the whole one."""
         slope = self.slope(prediction, step_index, latents)
         level, next_level = self.levels[step_index], self.levels[step_index + 1]
         if not self.begun:

@@ -35,7 +35,6 @@ class LCMRun(DiscreteRun):
     timestep_scaling: float = 10.0
 
     def solve(self, prediction: Tensor, step_index: int, latents: Tensor, generator: Generators) -> Tensor:
-        """The jump to the clean latents, and back to less noise."""
         denoised = self.denoised(prediction, step_index, latents)
         dtype = torch.promote_types(latents.dtype, prediction.dtype)
         return self.renoised(denoised, step_index, dtype, generator)
@@ -95,13 +94,12 @@ class LCMScheduler(DiscreteScheduler):
         strength: float = 1.0,
         generator: Generators = None,
     ) -> LCMRun:
-        """The schedule and solver of one generation.
+        """The schedule and solver of one generation; see `Scheduler.start`.
 
         Args:
-            timesteps: whole numbers from noise to clean, instead of those of the distillation.
+            timesteps: instead of those of the distillation.
             original_inference_steps: length of the distillation's schedule; the setting if None.
             strength: share of the schedule, at its clean end, that is used.
-            generator: of the noise that all but the last jump add.
         """
         given = whole_timesteps(timesteps, len(self))
         num_steps = number_of_steps(num_inference_steps, None, given)
@@ -127,7 +125,6 @@ class LCMScheduler(DiscreteScheduler):
         timesteps: Numbers | None = None,
         strength: float = 1.0,
     ) -> None:
-        """Hold a new run (see `start`), with `timesteps` on `device`."""
         more = {"original_inference_steps": original_inference_steps, "strength": strength}
         self._hold_new(device, num_inference_steps, timesteps=timesteps, **more)
 

@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from filmstrip.schedulers.base import SchedulerOutput
+from filmstrip.schedulers.base import SchedulerOutput, SigmaScheduler
 from filmstrip.schedulers.diffusion import spaced_timesteps, whole_timesteps
 from filmstrip.schedulers.prediction import Level, Terms, joined, scaled
-from filmstrip.schedulers.runs import SolverRun
+from filmstrip.schedulers.runs import TrainedRun
 from filmstrip.schedulers.schedule import (
     Levels,
     Numbers,
@@ -25,7 +25,6 @@ from filmstrip.schedulers.schedule import (
     shift_levels,
 )
 from filmstrip.schedulers.settings import Respaced, Shifted, Thresholded, Trained, setting
-from filmstrip.schedulers.sigmas import SigmaScheduler
 
 RunType = TypeVar("RunType", bound="MultistepRun")
 
@@ -49,7 +48,7 @@ class MultistepSettings(Thresholded, Respaced, Shifted, Trained):
 
 
 @dataclass(frozen=True, eq=False)
-class MultistepRun(SolverRun):
+class MultistepRun(TrainedRun):
     """The noise levels of one generation, and what its solver remembers of earlier steps."""
 
     sigmas: Tensor  # (num_steps + 1,), float32, on the CPU
@@ -58,10 +57,7 @@ class MultistepRun(SolverRun):
     orders: tuple[int, ...] = ()  # of each step, if there are enough estimates
     history: list[Estimate] = field(default_factory=list, init=False, repr=False)
 
-    init_noise_sigma: ClassVar[float] = 1.0
-
     def noise_level(self, step_index: int) -> Level:
-        """How noisy latents are before this step."""
         return self.levels[step_index]
 
     def estimates(

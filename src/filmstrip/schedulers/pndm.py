@@ -32,7 +32,6 @@ class PNDMRun(DiscreteRun):
     stages: list[Tensor] = field(default_factory=list, init=False, repr=False)  # predictions of a Runge-Kutta step
 
     def solve(self, prediction: Tensor, step_index: int, latents: Tensor, generator: Generators) -> Tensor:
-        """The step, or a part of one."""
         transition = self.transitions[step_index]
         if step_index < self.num_warm_up:
             return self.warm_up(prediction, latents, transition, step_index % 4)
@@ -109,7 +108,6 @@ class PNDMScheduler(DiscreteScheduler):
         return PNDMRun(visited, transitions, estimator=self._estimator, num_warm_up=len(warm_up))
 
     def set_timesteps(self, num_inference_steps: int, device: str | torch.device | None = None) -> None:
-        """Hold a new run, with `timesteps` on `device`."""
         self._hold_new(device, num_inference_steps)
         self.prk_timesteps, self.plms_timesteps = self._calls(num_inference_steps)
         self.counter = 0

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from filmstrip.randomness import Generators
-from filmstrip.schedulers.base import Run, Scheduler
+from filmstrip.schedulers.base import Scheduler
 from filmstrip.schedulers.multistep import MultistepRun, MultistepScheduler, MultistepSettings, stepped
 from filmstrip.schedulers.prediction import Level, combine
+from filmstrip.schedulers.runs import Run
 from filmstrip.schedulers.schedule import Levels, Numbers, shift_levels, stretch_to_terminal
 from filmstrip.schedulers.settings import Bounded, Final, Spaced, WithoutSignal, setting, taking
 
@@ -30,7 +31,6 @@ class UniPCRun(MultistepRun):
     begun: list[tuple[Tensor, int]] = field(default_factory=list, init=False, repr=False)  # the step before, its order
 
     def solve(self, prediction: Tensor, step_index: int, latents: Tensor, generator: Generators) -> Tensor:
-        """The step, after the one before was corrected."""
         level, next_level = self.levels[step_index], self.levels[step_index + 1]
         known = self.estimates(prediction, step_index, latents, of_noise=self.of_noise, looks_ahead=True)
         if self.begun and step_index - 1 not in self.uncorrected:
@@ -128,12 +128,6 @@ class UniPCMultistepScheduler(MultistepScheduler[UniPCRun]):
         sigmas: Numbers | None = None,
         mu: float | None = None,
     ) -> UniPCRun:
-        """The schedule and solver of one generation.
-
-        Args:
-            sigmas: levels of a flow, from 1 down, still to be shifted.
-            mu: their shift, or its logarithm, with use_dynamic_shifting.
-        """
         config = self.config
         visited, levels = self._schedule(num_inference_steps, sigmas=sigmas, mu=mu)
         num_steps = len(visited)

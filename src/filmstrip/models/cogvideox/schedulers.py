@@ -63,7 +63,6 @@ class CogVideoXDPMRun(DiscreteRun):
     history: list[tuple[Level, Tensor]] = field(default_factory=list, init=False, repr=False)
 
     def solve(self, prediction: Tensor, step_index: int, latents: Tensor, generator: Generators) -> Tensor:
-        """The step, with fresh noise."""
         transition = self.transitions[step_index]
         before = self.history[-1] if self.history else None
         denoised = self.estimator.clean(prediction, latents, transition.level)
@@ -81,12 +80,6 @@ class CogVideoXDPMScheduler(_CogVideoXScheduler):
         timesteps: Numbers | None = None,
         generator: Generators = None,
     ) -> CogVideoXDPMRun:
-        """The schedule and solver of one generation.
-
-        Args:
-            timesteps: whole numbers from noise to clean, instead of evenly spaced ones.
-            generator: of the noise that each step adds.
-        """
         schedule = self._schedule(num_inference_steps, timesteps)
         return CogVideoXDPMRun(*schedule, estimator=self._estimator, generator=generator)
 
