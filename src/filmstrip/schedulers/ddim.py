@@ -71,7 +71,9 @@ def _check_eta(eta: float) -> None:
 class DDIMInverseSettings(Clipped, WithoutSignal, Ending):
     """Settings of DDIM run backwards."""
 
-    set_alpha_to_one: bool = setting("the first step starts from clean latents, instead of at timestep 0.", True)
+    set_alpha_to_one: bool = setting(
+        "the first step starts from clean latents, instead of at the level of timestep 0.", True
+    )
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -31,7 +31,9 @@ class DiscreteSettings(Spaced, Trained):
 class Ending(DiscreteSettings):
     """The level at which runs end."""
 
-    set_alpha_to_one: bool = setting("the last step ends in clean latents, instead of at timestep 0.", True)
+    set_alpha_to_one: bool = setting(
+        "the last step ends in clean latents, instead of at the level of timestep 0.", True
+    )
 
 
 @dataclass

@@ -15,7 +15,7 @@ from filmstrip.schedulers.base import SchedulerOutput
 from filmstrip.schedulers.multistep import MultistepRun, MultistepScheduler, MultistepSettings, stepped
 from filmstrip.schedulers.prediction import Level, combine
 from filmstrip.schedulers.schedule import Numbers
-from filmstrip.schedulers.settings import Final, Spaced, WithoutSignal, setting, taking
+from filmstrip.schedulers.settings import FinalLevel, Spaced, WithoutSignal, setting, taking
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -26,7 +26,7 @@ class DPMSolverSettings(MultistepSettings):
         'whether clean latents ("++") or noise is interpolated, and with fresh noise ("sde-").', "dpmsolver++"
     )
     solver_type: Literal["midpoint", "heun"] = setting("how a step of second order weighs the slope.", "midpoint")
-    final_sigmas_type: Final = setting("whether runs end at no noise or at the training's lowest level.", "zero")
+    final_sigmas_type: FinalLevel = setting("whether runs end at no noise or at the training's lowest level.", "zero")
     lambda_min_clipped: float = setting("lowest logarithm of signal to noise at which runs may begin.", -math.inf)
     variance_type: str | None = setting(
         '"learned" networks predict a variance too, which this solver does not need.', None

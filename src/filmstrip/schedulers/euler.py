@@ -15,7 +15,7 @@ from filmstrip.schedulers.discrete import DenoisedOutput
 from filmstrip.schedulers.exploding import AncestralScheduler, ExplodingRun, ExplodingScheduler, ExplodingSettings
 from filmstrip.schedulers.prediction import Level, Terms, combine, scaled
 from filmstrip.schedulers.schedule import Levels, Numbers, exponential_levels
-from filmstrip.schedulers.settings import Bounded, Final, Spaced, Trained, WithoutSignal, setting, taking
+from filmstrip.schedulers.settings import Bounded, FinalLevel, Spaced, Trained, WithoutSignal, setting, taking
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +109,7 @@ class EulerSettings(Bounded, WithoutSignal, Spaced, Trained):
     timestep_type: Literal["discrete", "continuous"] = setting(
         '"continuous" feeds a v-predicting network a quarter of the logarithm of sigma.', "discrete"
     )
-    final_sigmas_type: Final = setting(
+    final_sigmas_type: FinalLevel = setting(
         "whether the last step ends in clean latents or at the lowest sigma of the training.", "zero"
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -153,17 +153,12 @@ class ExplodingScheduler(SigmaScheduler[RunType]):
         return self._run_type(visited, narrow, called_at, first, estimator=self._estimator, generator=generator)
 
     def _stepped(
-        self,
-        model_output: Tensor,
-        timestep: float | Tensor,
-        sample: Tensor,
-        return_dict: bool,
-        generator: Generators = None,
+        self, model_output: Tensor, timestep: float | Tensor, sample: Tensor, return_dict: bool, **more: Any
     ) -> DenoisedOutput | tuple[Tensor, Tensor]:
         """The held run's next step, and the clean estimate at its beginning."""
         index = self._next_index(timestep)
         denoised = self._held.denoised(model_output, index, sample).to(model_output.dtype)
-        latents = self._held.step(model_output, index, sample, generator=generator)
+        latents = self._held.step(model_output, index, sample, **more)
         return DenoisedOutput(latents, denoised) if return_dict else (latents, denoised)
 
 
@@ -179,7 +174,7 @@ class AncestralScheduler(ExplodingScheduler[RunType]):
         return_dict: bool = True,
     ) -> DenoisedOutput | tuple[Tensor, Tensor]:
         """One call of the held run; the first one is found by its timestep."""
-        return self._stepped(model_output, timestep, sample, return_dict, generator)
+        return self._stepped(model_output, timestep, sample, return_dict, generator=generator)
 
 
 class TwoCallScheduler(ExplodingScheduler[RunType]):

@@ -75,7 +75,4 @@ class LMSDiscreteScheduler(ExplodingScheduler[LMSRun]):
             timestep: one of `timesteps`; it is looked up at the first step only.
             order: how many steps are looked back on, this one included.
         """
-        index = self._next_index(timestep)
-        denoised = self._held.denoised(model_output, index, sample).to(model_output.dtype)
-        latents = self._held.step(model_output, index, sample, order=order)
-        return DenoisedOutput(latents, denoised) if return_dict else (latents, denoised)
+        return self._stepped(model_output, timestep, sample, return_dict, order=order)

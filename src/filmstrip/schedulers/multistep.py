@@ -36,7 +36,7 @@ class MultistepSettings(Thresholded, Respaced, Shifted, Trained):
     """Settings of solvers that remember earlier steps."""
 
     prediction_type: Literal["epsilon", "sample", "v_prediction", "flow_prediction"] = "epsilon"
-    solver_order: int = setting("from how many estimates each step is made.", 2)
+    solver_order: int = setting("from how many estimates each step is made, 1 to 3.", 2)
     lower_order_final: bool = setting("the last steps of runs with less than 15 are of lower order.", True)
     use_flow_sigmas: bool | None = setting("levels of a flow, `(1 - sigma) * clean + sigma * noise`.", False)
     flow_shift: float | None = setting("the shift of these levels.", 1.0)

@@ -21,7 +21,7 @@ from filmstrip.schedulers.schedule import Numbers
 
 Spacing = Literal["linspace", "leading", "trailing"]
 OfNetwork = Literal["epsilon", "sample", "v_prediction"]
-Final = Literal["zero", "sigma_min"]
+FinalLevel = Literal["zero", "sigma_min"]
 
 
 def setting(sentence: str, default: Any) -> Any:

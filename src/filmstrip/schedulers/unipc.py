@@ -17,7 +17,7 @@ from filmstrip.schedulers.multistep import MultistepRun, MultistepScheduler, Mul
 from filmstrip.schedulers.prediction import Level, combine
 from filmstrip.schedulers.runs import Run
 from filmstrip.schedulers.schedule import Levels, Numbers, shift_levels, stretch_to_terminal
-from filmstrip.schedulers.settings import Bounded, Final, Spaced, WithoutSignal, setting, taking
+from filmstrip.schedulers.settings import Bounded, FinalLevel, Spaced, WithoutSignal, setting, taking
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -97,7 +97,7 @@ class UniPCSettings(Bounded, Spaced, WithoutSignal, MultistepSettings):
         "steps that are left as predicted; the first ones, if guidance is strong.", ()
     )
     solver_p: Scheduler | None = setting("another scheduler, which takes the place of the predictor.", None)
-    final_sigmas_type: Final = setting("whether runs end at no noise or at the lowest level.", "zero")
+    final_sigmas_type: FinalLevel = setting("whether runs end at no noise or at the lowest level.", "zero")
     shift_terminal: float | None = setting("the last noise level of a flow before the end.", None)
 
     foreign: ClassVar[Mapping[str, tuple[str, ...]]] = {"solver_type": ("midpoint", "heun", "logrho")}
