@@ -36,6 +36,9 @@ pipe(prompt="a star", num_frames="nine")
 pipe(["a", "b"], "dull", 64, 96, generator=None, latents=[1])
 filmstrip.CogVideoXImageToVideoPipeline.from_pretrained("x")(load_image("a.png"), "a boat", strength=0.5)
 filmstrip.DiffusionPipeline.from_pretrained("x")("a boat", anything=1)
+filmstrip.LMSDiscreteScheduler(500, beta_end=0.01, use_karras_sigmas=True)
+filmstrip.LMSDiscreteScheduler(beta_ends=0.01)
+filmstrip.DDIMScheduler(timestep_spacing="odd")
 """
 CACHE = Path(tempfile.gettempdir()) / f"filmstrip-mypy-{getpass.getuser()}"  # the first run reads all of torch
 KNOWN = {
@@ -55,10 +58,12 @@ KNOWN = {
     19: 'expected "int | None"',
     20: "incompatible type",
     21: "Unexpected keyword argument",
+    24: "Unexpected keyword argument",
+    25: "incompatible type",
 }
 
 
-RIGHT = {15, 22}
+RIGHT = {15, 22, 23}
 # As to one who has installed the package: its own errors are not told.
 SETTINGS = """\
 [mypy]

@@ -10,7 +10,7 @@ from filmstrip.randomness import NoiseState
 from filmstrip.registry import PUBLIC, resolve_class
 from filmstrip.resume.file import read, write
 from filmstrip.schedulers import UniPCMultistepScheduler
-from filmstrip.schedulers.base import memory_of, remember
+from filmstrip.schedulers.runs import memory_of, remember
 
 STEPS = 7
 ALL = sorted(name for name in PUBLIC if name.endswith("Scheduler"))

@@ -23,7 +23,7 @@ from filmstrip.generation.session import Session
 from filmstrip.randomness import NoiseState
 from filmstrip.resume.unfinished import LoopState, Unfinished, describe
 from filmstrip.schedulers import Run
-from filmstrip.schedulers.base import memory_of, remember
+from filmstrip.schedulers.runs import memory_of, remember
 
 
 class FileJournal(Journal):

@@ -1,6 +1,6 @@
 """Noise schedules, and the solvers that follow them."""
 
-from filmstrip.schedulers.base import Run, Scheduler, SchedulerOutput
+from filmstrip.schedulers.base import Scheduler, SchedulerOutput
 from filmstrip.schedulers.ddim import DDIMInverseScheduler, DDIMScheduler
 from filmstrip.schedulers.ddpm import DDPMScheduler
 from filmstrip.schedulers.deis import DEISMultistepScheduler
@@ -13,6 +13,7 @@ from filmstrip.schedulers.kdpm2 import KDPM2AncestralDiscreteScheduler, KDPM2Dis
 from filmstrip.schedulers.lcm import LCMScheduler
 from filmstrip.schedulers.lms import LMSDiscreteScheduler
 from filmstrip.schedulers.pndm import PNDMScheduler
+from filmstrip.schedulers.runs import Run
 from filmstrip.schedulers.schedule import calculate_shift, linear_quadratic_schedule
 from filmstrip.schedulers.unipc import UniPCMultistepScheduler
 

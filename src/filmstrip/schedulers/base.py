@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -15,9 +14,13 @@ from torch import Tensor
 from filmstrip.checkpoints import find_checkpoint
 from filmstrip.configuration import Configured
 from filmstrip.outputs import Output
-from filmstrip.randomness import Generators
+from filmstrip.schedulers.diffusion import SigmaTable, trained_tables
+from filmstrip.schedulers.prediction import Estimator
+from filmstrip.schedulers.runs import Run
+from filmstrip.schedulers.schedule import Levels, respacing_of
 
 SchedulerType = TypeVar("SchedulerType", bound="Scheduler")
+RunType = TypeVar("RunType", bound=Run)
 
 
 @dataclass
@@ -25,66 +28,6 @@ class SchedulerOutput(Output):
     """The latents after one step."""
 
     prev_sample: Tensor
-
-
-class Run(Protocol):
-    """One generation's schedule and solver, made by a scheduler's `start`; runs share nothing."""
-
-    order: ClassVar[int]
-
-    @property
-    def timesteps(self) -> Tensor:
-        """What the network is fed at each step: (num_steps,), float32 or whole numbers, on the CPU."""
-
-    @property
-    def sigmas(self) -> Tensor:
-        """Noise level before each step and after the last one: (num_steps + 1,), float32, on the CPU."""
-
-    @property
-    def init_noise_sigma(self) -> float:
-        """Standard deviation of the noise that the run starts from."""
-
-    def scale_input(self, latents: Tensor, step_index: int) -> Tensor:
-        """The latents as the network wants to see them at this step."""
-
-    def step(
-        self,
-        prediction: Tensor,
-        step_index: int,
-        latents: Tensor,
-        *,
-        generator: Generators = None,
-    ) -> Tensor:
-        """The latents after the step, given the network's prediction for them."""
-
-    def add_noise(self, clean: Tensor, noise: Tensor, step_index: int) -> Tensor:
-        """Clean latents as noisy as they are before this step."""
-
-
-def memory_of(run: Run) -> dict[str, Any]:
-    """What a run remembers of the steps that it has made: its lists, and those of a run within it.
-
-    The rest of a run never changes. Lists are copied, tensors are not.
-    """
-    parts = vars(run).items()
-    lists = {name: _copied(value) for name, value in parts if isinstance(value, list)}
-    return lists | {name: memory_of(value) for name, value in parts if hasattr(value, "scale_input")}
-
-
-def remember(run: Run, memory: Mapping[str, Any], device: torch.device | str | None = None) -> None:
-    """Let a run of the same schedule go on from what `memory_of` gave, with its tensors on a device."""
-    for name, value in memory.items():
-        part = vars(run)[name]
-        if isinstance(part, list):
-            part[:] = _copied(value, device)
-        else:
-            remember(part, value, device)
-
-
-def _copied(memory: Any, device: torch.device | str | None = None) -> Any:
-    if type(memory) in (list, tuple):
-        return type(memory)(_copied(one, device) for one in memory)
-    return memory.to(device) if isinstance(memory, Tensor) and device is not None else memory
 
 
 class Scheduler(Configured):
@@ -149,7 +92,16 @@ class Scheduler(Configured):
         self.save_config(folder)
 
     def start(self, num_inference_steps: int | None = None) -> Run:
-        """The schedule and solver of one generation."""
+        """The schedule and solver of one generation.
+
+        Some schedulers take more than a number of steps, and mean by it:
+
+        Args:
+            timesteps: from noise to clean, instead of evenly spaced ones; whole numbers where those of the run are.
+            sigmas: noise levels instead; of a flow from 1 down and still to be shifted, else the last one included.
+            mu: the shift of a flow's levels or its logarithm, with use_dynamic_shifting.
+            generator: of fresh noise; without effect where the solver draws none.
+        """
         raise NotImplementedError
 
     @property
@@ -281,8 +233,36 @@ class TrainedScheduler(Scheduler):
 
     betas: Tensor
     alphas_cumprod: Tensor
+    _estimator: Estimator
+    _least_signal: ClassVar[float | None] = None  # what stands in for none at all
+
+    def _train(self) -> None:
+        """Build the tables that the settings describe."""
+        self.betas, self.alphas_cumprod = trained_tables(self.config, self._least_signal)
+        self._estimator = Estimator.of(self.config)
 
     @property
     def alphas(self) -> Tensor:
         """Share of the signal that each timestep of the training keeps."""
         return 1 - self.betas
+
+
+class SigmaScheduler(TrainedScheduler, Generic[RunType]):
+    """Settings whose runs follow sigmas, ratios of noise to signal, by a table or by a rule."""
+
+    _run_type: type[RunType]
+    _least_signal = 2.0**-24  # so that sigmas stay finite
+
+    def _train(self) -> None:
+        super()._train()
+        self._table = SigmaTable.of(self.alphas_cumprod)
+        self._respacing = respacing_of(self.config)
+
+    def _trained(self) -> tuple[Levels, Levels]:
+        """All timesteps of the training and their sigmas, with the end."""
+        return np.arange(len(self) - 1, -1, -1.0), np.append(self._table.sigmas[::-1], 0.0)
+
+    def _ends(self, first: float, last: float) -> tuple[float, float]:
+        """Between which respaced sigmas lie: those of the settings, or else these."""
+        highest, lowest = self.config.get("sigma_max"), self.config.get("sigma_min")
+        return float(first if highest is None else highest), float(last if lowest is None else lowest)

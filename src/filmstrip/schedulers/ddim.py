@@ -3,35 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from filmstrip.randomness import Generators, draw_noise
-from filmstrip.schedulers.discrete import DenoisedOutput, DiscreteRun, DiscreteScheduler, Transition
+from filmstrip.schedulers.discrete import DenoisedOutput, DiscreteRun, DiscreteScheduler, Ending, Transition, told
 from filmstrip.schedulers.prediction import Estimator, combine, scaled
 from filmstrip.schedulers.schedule import Numbers
+from filmstrip.schedulers.settings import Clipped, Thresholded, WithoutSignal, setting, taking
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class DDIMRun(DiscreteRun):
     """The steps of one generation."""
 
-    estimator: Estimator
     eta: float = 0.0
-    generator: Generators = None
 
     def __post_init__(self) -> None:
         _check_eta(self.eta)
 
-    def step(self, prediction: Tensor, step_index: int, latents: Tensor, *, generator: Generators = None) -> Tensor:
-        """The latents after one step, computed in float32 or wider.
-
-        Args:
-            generator: of the noise that a run with `eta` adds; the run's own if None.
-        """
-        generator = self.generator if generator is None else generator
+    def solve(self, prediction: Tensor, step_index: int, latents: Tensor, generator: Generators) -> Tensor:
         return ddim_step(self.estimator, prediction, latents, self.transitions[step_index], self.eta, generator)
 
 
@@ -67,7 +59,7 @@ def ddim_step(
         elif generator is not None:
             raise ValueError("the fresh noise comes from generator or is variance_noise; give one of them.")
         terms.append((spread, noise))
-    return combine(*terms).to(torch.promote_types(latents.dtype, prediction.dtype))
+    return combine(*terms)
 
 
 def _check_eta(eta: float) -> None:
@@ -75,42 +67,26 @@ def _check_eta(eta: float) -> None:
         raise ValueError(f"eta must lie between 0 (no fresh noise) and 1 (all noise is fresh), got {eta:g}.")
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class DDIMInverseSettings(Clipped, WithoutSignal, Ending):
+    """Settings of DDIM run backwards."""
+
+    set_alpha_to_one: bool = setting(
+        "the first step starts from clean latents, instead of at the level of timestep 0.", True
+    )
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class DDIMSettings(Thresholded, Clipped, WithoutSignal, Ending):
+    """Settings of DDIM."""
+
+
 class DDIMScheduler(DiscreteScheduler):
-    """Settings of DDIM sampling.
+    """Settings of DDIM sampling."""
 
-    Args:
-        num_train_timesteps: how many timesteps the network was trained with.
-        beta_start, beta_end, beta_schedule: variance of the noise that each timestep adds.
-        trained_betas: these variances themselves.
-        clip_sample, clip_sample_range: bound the clean estimate of each step.
-        set_alpha_to_one: the last step ends in clean latents, instead of at the level of timestep 0.
-        steps_offset: added to the timesteps of the leading spacing.
-        prediction_type: what the network predicts.
-        thresholding, dynamic_thresholding_ratio, sample_max_value: bound the clean estimate by a quantile of itself.
-        timestep_spacing: how the timesteps of a run are spread over those of the training.
-        rescale_betas_zero_snr: the last timestep of the training is pure noise.
-    """
-
-    def __init__(
-        self,
-        num_train_timesteps: int = 1000,
-        beta_start: float = 0.0001,
-        beta_end: float = 0.02,
-        beta_schedule: str = "linear",
-        trained_betas: Numbers | None = None,
-        clip_sample: bool = True,
-        set_alpha_to_one: bool = True,
-        steps_offset: int = 0,
-        prediction_type: Literal["epsilon", "sample", "v_prediction"] = "epsilon",
-        thresholding: bool = False,
-        dynamic_thresholding_ratio: float = 0.995,
-        clip_sample_range: float = 1.0,
-        sample_max_value: float = 1.0,
-        timestep_spacing: Literal["leading", "trailing", "linspace"] = "leading",
-        rescale_betas_zero_snr: bool = False,
-    ) -> None:
+    @taking(DDIMSettings)
+    def __init__(self, settings: DDIMSettings) -> None:
         self._train()
-        self._estimator = Estimator.of(self.config)
 
     def start(
         self,
@@ -120,14 +96,13 @@ class DDIMScheduler(DiscreteScheduler):
         eta: float = 0.0,
         generator: Generators = None,
     ) -> DDIMRun:
-        """The schedule and solver of one generation.
+        """The schedule and solver of one generation; see `Scheduler.start`.
 
         Args:
-            timesteps: whole numbers from noise to clean, instead of evenly spaced ones.
             eta: share of the noise that is drawn afresh at each step.
-            generator: of that noise.
         """
-        return DDIMRun(*self._schedule(num_inference_steps, timesteps), self._estimator, eta, generator)
+        schedule = self._schedule(num_inference_steps, timesteps)
+        return DDIMRun(*schedule, estimator=self._estimator, eta=eta, generator=generator)
 
     def step(
         self,
@@ -150,8 +125,8 @@ class DDIMScheduler(DiscreteScheduler):
         latents = ddim_step(
             estimator, model_output, sample, transition, eta, generator, variance_noise, use_clipped_model_output
         )
-        denoised = estimator.clean(model_output, sample, transition.level).to(latents.dtype)
-        return DenoisedOutput(latents, denoised) if return_dict else (latents, denoised)
+        denoised = estimator.clean(model_output, sample, transition.level)
+        return told(latents, denoised, torch.promote_types(sample.dtype, model_output.dtype), return_dict)
 
     def _get_variance(self, timestep: int, prev_timestep: int) -> Tensor:
         """Variance of the fresh noise with `eta` of 1, between two timesteps; the reference's tests ask for it."""
@@ -160,31 +135,11 @@ class DDIMScheduler(DiscreteScheduler):
 
 
 class DDIMInverseScheduler(DiscreteScheduler):
-    """Settings of DDIM run backwards, from clean latents to the noise that DDIM would make them of.
+    """Settings of DDIM run backwards, from clean latents to the noise that DDIM would make them of."""
 
-    Args:
-        set_alpha_to_one: the first step starts from clean latents, instead of the level of timestep 0.
-
-    The others are those of `DDIMScheduler`.
-    """
-
-    def __init__(
-        self,
-        num_train_timesteps: int = 1000,
-        beta_start: float = 0.0001,
-        beta_end: float = 0.02,
-        beta_schedule: str = "linear",
-        trained_betas: Numbers | None = None,
-        clip_sample: bool = True,
-        set_alpha_to_one: bool = True,
-        steps_offset: int = 0,
-        prediction_type: Literal["epsilon", "sample", "v_prediction"] = "epsilon",
-        clip_sample_range: float = 1.0,
-        timestep_spacing: Literal["leading", "trailing"] = "leading",
-        rescale_betas_zero_snr: bool = False,
-    ) -> None:
+    @taking(DDIMInverseSettings)
+    def __init__(self, settings: DDIMInverseSettings) -> None:
         self._train()
-        self._estimator = Estimator.of(self.config)
         self._timesteps = self._timesteps.flip(0)
 
     @property
@@ -196,7 +151,7 @@ class DDIMInverseScheduler(DiscreteScheduler):
         """The schedule and solver of one inversion."""
         timesteps, transitions = self._schedule(num_inference_steps, None)
         turned = tuple(self._turned(transition) for transition in reversed(transitions))
-        return DDIMRun(timesteps.flip(0), turned, self._estimator)
+        return DDIMRun(timesteps.flip(0), turned, estimator=self._estimator)
 
     def step(
         self, model_output: Tensor, timestep: int | Tensor, sample: Tensor, return_dict: bool = True
@@ -204,8 +159,8 @@ class DDIMInverseScheduler(DiscreteScheduler):
         """One step up to any timestep, whatever was stepped before."""
         transition = self._turned(self._transition_from(timestep))
         latents = ddim_step(self._estimator, model_output, sample, transition)
-        denoised = self._estimator.clean(model_output, sample, transition.level).to(latents.dtype)
-        return DenoisedOutput(latents, denoised) if return_dict else (latents, denoised)
+        denoised = self._estimator.clean(model_output, sample, transition.level)
+        return told(latents, denoised, torch.promote_types(sample.dtype, model_output.dtype), return_dict)
 
     @staticmethod
     def _turned(transition: Transition) -> Transition:

@@ -5,15 +5,22 @@ from __future__ import annotations
 import logging
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from filmstrip.randomness import Generators, draw_noise
-from filmstrip.schedulers.discrete import DenoisedOutput, DiscreteRun, DiscreteScheduler, Transition
+from filmstrip.schedulers.discrete import (
+    DenoisedOutput,
+    DiscreteRun,
+    DiscreteScheduler,
+    DiscreteSettings,
+    Transition,
+    told,
+)
 from filmstrip.schedulers.prediction import Estimator, combine, scaled
 from filmstrip.schedulers.schedule import Numbers
+from filmstrip.schedulers.settings import Clipped, Thresholded, WithoutSignal, setting, taking
 
 logger = logging.getLogger(__name__)
 
@@ -21,21 +28,13 @@ _LARGE = ("fixed_large", "fixed_large_log")
 _VARIANCES = ("fixed_small", "fixed_small_log", *_LARGE, "learned", "learned_range")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class DDPMRun(DiscreteRun):
     """The steps of one generation."""
 
-    estimator: Estimator
     variance_type: str | None = None
-    generator: Generators = None
 
-    def step(self, prediction: Tensor, step_index: int, latents: Tensor, *, generator: Generators = None) -> Tensor:
-        """The latents after one step, computed in float32 or wider.
-
-        Args:
-            generator: of the noise that each step adds; the run's own if None.
-        """
-        generator = self.generator if generator is None else generator
+    def solve(self, prediction: Tensor, step_index: int, latents: Tensor, generator: Generators) -> Tensor:
         transition, draws = self.transitions[step_index], int(self.timesteps[step_index]) > 0
         return ddpm_step(self.estimator, prediction, latents, transition, self.variance_type, generator, draws)
 
@@ -74,7 +73,7 @@ def ddpm_step(
         else:
             spread = math.sqrt(largest if variance_type in _LARGE else smallest)
         terms.append((spread, noise))
-    return combine(*terms).to(torch.promote_types(latents.dtype, prediction.dtype))
+    return combine(*terms)
 
 
 def split_variance(prediction: Tensor, latents: Tensor, variance_type: str | None) -> tuple[Tensor, Tensor]:
@@ -91,43 +90,25 @@ def split_variance(prediction: Tensor, latents: Tensor, variance_type: str | Non
     return predicted, learned
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class DDPMSettings(Thresholded, Clipped, WithoutSignal, DiscreteSettings):
+    """Settings of DDPM."""
+
+    variance_type: str | None = setting(
+        "noise of each step: the lowest or highest variance that is right for some data, or a learned one.",
+        "fixed_small",
+    )
+
+
 class DDPMScheduler(DiscreteScheduler):
-    """Settings of DDPM sampling.
+    """Settings of DDPM sampling."""
 
-    Args:
-        num_train_timesteps: how many timesteps the network was trained with.
-        beta_start, beta_end, beta_schedule: variance of the noise that each timestep adds.
-        trained_betas: these variances themselves.
-        variance_type: of the noise of each step: the lowest or highest that is right for some data, or a learned one.
-        clip_sample, clip_sample_range: bound the clean estimate of each step.
-        prediction_type: what the network predicts.
-        thresholding, dynamic_thresholding_ratio, sample_max_value: bound the clean estimate by a quantile of itself.
-        timestep_spacing, steps_offset: how the timesteps of a run are spread over those of the training.
-        rescale_betas_zero_snr: the last timestep of the training is pure noise.
-    """
-
-    def __init__(
-        self,
-        num_train_timesteps: int = 1000,
-        beta_start: float = 0.0001,
-        beta_end: float = 0.02,
-        beta_schedule: str = "linear",
-        trained_betas: Numbers | None = None,
-        variance_type: str | None = "fixed_small",
-        clip_sample: bool = True,
-        prediction_type: Literal["epsilon", "sample", "v_prediction"] = "epsilon",
-        thresholding: bool = False,
-        dynamic_thresholding_ratio: float = 0.995,
-        clip_sample_range: float = 1.0,
-        sample_max_value: float = 1.0,
-        timestep_spacing: Literal["linspace", "leading", "trailing"] = "leading",
-        steps_offset: int = 0,
-        rescale_betas_zero_snr: bool = False,
-    ) -> None:
-        if variance_type not in (None, *_VARIANCES):
-            logger.warning("there is no variance_type %r; the lowest variance is used, fixed_small.", variance_type)
+    @taking(DDPMSettings)
+    def __init__(self, settings: DDPMSettings) -> None:
+        kind = settings.variance_type
+        if kind not in (None, *_VARIANCES):
+            logger.warning("there is no variance_type %r; the lowest variance is used, fixed_small.", kind)
         self._train()
-        self._estimator = Estimator.of(self.config)
 
     @property
     def variance_type(self) -> str | None:
@@ -142,15 +123,15 @@ class DDPMScheduler(DiscreteScheduler):
         timesteps: Numbers | None = None,
         generator: Generators = None,
     ) -> DDPMRun:
-        """The schedule and solver of one generation.
-
-        Args:
-            timesteps: whole numbers from noise to clean, instead of evenly spaced ones.
-            generator: of the noise that each step adds.
-        """
         visited, _ = self._schedule(num_inference_steps, timesteps)
         transitions = self._linked(visited.tolist())
-        return DDPMRun(visited, transitions, self._estimator, self.variance_type, generator)
+        return DDPMRun(
+            visited,
+            transitions,
+            estimator=self._estimator,
+            variance_type=self.variance_type,
+            generator=generator,
+        )
 
     def set_timesteps(
         self,
@@ -158,7 +139,6 @@ class DDPMScheduler(DiscreteScheduler):
         device: str | torch.device | None = None,
         timesteps: Numbers | None = None,
     ) -> None:
-        """Hold a new run (see `start`), with `timesteps` on `device`."""
         self._hold_new(device, num_inference_steps, timesteps=timesteps)
 
     def previous_timestep(self, timestep: int | Tensor) -> Tensor:
@@ -188,5 +168,5 @@ class DDPMScheduler(DiscreteScheduler):
         kind, estimator = self.variance_type, self._estimator
         latents = ddpm_step(estimator, model_output, sample, transition, kind, generator, first > 0)
         predicted, _ = split_variance(model_output, sample, kind)
-        denoised = estimator.clean(predicted, sample, transition.level).to(latents.dtype)
-        return DenoisedOutput(latents, denoised) if return_dict else (latents, denoised)
+        denoised = estimator.clean(predicted, sample, transition.level)
+        return told(latents, denoised, torch.promote_types(sample.dtype, model_output.dtype), return_dict)

@@ -18,11 +18,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from filmstrip.schedulers.schedule import Levels, Numbers, check_choice, falling_levels
+from filmstrip.checks import check_choice
+from filmstrip.schedulers.schedule import Levels, Numbers, falling_levels
 
 Timesteps = NDArray[np.int64]
-
-SPACINGS = ("linspace", "leading", "trailing")
 
 
 def beta_table(
@@ -100,7 +99,6 @@ def spaced_timesteps(
         left_out: how many steps are spaced out too, but not taken, at the clean end (not if the spacing is trailing).
         highest: the number of timesteps that are used, counted from the clean end; all if None.
     """
-    check_choice("timestep_spacing", spacing, SPACINGS)
     used = num_train_timesteps if highest is None else highest
     points = num_steps + (0 if spacing == "trailing" else left_out)
     if spacing == "linspace":
@@ -112,6 +110,7 @@ def spaced_timesteps(
         )
     if spacing == "leading":
         return np.arange(points, dtype=np.float64)[::-1][:num_steps] * (used // points) + offset
+    assert spacing == "trailing", spacing
     size = num_train_timesteps / num_steps
     visited = math.ceil(used / size - 1e-9)
     return np.round(used - np.arange(visited) * size) - 1

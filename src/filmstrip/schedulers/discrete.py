@@ -4,18 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from filmstrip.outputs import Output
-from filmstrip.randomness import Generators
 from filmstrip.schedulers.base import TrainedScheduler
-from filmstrip.schedulers.diffusion import SPACINGS, Timesteps, spaced_timesteps, trained_tables, whole_timesteps
-from filmstrip.schedulers.prediction import Level, combine
-from filmstrip.schedulers.schedule import Numbers, check_choice, number_of_steps
+from filmstrip.schedulers.diffusion import Timesteps, spaced_timesteps, whole_timesteps
+from filmstrip.schedulers.prediction import Level
+from filmstrip.schedulers.runs import TrainedRun
+from filmstrip.schedulers.schedule import Numbers, number_of_steps
+from filmstrip.schedulers.settings import OfNetwork, Spaced, Spacing, Trained, setting
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class DiscreteSettings(Spaced, Trained):
+    """Settings of solvers between whole-number timesteps."""
+
+    prediction_type: OfNetwork = "epsilon"
+    timestep_spacing: Spacing = "leading"
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Ending(DiscreteSettings):
+    """The level at which runs end."""
+
+    set_alpha_to_one: bool = setting(
+        "the last step ends in clean latents, instead of at the level of timestep 0.", True
+    )
 
 
 @dataclass
@@ -24,6 +42,14 @@ class DenoisedOutput(Output):
 
     prev_sample: Tensor
     pred_original_sample: Tensor | None = None
+
+
+def told(
+    latents: Tensor, denoised: Tensor, dtype: torch.dtype, return_dict: bool
+) -> DenoisedOutput | tuple[Tensor, Tensor]:
+    """What a scheduler's `step` returns: both in a type, by name or as a tuple."""
+    latents, denoised = latents.to(dtype), denoised.to(dtype)
+    return DenoisedOutput(latents, denoised) if return_dict else (latents, denoised)
 
 
 class Transition(NamedTuple):
@@ -35,36 +61,22 @@ class Transition(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class DiscreteRun:
-    """The timesteps of one generation, and the noise levels between which it steps.
+class DiscreteRun(TrainedRun):
+    """The timesteps of one generation, whole numbers, and the noise levels between which it steps.
 
     Latents keep unit variance on the way: `alpha ** 2 + sigma ** 2 == 1`.
     """
 
-    timesteps: Tensor  # (num_steps,), int64, on the CPU
     transitions: tuple[Transition, ...]
 
-    order: ClassVar[int] = 1
-    init_noise_sigma: ClassVar[float] = 1.0
-
     @property
-    def sigmas(self) -> Tensor:
+    def sigmas(self) -> Tensor:  # type: ignore[override]  # they follow from the transitions
         """Share of noise before each step and after the last one: (num_steps + 1,), float32, on the CPU."""
         levels = [*(step.level for step in self.transitions), self.transitions[-1].next_level]
         return torch.tensor([level.sigma for level in levels])
 
-    def scale_input(self, latents: Tensor, step_index: int) -> Tensor:
-        """The latents as they are: they have unit variance."""
-        return latents
-
-    def step(self, prediction: Tensor, step_index: int, latents: Tensor, *, generator: Generators = None) -> Tensor:
-        """The latents after the step: the solver's part."""
-        raise NotImplementedError
-
-    def add_noise(self, clean: Tensor, noise: Tensor, step_index: int) -> Tensor:
-        """Clean latents as noisy as they are before this step."""
-        alpha, sigma = self.transitions[step_index].level
-        return combine((alpha, clean), (sigma, noise)).to(torch.promote_types(clean.dtype, noise.dtype))
+    def noise_level(self, step_index: int) -> Level:
+        return self.transitions[step_index].level
 
 
 class DiscreteScheduler(TrainedScheduler):
@@ -73,16 +85,14 @@ class DiscreteScheduler(TrainedScheduler):
     final_alpha_cumprod: Tensor
 
     def _train(self) -> None:
-        """Build the tables that the settings describe, and show the timesteps of the training."""
-        self.betas, self.alphas_cumprod = trained_tables(self.config)
+        super()._train()
         self.final_alpha_cumprod = self.alphas_cumprod[0]
         if self.config.get("set_alpha_to_one", True):
             self.final_alpha_cumprod = torch.tensor(1.0)
-        check_choice("timestep_spacing", self.config.timestep_spacing, SPACINGS)
         self._hold_training()
 
     def set_timesteps(self, num_inference_steps: int, device: str | torch.device | None = None) -> None:
-        """Hold a new run, with `timesteps` on `device`."""
+        """Hold a new run (see `start`), with `timesteps` on `device`."""
         self._hold_new(device, num_inference_steps)
 
     def add_noise(self, original_samples: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
@@ -105,7 +115,7 @@ class DiscreteScheduler(TrainedScheduler):
     def _hold_training(self) -> None:
         """Show the timesteps of the training until `set_timesteps` is called."""
         visited = torch.arange(len(self) - 1, -1, -1)
-        self._held, self._timesteps = DiscreteRun(visited, ()), visited
+        self._held, self._timesteps = DiscreteRun(visited, (), estimator=self._estimator), visited
 
     def _weights_at(self, timesteps: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
         """Alpha and sigma at timesteps, (batch,), shaped to weigh `like`, in float32 or wider."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal, NamedTuple
 
@@ -11,13 +12,45 @@ from torch import Tensor
 
 from filmstrip.randomness import Generators, draw_noise
 from filmstrip.schedulers.base import SchedulerOutput
-from filmstrip.schedulers.multistep import MultistepRun, MultistepScheduler, stepped
+from filmstrip.schedulers.multistep import MultistepRun, MultistepScheduler, MultistepSettings, stepped
 from filmstrip.schedulers.prediction import Level, combine
-from filmstrip.schedulers.schedule import Numbers, check_choice
+from filmstrip.schedulers.schedule import Numbers
+from filmstrip.schedulers.settings import FinalLevel, Spaced, WithoutSignal, setting, taking
 
-ALGORITHMS = ("dpmsolver", "dpmsolver++", "sde-dpmsolver", "sde-dpmsolver++")
-# Settings of other solvers, under the same name, that stand for this solver's own default.
-FOREIGN_ALGORITHMS, FOREIGN_TYPES = ("deis",), ("logrho", "bh1", "bh2")
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class DPMSolverSettings(MultistepSettings):
+    """Settings of both kinds."""
+
+    algorithm_type: Literal["dpmsolver", "dpmsolver++", "sde-dpmsolver", "sde-dpmsolver++"] = setting(
+        'whether clean latents ("++") or noise is interpolated, and with fresh noise ("sde-").', "dpmsolver++"
+    )
+    solver_type: Literal["midpoint", "heun"] = setting("how a step of second order weighs the slope.", "midpoint")
+    final_sigmas_type: FinalLevel = setting("whether runs end at no noise or at the training's lowest level.", "zero")
+    lambda_min_clipped: float = setting("lowest logarithm of signal to noise at which runs may begin.", -math.inf)
+    variance_type: str | None = setting(
+        '"learned" networks predict a variance too, which this solver does not need.', None
+    )
+
+    foreign: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "algorithm_type": ("deis",),
+        "solver_type": ("logrho", "bh1", "bh2"),
+    }
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.solver_order <= 3:
+            raise ValueError(f"solver_order must be 1, 2 or 3, got {self.solver_order}.")
+        super().__post_init__()
+        algorithm = self.own("algorithm_type")
+        if algorithm == "sde-dpmsolver" and self.solver_order == 3:
+            raise ValueError(
+                "sde-dpmsolver is of order 1 or 2; use solver_order=2 or algorithm_type='sde-dpmsolver++'."
+            )
+        if not algorithm.endswith("++") and self.final_sigmas_type == "zero":
+            raise ValueError(
+                f"algorithm_type={algorithm!r} can't end at no noise; use final_sigmas_type='sigma_min' or"
+                f" algorithm_type='{algorithm}++'."
+            )
 
 
 class Move(NamedTuple):
@@ -54,13 +87,12 @@ class Move(NamedTuple):
         return cls(scale, -base * grown, -base * grown / 2, -base * first, -base * second, fresh)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class DPMSolverRun(MultistepRun):
     """The steps of one generation, from the estimates of up to three steps."""
 
     algorithm: str = "dpmsolver++"
     is_midpoint: bool = True
-    orders: tuple[int, ...] = ()  # of each step, if there are enough estimates
 
     def step(
         self,
@@ -77,13 +109,11 @@ class DPMSolverRun(MultistepRun):
             generator: of the noise that the SDE solvers add; the run's own if None.
             noise: used instead.
         """
-        level, next_level = self.levels[step_index], self.levels[step_index + 1]
         if prediction.shape != latents.shape:
             prediction = prediction[:, : latents.shape[1]]  # a learned variance comes behind
         of_noise = not self.algorithm.endswith("++")
-        known = self.estimates(prediction, latents, level, of_noise=of_noise, length=max(self.orders))
-        known = known[: self.orders[step_index]]
-        move, start, weights = self._weights(latents, next_level, [level for level, _ in known])
+        known = self.estimates(prediction, step_index, latents, of_noise=of_noise)
+        move, start, weights = self._weights(latents, self.levels[step_index + 1], [level for level, _ in known])
         terms = stepped(move.scale, start, weights, known)
         if move.fresh > 0:
             if noise is None:
@@ -119,30 +149,12 @@ def extrapolated(
     return move, [move.zeroth + slope, -slope - earlier, earlier]
 
 
-class DPMSolverScheduler(MultistepScheduler):
-    """What the settings of both kinds have in common."""
+class DPMSolverScheduler(MultistepScheduler[DPMSolverRun]):
+    """What both kinds have in common."""
 
-    _foreign: ClassVar[tuple[str, ...]] = FOREIGN_ALGORITHMS
-    _run_type: ClassVar[type[DPMSolverRun]]
-
-    def _train(self) -> None:
-        config = self.config
-        self._algorithm = "dpmsolver++" if config.algorithm_type in self._foreign else config.algorithm_type
-        check_choice("algorithm_type", self._algorithm, ALGORITHMS)
-        self._solver_type = "midpoint" if config.solver_type in FOREIGN_TYPES else config.solver_type
-        check_choice("solver_type", self._solver_type, ("midpoint", "heun"))
-        if not 1 <= config.solver_order <= 3:
-            raise ValueError(f"solver_order must be 1, 2 or 3, got {config.solver_order}.")
-        if self._algorithm == "sde-dpmsolver" and config.solver_order == 3:
-            raise ValueError(
-                "sde-dpmsolver is of order 1 or 2; use solver_order=2 or algorithm_type='sde-dpmsolver++'."
-            )
-        if not self._algorithm.endswith("++") and config.final_sigmas_type == "zero":
-            raise ValueError(
-                f"algorithm_type={self._algorithm!r} can't end at no noise; use final_sigmas_type='sigma_min' or"
-                f" algorithm_type='{self._algorithm}++'."
-            )
-        super()._train()
+    def _prepare(self, settings: DPMSolverSettings) -> None:
+        self._algorithm, self._solver_type = settings.own("algorithm_type"), settings.own("solver_type")
+        self._train()
 
     def start(
         self,
@@ -152,18 +164,15 @@ class DPMSolverScheduler(MultistepScheduler):
         mu: float | None = None,
         generator: Generators = None,
     ) -> DPMSolverRun:
-        """The schedule and solver of one generation.
-
-        Args:
-            timesteps: whole numbers from noise to clean, instead of evenly spaced ones.
-            mu: logarithm of the shift of flow sigmas, with use_dynamic_shifting.
-            generator: of the noise that the SDE solvers add.
-        """
         visited, sigmas = self._schedule(num_inference_steps, timesteps, mu=mu)
-        midpoint = self._solver_type == "midpoint"
-        orders = self._orders(len(visited))
-        run: DPMSolverRun = self._run(self._run_type, visited, sigmas, generator, self._algorithm, midpoint, orders)
-        return run
+        return self._run(
+            visited,
+            sigmas,
+            generator=generator,
+            algorithm=self._algorithm,
+            is_midpoint=self._solver_type == "midpoint",
+            orders=self._orders(len(visited)),
+        )
 
     def set_timesteps(
         self,
@@ -180,66 +189,24 @@ class DPMSolverScheduler(MultistepScheduler):
         raise NotImplementedError
 
 
-class DPMSolverMultistepScheduler(DPMSolverScheduler):
-    """Settings of DPM-Solver over several steps.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class DPMSolverMultistepSettings(Spaced, WithoutSignal, DPMSolverSettings):
+    """Settings of DPM-Solver over several steps."""
 
-    Args:
-        num_train_timesteps: how many timesteps the network was trained with.
-        beta_start, beta_end, beta_schedule: variance of the noise that each timestep adds.
-        trained_betas: these variances themselves.
-        solver_order: from how many estimates each step is made, 1 to 3.
-        prediction_type: what the network predicts.
-        thresholding, dynamic_thresholding_ratio, sample_max_value: bound the clean estimate by a quantile of itself.
-        algorithm_type: whether clean latents ("++") or noise is interpolated, and with fresh noise ("sde-").
-        solver_type: how a step of second order weighs the slope.
-        lower_order_final: the last steps of runs with less than 15 are of lower order.
-        euler_at_final: the last step is of first order.
-        use_karras_sigmas, use_exponential_sigmas, use_beta_sigmas, use_lu_lambdas: respace the levels; at most one.
-        use_flow_sigmas, flow_shift: levels of a flow, `(1 - sigma) * clean + sigma * noise`, moved by the shift.
-        final_sigmas_type: whether runs end at no noise or at the lowest level of the training.
-        lambda_min_clipped: lowest logarithm of signal to noise at which runs may begin.
-        variance_type: "learned" networks predict a variance too, which this solver does not need.
-        timestep_spacing, steps_offset: how the timesteps of a run are spread over those of the training.
-        rescale_betas_zero_snr: the last timestep of the training is all but pure noise.
-        use_dynamic_shifting, time_shift_type: each run may bring its own flow shift as `mu`.
-    """
+    euler_at_final: bool = setting("the last step is of first order.", False)
+    use_lu_lambdas: bool | None = setting("respace the noise levels evenly in the logarithm of signal to noise.", False)
+
+
+class DPMSolverMultistepScheduler(DPMSolverScheduler):
+    """Settings of DPM-Solver over several steps."""
 
     _run_type = DPMSolverRun
 
-    def __init__(
-        self,
-        num_train_timesteps: int = 1000,
-        beta_start: float = 0.0001,
-        beta_end: float = 0.02,
-        beta_schedule: str = "linear",
-        trained_betas: Numbers | None = None,
-        solver_order: int = 2,
-        prediction_type: Literal["epsilon", "sample", "v_prediction", "flow_prediction"] = "epsilon",
-        thresholding: bool = False,
-        dynamic_thresholding_ratio: float = 0.995,
-        sample_max_value: float = 1.0,
-        algorithm_type: Literal["dpmsolver", "dpmsolver++", "sde-dpmsolver", "sde-dpmsolver++"] = "dpmsolver++",
-        solver_type: Literal["midpoint", "heun"] = "midpoint",
-        lower_order_final: bool = True,
-        euler_at_final: bool = False,
-        use_karras_sigmas: bool | None = False,
-        use_exponential_sigmas: bool | None = False,
-        use_beta_sigmas: bool | None = False,
-        use_lu_lambdas: bool | None = False,
-        use_flow_sigmas: bool | None = False,
-        flow_shift: float | None = 1.0,
-        final_sigmas_type: Literal["zero", "sigma_min"] | None = "zero",
-        lambda_min_clipped: float = -math.inf,
-        variance_type: str | None = None,
-        timestep_spacing: Literal["linspace", "leading", "trailing"] = "linspace",
-        steps_offset: int = 0,
-        rescale_betas_zero_snr: bool = False,
-        use_dynamic_shifting: bool = False,
-        time_shift_type: Literal["exponential"] = "exponential",
-    ) -> None:
-        self._train()
+    @taking(DPMSolverMultistepSettings)
+    def __init__(self, settings: DPMSolverMultistepSettings) -> None:
+        self._prepare(settings)
 
-    def step(
+    def step(  # type: ignore[override]  # the reference has return_dict last
         self,
         model_output: Tensor,
         timestep: int | Tensor,

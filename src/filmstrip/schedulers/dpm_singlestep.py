@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from filmstrip.randomness import Generators
 from filmstrip.schedulers.base import SchedulerOutput
-from filmstrip.schedulers.dpm import FOREIGN_ALGORITHMS, DPMSolverRun, DPMSolverScheduler, Move
+from filmstrip.schedulers.dpm import DPMSolverRun, DPMSolverScheduler, DPMSolverSettings, Move
 from filmstrip.schedulers.prediction import Level
-from filmstrip.schedulers.schedule import Numbers
+from filmstrip.schedulers.settings import setting, taking
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,47 +43,30 @@ class DPMSolverSinglestepRun(DPMSolverRun):
         return move, self.begun[0], [newest, older, move.zeroth - newest - older]
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class DPMSolverSinglestepSettings(DPMSolverSettings):
+    """Settings of DPM-Solver within one step."""
+
+    lower_order_final: bool = setting(
+        "the last block is shorter. Where a block would be cut, or end at no noise, it always is.", False
+    )
+
+    foreign: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        **DPMSolverSettings.foreign,
+        "algorithm_type": ("deis", "sde-dpmsolver"),
+    }
+
+
 class DPMSolverSinglestepScheduler(DPMSolverScheduler):
-    """Settings of DPM-Solver within one step, whose `solver_order` calls of the network count as steps here.
-
-    Args:
-        lower_order_final: the last block is shorter. Where a block would be cut, or end at no noise, it always is.
-
-    The others are those of `DPMSolverMultistepScheduler`.
-    """
+    """Settings of DPM-Solver within one step, whose `solver_order` calls of the network count as steps here."""
 
     _run_type = DPMSolverSinglestepRun
-    _foreign = (*FOREIGN_ALGORITHMS, "sde-dpmsolver")
 
-    def __init__(
-        self,
-        num_train_timesteps: int = 1000,
-        beta_start: float = 0.0001,
-        beta_end: float = 0.02,
-        beta_schedule: str = "linear",
-        trained_betas: Numbers | None = None,
-        solver_order: int = 2,
-        prediction_type: Literal["epsilon", "sample", "v_prediction", "flow_prediction"] = "epsilon",
-        thresholding: bool = False,
-        dynamic_thresholding_ratio: float = 0.995,
-        sample_max_value: float = 1.0,
-        algorithm_type: Literal["dpmsolver", "dpmsolver++", "sde-dpmsolver++"] = "dpmsolver++",
-        solver_type: Literal["midpoint", "heun"] = "midpoint",
-        lower_order_final: bool = False,
-        use_karras_sigmas: bool | None = False,
-        use_exponential_sigmas: bool | None = False,
-        use_beta_sigmas: bool | None = False,
-        use_flow_sigmas: bool | None = False,
-        flow_shift: float | None = 1.0,
-        final_sigmas_type: Literal["zero", "sigma_min"] | None = "zero",
-        lambda_min_clipped: float = -math.inf,
-        variance_type: str | None = None,
-        use_dynamic_shifting: bool = False,
-        time_shift_type: Literal["exponential"] = "exponential",
-    ) -> None:
-        self._train()
+    @taking(DPMSolverSinglestepSettings)
+    def __init__(self, settings: DPMSolverSinglestepSettings) -> None:
+        self._prepare(settings)
 
-    def step(
+    def step(  # type: ignore[override]  # the reference has return_dict last
         self,
         model_output: Tensor,
         timestep: int | Tensor,

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from filmstrip.randomness import Generators, draw_noise
 from filmstrip.schedulers.discrete import DenoisedOutput
-from filmstrip.schedulers.exploding import ExplodingRun, ExplodingScheduler
+from filmstrip.schedulers.exploding import AncestralScheduler, ExplodingRun, ExplodingScheduler, ExplodingSettings
 from filmstrip.schedulers.prediction import Level, Terms, combine, scaled
-from filmstrip.schedulers.schedule import Levels, Numbers, check_choice, exponential_levels
+from filmstrip.schedulers.schedule import Levels, Numbers, exponential_levels
+from filmstrip.schedulers.settings import Bounded, FinalLevel, Spaced, Trained, WithoutSignal, setting, taking
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,53 +93,37 @@ def euler_step(latents: Tensor, clean: Terms, sigma: float, next_sigma: float, *
     return combine((moved, latents), *scaled(-moved, clean), (1.0, latents), *more)
 
 
-class EulerDiscreteScheduler(ExplodingScheduler):
-    """Settings of Euler sampling.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class EulerAncestralSettings(WithoutSignal, ExplodingSettings):
+    """Settings of Euler's method with fresh noise."""
 
-    Args:
-        num_train_timesteps: how many timesteps the network was trained with.
-        beta_start, beta_end, beta_schedule: variance of the noise that each timestep adds.
-        trained_betas: these variances themselves.
-        prediction_type: what the network predicts.
-        interpolation_type: how sigmas between those of the training are found.
-        use_karras_sigmas, use_exponential_sigmas, use_beta_sigmas: respace the sigmas; at most one.
-        sigma_min, sigma_max: ends of the respaced sigmas; those of the timesteps if None.
-        timestep_spacing: how the timesteps of a run are spread over those of the training.
-        timestep_type: "continuous" feeds a v-predicting network a quarter of the logarithm of sigma.
-        steps_offset: added to the timesteps of the leading spacing.
-        rescale_betas_zero_snr: the last timestep of the training is pure noise.
-        final_sigmas_type: whether the last step ends in clean latents or at the lowest sigma of the training.
-    """
 
-    prediction_types = ("epsilon", "sample", "original_sample", "v_prediction")
+@dataclass(frozen=True, eq=False, kw_only=True)
+class EulerSettings(Bounded, WithoutSignal, Spaced, Trained):
+    """Settings of Euler's method."""
+
+    prediction_type: Literal["epsilon", "sample", "original_sample", "v_prediction"] = "epsilon"
+    interpolation_type: Literal["linear", "log_linear"] = setting(
+        "how sigmas between those of the training are found.", "linear"
+    )
+    timestep_type: Literal["discrete", "continuous"] = setting(
+        '"continuous" feeds a v-predicting network a quarter of the logarithm of sigma.', "discrete"
+    )
+    final_sigmas_type: FinalLevel = setting(
+        "whether the last step ends in clean latents or at the lowest sigma of the training.", "zero"
+    )
+
+
+class EulerDiscreteScheduler(ExplodingScheduler[EulerRun]):
+    """Settings of Euler sampling."""
+
+    _run_type = EulerRun
     takes_whole_numbers = False
-    _held: EulerRun
 
-    def __init__(
-        self,
-        num_train_timesteps: int = 1000,
-        beta_start: float = 0.0001,
-        beta_end: float = 0.02,
-        beta_schedule: str = "linear",
-        trained_betas: Numbers | None = None,
-        prediction_type: str = "epsilon",
-        interpolation_type: str = "linear",
-        use_karras_sigmas: bool | None = False,
-        use_exponential_sigmas: bool | None = False,
-        use_beta_sigmas: bool | None = False,
-        sigma_min: float | None = None,
-        sigma_max: float | None = None,
-        timestep_spacing: Literal["linspace", "leading", "trailing"] = "linspace",
-        timestep_type: Literal["discrete", "continuous"] = "discrete",
-        steps_offset: int = 0,
-        rescale_betas_zero_snr: bool = False,
-        final_sigmas_type: Literal["zero", "sigma_min"] = "zero",
-    ) -> None:
-        check_choice("interpolation_type", interpolation_type, ("linear", "log_linear"))
-        check_choice("timestep_type", timestep_type, ("discrete", "continuous"))
-        check_choice("final_sigmas_type", final_sigmas_type, ("zero", "sigma_min"))
+    @taking(EulerSettings)
+    def __init__(self, settings: EulerSettings) -> None:
         self._train()
-        self._hold(self._fed(*self._trained()))
+        self._hold(self._run(*self._trained()))
 
     def start(
         self,
@@ -148,19 +133,14 @@ class EulerDiscreteScheduler(ExplodingScheduler):
         sigmas: Numbers | None = None,
         generator: Generators = None,
     ) -> EulerRun:
-        """The schedule and solver of one generation.
+        return self._run(*self._schedule(num_inference_steps, timesteps, sigmas), generator)
 
-        Args:
-            timesteps: from noise to clean, instead of evenly spaced ones.
-            sigmas: noise levels instead, the last one included.
-            generator: of the noise of churning.
-        """
-        return self._fed(*self._schedule(num_inference_steps, timesteps, sigmas), generator)
-
-    def _fed(self, timesteps: Levels, sigmas: Levels, generator: Generators = None) -> EulerRun:
+    def _run(
+        self, timesteps: Levels, sigmas: Levels, generator: Generators = None, levels: Levels | None = None
+    ) -> EulerRun:
         if self.config.timestep_type == "continuous" and self.config.prediction_type == "v_prediction":
             timesteps = 0.25 * np.log(sigmas[: len(timesteps)])
-        return self._run(EulerRun, timesteps, sigmas, generator)
+        return super()._run(timesteps, sigmas, generator, levels)
 
     def _sigmas_at(self, timesteps: Levels) -> Levels:
         if self.config.interpolation_type == "linear":
@@ -175,7 +155,6 @@ class EulerDiscreteScheduler(ExplodingScheduler):
         timesteps: Numbers | None = None,
         sigmas: Numbers | None = None,
     ) -> None:
-        """Hold a new run (see `start`), with `timesteps` on `device`."""
         self._show(self.start(num_inference_steps, timesteps=timesteps, sigmas=sigmas), device)
 
     def step(
@@ -210,52 +189,13 @@ class EulerDiscreteScheduler(ExplodingScheduler):
         return ((noise - sigma * sample) / (sigma**2 + 1).sqrt()).to(sample.dtype)
 
 
-class EulerAncestralDiscreteScheduler(ExplodingScheduler):
-    """Settings of Euler sampling with fresh noise at each step; see `EulerDiscreteScheduler`."""
+class EulerAncestralDiscreteScheduler(AncestralScheduler[EulerAncestralRun]):
+    """Settings of Euler sampling with fresh noise at each step."""
 
+    _run_type = EulerAncestralRun
     takes_whole_numbers = False
 
-    def __init__(
-        self,
-        num_train_timesteps: int = 1000,
-        beta_start: float = 0.0001,
-        beta_end: float = 0.02,
-        beta_schedule: str = "linear",
-        trained_betas: Numbers | None = None,
-        prediction_type: str = "epsilon",
-        timestep_spacing: str = "linspace",
-        steps_offset: int = 0,
-        rescale_betas_zero_snr: bool = False,
-    ) -> None:
+    @taking(EulerAncestralSettings)
+    def __init__(self, settings: EulerAncestralSettings) -> None:
         self._train()
-        self._hold(self._run(EulerAncestralRun, *self._trained()))
-
-    def start(
-        self,
-        num_inference_steps: int | None = None,
-        *,
-        timesteps: Numbers | None = None,
-        generator: Generators = None,
-    ) -> EulerAncestralRun:
-        """The schedule and solver of one generation.
-
-        Args:
-            timesteps: from noise to clean, instead of evenly spaced ones.
-            generator: of the fresh noise.
-        """
-        return self._run(EulerAncestralRun, *self._schedule(num_inference_steps, timesteps), generator)
-
-    def step(
-        self,
-        model_output: Tensor,
-        timestep: float | Tensor,
-        sample: Tensor,
-        generator: Generators = None,
-        return_dict: bool = True,
-    ) -> DenoisedOutput | tuple[Tensor, Tensor]:
-        """One step of the held run.
-
-        Args:
-            timestep: one of `timesteps`; it is looked up at the first step only.
-        """
-        return self._stepped(model_output, timestep, sample, return_dict, generator)
+        self._hold(self._run(*self._trained()))

@@ -2,54 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from filmstrip.randomness import Generators
-from filmstrip.schedulers.base import TrainedScheduler
-from filmstrip.schedulers.diffusion import SigmaTable, spaced_timesteps, trained_tables
+from filmstrip.schedulers.base import SigmaScheduler
+from filmstrip.schedulers.diffusion import spaced_timesteps
 from filmstrip.schedulers.discrete import DenoisedOutput
-from filmstrip.schedulers.prediction import Estimator, Level, Terms, combine
-from filmstrip.schedulers.schedule import (
-    Levels,
-    Numbers,
-    falling_levels,
-    number_of_steps,
-    respaced_levels,
-    respacing_of,
-)
+from filmstrip.schedulers.prediction import Level, Terms
+from filmstrip.schedulers.runs import TrainedRun
+from filmstrip.schedulers.schedule import Levels, Numbers, falling_levels, number_of_steps, respaced_levels
+from filmstrip.schedulers.settings import OfNetwork, Respaced, Spaced, Trained
 
 RunType = TypeVar("RunType", bound="ExplodingRun")
 
-# What stands in for no signal at all, so that sigmas stay finite.
-LEAST_SIGNAL = 2.0**-24
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ExplodingSettings(Spaced, Trained):
+    """Settings of solvers between sigmas."""
+
+    prediction_type: OfNetwork = "epsilon"
 
 
 @dataclass(frozen=True, eq=False)
-class ExplodingRun:
+class TwoCallSettings(Respaced, ExplodingSettings):
+    """Settings of solvers that call the network twice for each step."""
+
+    beta_start: float = 0.00085
+    beta_end: float = 0.012
+
+
+@dataclass(frozen=True, eq=False)
+class ExplodingRun(TrainedRun):
     """The noise levels of one generation, whose latents grow with the noise."""
 
-    timesteps: Tensor  # (num_steps,), float32, on the CPU
     sigmas: Tensor  # float32, on the CPU
     levels: tuple[float, ...]  # sigma at which the network is called, step for step, and the last one
     init_noise_sigma: float
-    estimator: Estimator
-    generator: Generators = None
 
-    order: ClassVar[int] = 1
+    def noise_level(self, step_index: int) -> Level:
+        return Level(1.0, float(self.sigmas[step_index]))
 
     def scale_input(self, latents: Tensor, step_index: int) -> Tensor:
         """The latents at unit variance."""
         return latents / (self.levels[step_index] ** 2 + 1) ** 0.5
-
-    def step(self, prediction: Tensor, step_index: int, latents: Tensor, *, generator: Generators = None) -> Tensor:
-        """The latents after the step: the solver's part."""
-        raise NotImplementedError
 
     def denoised(self, prediction: Tensor, step_index: int, latents: Tensor) -> Tensor:
         """The estimate of the clean latents, in float32 or wider."""
@@ -59,34 +59,25 @@ class ExplodingRun:
         """The change of latents with sigma: in `clean + sigma * noise`, the noise."""
         return self.estimator.noise_terms(prediction, latents, Level(1.0, self.levels[step_index]))
 
-    def add_noise(self, clean: Tensor, noise: Tensor, step_index: int) -> Tensor:
-        """Clean latents as noisy as they are before this step."""
-        noisy = combine((1.0, clean), (float(self.sigmas[step_index]), noise))
-        return noisy.to(torch.promote_types(clean.dtype, noise.dtype))
 
+class ExplodingScheduler(SigmaScheduler[RunType]):
+    """Schedules in sigmas, and the calls of Diffusers' loops around them."""
 
-class ExplodingScheduler(TrainedScheduler):
-    """Tables of sigmas, and the calls of Diffusers' loops around them."""
-
-    prediction_types: ClassVar[Sequence[str]] = ("epsilon", "sample", "v_prediction")
-
-    _held: ExplodingRun
-
-    def _train(self) -> None:
-        self.betas, self.alphas_cumprod = trained_tables(self.config, LEAST_SIGNAL)
-        self._table = SigmaTable.of(self.alphas_cumprod)
-        self._respacing = respacing_of(self.config)
-        self._estimator = Estimator.of(self.config, self.prediction_types)
-        spaced_timesteps(self.config.timestep_spacing, 1, len(self))  # refuses an unknown spacing
+    _held: RunType
 
     @property
     def init_noise_sigma(self) -> Tensor:
         """Standard deviation of the noise that the held run starts from."""
         return torch.tensor(self._held.init_noise_sigma)
 
-    def start(self, num_inference_steps: int | None = None) -> ExplodingRun:
-        """The schedule and solver of one generation."""
-        raise NotImplementedError
+    def start(
+        self,
+        num_inference_steps: int | None = None,
+        *,
+        timesteps: Numbers | None = None,
+        generator: Generators = None,
+    ) -> RunType:
+        return self._run(*self._schedule(num_inference_steps, timesteps), generator)
 
     def scale_model_input(self, sample: Tensor, timestep: float | Tensor | None = None) -> Tensor:
         """The latents at unit variance, as the network wants to see them."""
@@ -98,7 +89,7 @@ class ExplodingScheduler(TrainedScheduler):
         """Hold a new run (see `start`), with `timesteps` on `device`."""
         self._show(self.start(num_inference_steps), device)
 
-    def _show(self, run: ExplodingRun, device: str | torch.device | None) -> None:
+    def _show(self, run: RunType, device: str | torch.device | None) -> None:
         self._hold(run, device)
         self._sigmas = run.sigmas
         self.num_inference_steps = (len(run.timesteps) + run.order - 1) // run.order
@@ -137,9 +128,7 @@ class ExplodingScheduler(TrainedScheduler):
             visited = visited.astype(np.float32).astype(np.float64)
         levels = self._sigmas_at(visited)
         if self._respacing is not None:
-            first, last = config.get("sigma_max"), config.get("sigma_min")
-            first, last = (float(levels[0]) if first is None else first), (float(levels[-1]) if last is None else last)
-            levels = respaced_levels(self._respacing, first, last, visited)
+            levels = respaced_levels(self._respacing, *self._ends(levels[0], levels[-1]), visited)
             visited = table.timesteps_of(levels)
         final = table.sigmas[0] if config.get("final_sigmas_type") == "sigma_min" else 0.0
         return visited, np.append(levels, final)
@@ -148,12 +137,7 @@ class ExplodingScheduler(TrainedScheduler):
         return self._table.at(timesteps)
 
     def _run(
-        self,
-        kind: type[RunType],
-        timesteps: Levels,
-        sigmas: Levels,
-        generator: Generators = None,
-        levels: Levels | None = None,
+        self, timesteps: Levels, sigmas: Levels, generator: Generators = None, levels: Levels | None = None
     ) -> RunType:
         """The run over a schedule.
 
@@ -165,29 +149,60 @@ class ExplodingScheduler(TrainedScheduler):
         highest = float(narrow.max())
         first = highest if self.config.timestep_spacing in ("linspace", "trailing") else (highest**2 + 1) ** 0.5
         visited = torch.from_numpy(timesteps.astype(np.float32))
-        return kind(visited, narrow, tuple(called.tolist()), first, self._estimator, generator)
+        called_at = tuple(called.tolist())
+        return self._run_type(visited, narrow, called_at, first, estimator=self._estimator, generator=generator)
 
-    def _check_trained(self, num_train_timesteps: int | None) -> None:
+    def _stepped(
+        self, model_output: Tensor, timestep: float | Tensor, sample: Tensor, return_dict: bool, **more: Any
+    ) -> DenoisedOutput | tuple[Tensor, Tensor]:
+        """The held run's next step, and the clean estimate at its beginning."""
+        index = self._next_index(timestep)
+        denoised = self._held.denoised(model_output, index, sample).to(model_output.dtype)
+        latents = self._held.step(model_output, index, sample, **more)
+        return DenoisedOutput(latents, denoised) if return_dict else (latents, denoised)
+
+
+class AncestralScheduler(ExplodingScheduler[RunType]):
+    """Solvers that draw fresh noise at each step."""
+
+    def step(
+        self,
+        model_output: Tensor,
+        timestep: float | Tensor,
+        sample: Tensor,
+        generator: Generators = None,
+        return_dict: bool = True,
+    ) -> DenoisedOutput | tuple[Tensor, Tensor]:
+        """One call of the held run; the first one is found by its timestep."""
+        return self._stepped(model_output, timestep, sample, return_dict, generator=generator)
+
+
+class TwoCallScheduler(ExplodingScheduler[RunType]):
+    """Solvers that call the network twice for each step but the last, `2 * num_steps - 1` times in all."""
+
+    order = 2
+
+    def set_timesteps(
+        self,
+        num_inference_steps: int | None = None,
+        device: str | torch.device | None = None,
+        num_train_timesteps: int | None = None,
+        timesteps: Numbers | None = None,
+    ) -> None:
+        """Hold a new run (see `start`), with `timesteps` on `device`.
+
+        Args:
+            num_train_timesteps: of the settings; another number is refused.
+        """
         if num_train_timesteps not in (None, len(self)):
             raise ValueError(
                 f"num_train_timesteps is a setting of the scheduler, {len(self)}, got {num_train_timesteps};"
                 " leave it out."
             )
+        self._show(self.start(num_inference_steps, timesteps=timesteps), device)
 
-    def _trained(self) -> tuple[Levels, Levels]:
-        """All timesteps of the training, and their sigmas."""
-        return np.arange(len(self) - 1, -1, -1.0), np.append(self._table.sigmas[::-1], 0.0)
-
-    def _stepped(
-        self,
-        model_output: Tensor,
-        timestep: float | Tensor,
-        sample: Tensor,
-        return_dict: bool,
-        generator: Generators = None,
+    def step(
+        self, model_output: Tensor, timestep: float | Tensor, sample: Tensor, return_dict: bool = True
     ) -> DenoisedOutput | tuple[Tensor, Tensor]:
-        """The held run's next step, and the clean estimate at its beginning."""
-        index = self._next_index(timestep)
-        denoised = self._held.denoised(model_output, index, sample).to(model_output.dtype)
-        latents = self._held.step(model_output, index, sample, generator=generator)
-        return DenoisedOutput(latents, denoised) if return_dict else (latents, denoised)
+        """One call of the held run; the first one is found by its timestep."""
+        return self._stepped(model_output, timestep, sample, return_dict)

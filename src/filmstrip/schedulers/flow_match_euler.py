@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from dataclasses import KW_ONLY, dataclass, field
 
 import numpy as np
 import torch
@@ -13,10 +12,10 @@ from torch import Tensor
 
 from filmstrip.randomness import Generators, draw_noise
 from filmstrip.schedulers.base import Scheduler, SchedulerOutput
+from filmstrip.schedulers.runs import Run
 from filmstrip.schedulers.schedule import (
     Levels,
     Numbers,
-    check_choice,
     falling_levels,
     number_of_steps,
     respaced_levels,
@@ -24,12 +23,13 @@ from filmstrip.schedulers.schedule import (
     shift_levels,
     stretch_to_terminal,
 )
+from filmstrip.schedulers.settings import Respaced, Shifted, setting, taking
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
-class FlowMatchEulerRun:
+class FlowMatchEulerRun(Run):
     """The noise levels of one generation and the Euler steps between them.
 
     The prediction is the velocity d(latents) / d(sigma) = noise - clean.
@@ -42,15 +42,8 @@ class FlowMatchEulerRun:
     generator: Generators = None
     levels: tuple[float, ...] = field(init=False, repr=False)
 
-    order: ClassVar[int] = 1
-    init_noise_sigma: ClassVar[float] = 1.0
-
     def __post_init__(self) -> None:
         object.__setattr__(self, "levels", tuple(self.sigmas.tolist()))
-
-    def scale_input(self, latents: Tensor, step_index: int) -> Tensor:
-        """The latents as they are: flow models see them unscaled."""
-        return latents
 
     def step(
         self,
@@ -76,9 +69,7 @@ class FlowMatchEulerRun:
         return self._euler(prediction, latents, *levels, generator).to(prediction.dtype)
 
     def add_noise(self, clean: Tensor, noise: Tensor, step_index: int) -> Tensor:
-        """Clean latents as noisy as they are before this step."""
-        sigma = self.levels[step_index]
-        return _mixed(clean, noise, sigma)
+        return _mixed(clean, noise, self.levels[step_index])
 
     def _euler(
         self,
@@ -117,46 +108,35 @@ def _mixed(clean: Tensor, noise: Tensor, sigma: float | Tensor) -> Tensor:
     return torch.lerp(clean.to(dtype), noise.to(dtype), sigma)
 
 
-class FlowMatchEulerDiscreteScheduler(Scheduler):
-    """Settings of Euler sampling for flow matching.
+@dataclass(frozen=True, eq=False)
+class FlowMatchEulerSettings(Respaced, Shifted):
+    """Settings of Euler's method for flow matching."""
 
-    Args:
-        num_train_timesteps: the timestep that stands for pure noise.
-        shift: above 1, more steps are spent near pure noise.
-        use_dynamic_shifting: each run brings its own shift as `mu`, from its number of tokens.
-        base_shift, max_shift, base_image_seq_len, max_image_seq_len: the line from which pipelines take `mu`.
-        invert_sigmas: levels are shares of the clean video, rising to 1.
-        shift_terminal: the last noise level before 0.
-        use_karras_sigmas, use_exponential_sigmas, use_beta_sigmas: respace the levels; at most one.
-        time_shift_type: whether `mu` is the logarithm of the dynamic shift or the shift itself.
-        stochastic_sampling: each step estimates the clean video and adds fresh noise.
-    """
+    num_train_timesteps: int = setting("the timestep that stands for pure noise.", 1000)
+    shift: float = setting("above 1, more steps are spent near pure noise.", 1.0)
+    _: KW_ONLY
+    base_shift: float | None = setting("`mu` of `base_image_seq_len` tokens; pipelines take it from that line.", 0.5)
+    max_shift: float | None = setting("`mu` of `max_image_seq_len` tokens.", 1.15)
+    base_image_seq_len: int = setting("one number of tokens.", 256)
+    max_image_seq_len: int = setting("another one.", 4096)
+    invert_sigmas: bool = setting("levels are shares of the clean video, rising to 1.", False)
+    shift_terminal: float | None = setting("the last noise level before 0.", None)
+    stochastic_sampling: bool = setting("each step estimates the clean video and adds fresh noise.", False)
+
+
+class FlowMatchEulerDiscreteScheduler(Scheduler):
+    """Settings of Euler sampling for flow matching."""
 
     takes_whole_numbers = False
     _held: FlowMatchEulerRun
 
-    def __init__(
-        self,
-        num_train_timesteps: int = 1000,
-        shift: float = 1.0,
-        use_dynamic_shifting: bool = False,
-        base_shift: float | None = 0.5,
-        max_shift: float | None = 1.15,
-        base_image_seq_len: int = 256,
-        max_image_seq_len: int = 4096,
-        invert_sigmas: bool = False,
-        shift_terminal: float | None = None,
-        use_karras_sigmas: bool = False,
-        use_exponential_sigmas: bool = False,
-        use_beta_sigmas: bool = False,
-        time_shift_type: Literal["exponential", "linear"] = "exponential",
-        stochastic_sampling: bool = False,
-    ) -> None:
+    @taking(FlowMatchEulerSettings)
+    def __init__(self, settings: FlowMatchEulerSettings) -> None:
         respacing_of(self.config)
-        check_choice("time_shift_type", time_shift_type, ("exponential", "linear"))
+        num_train_timesteps, shift = settings.num_train_timesteps, settings.shift
         self.set_shift(shift)
         trained = np.linspace(1, 0, num_train_timesteps, endpoint=False)
-        if not use_dynamic_shifting:
+        if not settings.use_dynamic_shifting:
             trained = shift_levels(trained, shift)
         sigmas = torch.from_numpy(trained).float()
         self.sigma_max, self.sigma_min = sigmas[0].item(), sigmas[-1].item()

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from filmstrip.randomness import Generators
-from filmstrip.schedulers.discrete import DenoisedOutput
-from filmstrip.schedulers.exploding import ExplodingRun, ExplodingScheduler
+from filmstrip.schedulers.exploding import ExplodingRun, TwoCallScheduler, TwoCallSettings
 from filmstrip.schedulers.prediction import Terms, combine, scaled
-from filmstrip.schedulers.schedule import Levels, Numbers
+from filmstrip.schedulers.schedule import Levels
+from filmstrip.schedulers.settings import Clipped, taking
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,84 +23,37 @@ class HeunRun(ExplodingRun):
 
     order: ClassVar[int] = 2
 
-    def step(self, prediction: Tensor, step_index: int, latents: Tensor, *, generator: Generators = None) -> Tensor:
-        """The latents after one call of the network, computed in float32 or wider."""
-        dtype = torch.promote_types(latents.dtype, prediction.dtype)
+    def solve(self, prediction: Tensor, step_index: int, latents: Tensor, generator: Generators) -> Tensor:
         sigma, slope = self.levels[step_index], self.slope(prediction, step_index, latents)
         if not self.begun:
             if step_index + 1 < len(self.timesteps):  # the last step to zero is an Euler step
                 self.begun.append((sigma, latents, slope))
-            return combine((1.0, latents), *scaled(self.levels[step_index + 1] - sigma, slope)).to(dtype)
+            return combine((1.0, latents), *scaled(self.levels[step_index + 1] - sigma, slope))
         first_sigma, first_latents, first_slope = self.begun.pop()
-        return combine((1.0, first_latents), *scaled((sigma - first_sigma) / 2, [*first_slope, *slope])).to(dtype)
+        return combine((1.0, first_latents), *scaled((sigma - first_sigma) / 2, [*first_slope, *slope]))
 
 
-class HeunDiscreteScheduler(ExplodingScheduler):
-    """Settings of Heun sampling, which calls the network twice for each step but the last.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class HeunSettings(Clipped, TwoCallSettings):
+    """Settings of Heun's method."""
 
-    Args:
-        clip_sample, clip_sample_range: bound the clean estimate of each call.
+    clip_sample: bool = False
 
-    The others are those of `EulerDiscreteScheduler`.
-    """
 
-    order = 2
+class HeunDiscreteScheduler(TwoCallScheduler[HeunRun]):
+    """Settings of Heun sampling, which calls the network twice for each step but the last."""
 
-    def __init__(
-        self,
-        num_train_timesteps: int = 1000,
-        beta_start: float = 0.00085,
-        beta_end: float = 0.012,
-        beta_schedule: str = "linear",
-        trained_betas: Numbers | None = None,
-        prediction_type: str = "epsilon",
-        use_karras_sigmas: bool | None = False,
-        use_exponential_sigmas: bool | None = False,
-        use_beta_sigmas: bool | None = False,
-        clip_sample: bool = False,
-        clip_sample_range: float = 1.0,
-        timestep_spacing: Literal["linspace", "leading", "trailing"] = "linspace",
-        steps_offset: int = 0,
-    ) -> None:
+    _run_type = HeunRun
+
+    @taking(HeunSettings)
+    def __init__(self, settings: HeunSettings) -> None:
         self._train()
-        self._hold(self.start(num_train_timesteps))
+        self._hold(self.start(settings.num_train_timesteps))
 
-    def start(
-        self,
-        num_inference_steps: int | None = None,
-        *,
-        timesteps: Numbers | None = None,
-        generator: Generators = None,
+    def _run(
+        self, timesteps: Levels, sigmas: Levels, generator: Generators = None, levels: Levels | None = None
     ) -> HeunRun:
-        """The schedule and solver of one generation, `2 * num_steps - 1` calls of the network.
-
-        Args:
-            timesteps: from noise to clean, instead of evenly spaced ones.
-            generator: without effect: the solver draws no noise.
-        """
-        visited, sigmas = self._schedule(num_inference_steps, timesteps)
-        return self._run(HeunRun, _twice(visited), np.append(_twice(sigmas[:-1]), sigmas[-1]), generator)
-
-    def set_timesteps(
-        self,
-        num_inference_steps: int | None = None,
-        device: str | torch.device | None = None,
-        num_train_timesteps: int | None = None,
-        timesteps: Numbers | None = None,
-    ) -> None:
-        """Hold a new run (see `start`), with `timesteps` on `device`.
-
-        Args:
-            num_train_timesteps: of the settings; another number is refused.
-        """
-        self._check_trained(num_train_timesteps)
-        self._show(self.start(num_inference_steps, timesteps=timesteps), device)
-
-    def step(
-        self, model_output: Tensor, timestep: float | Tensor, sample: Tensor, return_dict: bool = True
-    ) -> DenoisedOutput | tuple[Tensor, Tensor]:
-        """One call of the held run; the first one is found by its timestep."""
-        return self._stepped(model_output, timestep, sample, return_dict)
+        return super()._run(_twice(timesteps), np.append(_twice(sigmas[:-1]), sigmas[-1]), generator, levels)
 
 
 def _twice(values: Levels) -> Levels:

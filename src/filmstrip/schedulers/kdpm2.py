@@ -6,15 +6,14 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from filmstrip.randomness import Generators, draw_noise
-from filmstrip.schedulers.discrete import DenoisedOutput
 from filmstrip.schedulers.euler import ancestral_split
-from filmstrip.schedulers.exploding import ExplodingRun, ExplodingScheduler
+from filmstrip.schedulers.exploding import AncestralScheduler, ExplodingRun, TwoCallScheduler, TwoCallSettings
 from filmstrip.schedulers.prediction import combine, scaled
-from filmstrip.schedulers.schedule import Levels, Numbers
+from filmstrip.schedulers.schedule import Levels
+from filmstrip.schedulers.settings import taking
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,27 +25,20 @@ class KDPM2Run(ExplodingRun):
     order: ClassVar[int] = 2
     is_ancestral: ClassVar[bool] = False
 
-    def step(self, prediction: Tensor, step_index: int, latents: Tensor, *, generator: Generators = None) -> Tensor:
-        """The latents after one call of the network, computed in float32 or wider.
-
-        Args:
-            generator: of the fresh noise of an ancestral run; the run's own if None.
-        """
-        dtype = torch.promote_types(latents.dtype, prediction.dtype)
+    def solve(self, prediction: Tensor, step_index: int, latents: Tensor, generator: Generators) -> Tensor:
         slope = self.slope(prediction, step_index, latents)
         level, next_level = self.levels[step_index], self.levels[step_index + 1]
         if not self.begun:
             if next_level > 0:  # the last step to zero is an Euler step
                 self.begun.append((level, latents))
-            return combine((1.0, latents), *scaled(next_level - level, slope)).to(dtype)
+            return combine((1.0, latents), *scaled(next_level - level, slope))
         sigma, first_latents = self.begun.pop()
         terms = []
         if self.is_ancestral:
             next_level, up = ancestral_split(sigma, next_level)
-            generator = self.generator if generator is None else generator
             noise = draw_noise(prediction.shape, generator, prediction.device, prediction.dtype)
             terms.append((up, noise))
-        return combine((1.0, first_latents), *scaled(next_level - sigma, slope), *terms).to(dtype)
+        return combine((1.0, first_latents), *scaled(next_level - sigma, slope), *terms)
 
 
 class KDPM2AncestralRun(KDPM2Run):
@@ -55,90 +47,35 @@ class KDPM2AncestralRun(KDPM2Run):
     is_ancestral = True
 
 
-class KDPM2DiscreteScheduler(ExplodingScheduler):
-    """Settings of DPM-Solver-2, which calls the network twice for each step; see `EulerDiscreteScheduler`."""
+class KDPM2DiscreteScheduler(TwoCallScheduler[KDPM2Run]):
+    """Settings of DPM-Solver-2, which calls the network twice for each step but the last."""
 
-    order = 2
-    run_class: ClassVar[type[KDPM2Run]] = KDPM2Run
+    _run_type = KDPM2Run
 
-    def __init__(
-        self,
-        num_train_timesteps: int = 1000,
-        beta_start: float = 0.00085,
-        beta_end: float = 0.012,
-        beta_schedule: str = "linear",
-        trained_betas: Numbers | None = None,
-        use_karras_sigmas: bool | None = False,
-        use_exponential_sigmas: bool | None = False,
-        use_beta_sigmas: bool | None = False,
-        prediction_type: str = "epsilon",
-        timestep_spacing: str = "linspace",
-        steps_offset: int = 0,
-    ) -> None:
+    @taking(TwoCallSettings)
+    def __init__(self, settings: TwoCallSettings) -> None:
         self._train()
-        self._hold(self.start(num_train_timesteps))
+        self._hold(self.start(settings.num_train_timesteps))
 
-    def start(
-        self,
-        num_inference_steps: int | None = None,
-        *,
-        timesteps: Numbers | None = None,
-        generator: Generators = None,
+    def _run(
+        self, timesteps: Levels, sigmas: Levels, generator: Generators = None, levels: Levels | None = None
     ) -> KDPM2Run:
-        """The schedule and solver of one generation, `2 * num_steps - 1` calls of the network.
-
-        Args:
-            timesteps: from noise to clean, instead of evenly spaced ones.
-            generator: of the fresh noise of an ancestral solver.
-        """
-        visited, sigmas = self._schedule(num_inference_steps, timesteps)
         if self._respacing == "karras":
-            visited = visited.round()
+            timesteps = timesteps.round()
         steps, following = sigmas[:-2], sigmas[1:-1]
-        if self.run_class.is_ancestral:
+        if self._run_type.is_ancestral:
             following = np.array([ancestral_split(*pair)[0] for pair in zip(steps, following, strict=True)])
         middles = np.sqrt(steps * following)
         calls = np.append(_alternating(sigmas[:-1], middles), 0.0)
-        timesteps_fed = _alternating(visited, self._table.timesteps_of(middles))
+        timesteps_fed = _alternating(timesteps, self._table.timesteps_of(middles))
         shown = np.concatenate([sigmas[:1], np.repeat(sigmas[1:], 2), sigmas[-1:]])
-        return self._run(self.run_class, timesteps_fed, shown, generator, calls)
-
-    def set_timesteps(
-        self,
-        num_inference_steps: int | None = None,
-        device: str | torch.device | None = None,
-        num_train_timesteps: int | None = None,
-    ) -> None:
-        """Hold a new run (see `start`), with `timesteps` on `device`.
-
-        Args:
-            num_train_timesteps: of the settings; another number is refused.
-        """
-        self._check_trained(num_train_timesteps)
-        super().set_timesteps(num_inference_steps, device)
-
-    def step(
-        self, model_output: Tensor, timestep: float | Tensor, sample: Tensor, return_dict: bool = True
-    ) -> DenoisedOutput | tuple[Tensor, Tensor]:
-        """One call of the held run; the first one is found by its timestep."""
-        return self._stepped(model_output, timestep, sample, return_dict)
+        return super()._run(timesteps_fed, shown, generator, calls)
 
 
-class KDPM2AncestralDiscreteScheduler(KDPM2DiscreteScheduler):
-    """Settings of DPM-Solver-2 with fresh noise at each step; see `EulerDiscreteScheduler`."""
+class KDPM2AncestralDiscreteScheduler(AncestralScheduler[KDPM2Run], KDPM2DiscreteScheduler):  # type: ignore[misc]
+    """Settings of DPM-Solver-2 with fresh noise at each step, for which `step` takes a generator."""
 
-    run_class = KDPM2AncestralRun
-
-    def step(  # type: ignore[override]  # the reference takes the generator before return_dict
-        self,
-        model_output: Tensor,
-        timestep: float | Tensor,
-        sample: Tensor,
-        generator: Generators = None,
-        return_dict: bool = True,
-    ) -> DenoisedOutput | tuple[Tensor, Tensor]:
-        """One call of the held run; the first one is found by its timestep."""
-        return self._stepped(model_output, timestep, sample, return_dict, generator)
+    _run_type = KDPM2AncestralRun
 
 
 def _alternating(steps: Levels, middles: Levels) -> Levels:

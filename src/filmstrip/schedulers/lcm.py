@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, cast
+from dataclasses import KW_ONLY, dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -12,9 +12,10 @@ from torch import Tensor
 from filmstrip.outputs import Output
 from filmstrip.randomness import Generators, draw_noise
 from filmstrip.schedulers.diffusion import Timesteps, whole_timesteps
-from filmstrip.schedulers.discrete import DiscreteRun, DiscreteScheduler
-from filmstrip.schedulers.prediction import Estimator, combine, scaled
+from filmstrip.schedulers.discrete import DiscreteRun, DiscreteScheduler, Ending
+from filmstrip.schedulers.prediction import combine, scaled
 from filmstrip.schedulers.schedule import Numbers, number_of_steps
+from filmstrip.schedulers.settings import Clipped, Spacing, Thresholded, WithoutSignal, setting, taking
 
 _SIGMA_DATA = 0.5  # standard deviation of clean latents that the boundary condition assumes
 
@@ -27,23 +28,16 @@ class LCMSchedulerOutput(Output):
     denoised: Tensor | None = None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class LCMRun(DiscreteRun):
     """The jumps of one generation; the last one stays at the clean latents."""
 
-    estimator: Estimator
     timestep_scaling: float = 10.0
-    generator: Generators = None
 
-    def step(self, prediction: Tensor, step_index: int, latents: Tensor, *, generator: Generators = None) -> Tensor:
-        """The latents after one jump, computed in float32 or wider.
-
-        Args:
-            generator: of the noise that all but the last jump add; the run's own if None.
-        """
+    def solve(self, prediction: Tensor, step_index: int, latents: Tensor, generator: Generators) -> Tensor:
         denoised = self.denoised(prediction, step_index, latents)
         dtype = torch.promote_types(latents.dtype, prediction.dtype)
-        return self.renoised(denoised, step_index, dtype, self.generator if generator is None else generator).to(dtype)
+        return self.renoised(denoised, step_index, dtype, generator)
 
     def denoised(self, prediction: Tensor, step_index: int, latents: Tensor) -> Tensor:
         """The clean latents by the consistency function, which changes nothing at timestep 0 (equation 9)."""
@@ -61,42 +55,35 @@ class LCMRun(DiscreteRun):
         return combine((alpha, denoised), (sigma, draw_noise(denoised.shape, generator, denoised.device, dtype)))
 
 
+_UNUSED = "an entry of published configs, without effect: the timesteps are those of the distillation."
+
+
+@dataclass(frozen=True, eq=False)
+class LCMSettings(Thresholded, Clipped, WithoutSignal, Ending):
+    """Settings of latent consistency models."""
+
+    beta_start: float = 0.00085
+    beta_end: float = 0.012
+    beta_schedule: str = "scaled_linear"
+    _: KW_ONLY
+    clip_sample: bool = False
+    set_alpha_to_one: bool = setting(_UNUSED, True)
+    steps_offset: int = setting(_UNUSED, 0)
+    timestep_spacing: Spacing = setting(_UNUSED, "leading")
+    original_inference_steps: int = setting(
+        "length of the schedule that the model was distilled with; steps are taken from it.", 50
+    )
+    timestep_scaling: float = setting("of the boundary condition: the higher, the less the latents count.", 10.0)
+
+
 class LCMScheduler(DiscreteScheduler):
-    """Settings of sampling with latent consistency models.
-
-    Args:
-        original_inference_steps: length of the schedule that the model was distilled with; steps are taken from it.
-        timestep_scaling: of the boundary condition: the higher, the less the latents themselves count.
-        set_alpha_to_one, steps_offset, timestep_spacing: entries of published configs, without effect: the timesteps
-            are those of the distillation.
-
-    The others are those of `DDIMScheduler`.
-    """
+    """Settings of sampling with latent consistency models."""
 
     _held: DiscreteRun
 
-    def __init__(
-        self,
-        num_train_timesteps: int = 1000,
-        beta_start: float = 0.00085,
-        beta_end: float = 0.012,
-        beta_schedule: str = "scaled_linear",
-        trained_betas: Numbers | None = None,
-        original_inference_steps: int = 50,
-        clip_sample: bool = False,
-        clip_sample_range: float = 1.0,
-        set_alpha_to_one: bool = True,
-        steps_offset: int = 0,
-        prediction_type: Literal["epsilon", "sample", "v_prediction"] = "epsilon",
-        thresholding: bool = False,
-        dynamic_thresholding_ratio: float = 0.995,
-        sample_max_value: float = 1.0,
-        timestep_spacing: Literal["linspace", "leading", "trailing"] = "leading",
-        timestep_scaling: float = 10.0,
-        rescale_betas_zero_snr: bool = False,
-    ) -> None:
+    @taking(LCMSettings)
+    def __init__(self, settings: LCMSettings) -> None:
         self._train()
-        self._estimator = Estimator.of(self.config)
 
     def start(
         self,
@@ -107,28 +94,27 @@ class LCMScheduler(DiscreteScheduler):
         strength: float = 1.0,
         generator: Generators = None,
     ) -> LCMRun:
-        """The schedule and solver of one generation.
+        """The schedule and solver of one generation; see `Scheduler.start`.
 
         Args:
-            timesteps: whole numbers from noise to clean, instead of those of the distillation.
+            timesteps: instead of those of the distillation.
             original_inference_steps: length of the distillation's schedule; the setting if None.
             strength: share of the schedule, at its clean end, that is used.
-            generator: of the noise that all but the last jump add.
         """
         given = whole_timesteps(timesteps, len(self))
         num_steps = number_of_steps(num_inference_steps, None, given)
-        original = (
-            self.config.original_inference_steps if original_inference_steps is None else original_inference_steps
-        )
         if given is None:
-            visited = self._distilled(num_steps, original, strength)
+            visited = self._distilled(num_steps, original_inference_steps, strength)
         else:
             visited = given[num_steps - min(int(num_steps * strength), num_steps) :]
         if not len(visited):
             raise ValueError(f"strength {strength:g} leaves none of {num_steps} timesteps; raise it.")
-        transitions = self._linked(visited.tolist())
         return LCMRun(
-            torch.from_numpy(visited.copy()), transitions, self._estimator, self.config.timestep_scaling, generator
+            torch.from_numpy(visited.copy()),
+            self._linked(visited.tolist()),
+            estimator=self._estimator,
+            timestep_scaling=self.config.timestep_scaling,
+            generator=generator,
         )
 
     def set_timesteps(
@@ -139,7 +125,6 @@ class LCMScheduler(DiscreteScheduler):
         timesteps: Numbers | None = None,
         strength: float = 1.0,
     ) -> None:
-        """Hold a new run (see `start`), with `timesteps` on `device`."""
         more = {"original_inference_steps": original_inference_steps, "strength": strength}
         self._hold_new(device, num_inference_steps, timesteps=timesteps, **more)
 
@@ -160,8 +145,10 @@ class LCMScheduler(DiscreteScheduler):
         latents = run.renoised(denoised, index, dtype, generator).to(dtype)
         return LCMSchedulerOutput(latents, denoised.to(dtype)) if return_dict else (latents, denoised.to(dtype))
 
-    def _distilled(self, num_steps: int, original: int, strength: float) -> Timesteps:
+    def _distilled(self, num_steps: int, original: int | None, strength: float) -> Timesteps:
         """Timesteps spread evenly over those of the distillation."""
+        if original is None:
+            original = int(self.config.original_inference_steps)
         if original > len(self):
             raise ValueError(
                 f"original_inference_steps must be at most {len(self)}, the number of timesteps that the network was"

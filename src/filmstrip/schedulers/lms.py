@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from filmstrip.randomness import Generators
 from filmstrip.schedulers.discrete import DenoisedOutput
-from filmstrip.schedulers.exploding import ExplodingRun, ExplodingScheduler
+from filmstrip.schedulers.exploding import ExplodingRun, ExplodingScheduler, ExplodingSettings
 from filmstrip.schedulers.prediction import Terms, combine, joined, scaled
-from filmstrip.schedulers.schedule import Numbers, interpolation_weights
+from filmstrip.schedulers.schedule import interpolation_weights
+from filmstrip.schedulers.settings import Respaced, taking
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,42 +46,20 @@ class LMSRun(ExplodingRun):
         return combine((1.0, latents), *terms).to(torch.promote_types(latents.dtype, prediction.dtype))
 
 
-class LMSDiscreteScheduler(ExplodingScheduler):
-    """Settings of linear multistep sampling; see `EulerDiscreteScheduler`."""
+@dataclass(frozen=True, eq=False)
+class LMSSettings(Respaced, ExplodingSettings):
+    """Settings of linear multistep sampling."""
 
-    _held: LMSRun
 
-    def __init__(
-        self,
-        num_train_timesteps: int = 1000,
-        beta_start: float = 0.0001,
-        beta_end: float = 0.02,
-        beta_schedule: str = "linear",
-        trained_betas: Numbers | None = None,
-        use_karras_sigmas: bool | None = False,
-        use_exponential_sigmas: bool | None = False,
-        use_beta_sigmas: bool | None = False,
-        prediction_type: Literal["epsilon", "sample", "v_prediction"] = "epsilon",
-        timestep_spacing: Literal["linspace", "leading", "trailing"] = "linspace",
-        steps_offset: int = 0,
-    ) -> None:
+class LMSDiscreteScheduler(ExplodingScheduler[LMSRun]):
+    """Settings of linear multistep sampling."""
+
+    _run_type = LMSRun
+
+    @taking(LMSSettings)
+    def __init__(self, settings: LMSSettings) -> None:
         self._train()
-        self._hold(self.start(num_train_timesteps))
-
-    def start(
-        self,
-        num_inference_steps: int | None = None,
-        *,
-        timesteps: Numbers | None = None,
-        generator: Generators = None,
-    ) -> LMSRun:
-        """The schedule and solver of one generation.
-
-        Args:
-            timesteps: from noise to clean, instead of evenly spaced ones.
-            generator: without effect: the solver draws no noise.
-        """
-        return self._run(LMSRun, *self._schedule(num_inference_steps, timesteps), generator)
+        self._hold(self.start(settings.num_train_timesteps))
 
     def step(
         self,
@@ -97,7 +75,4 @@ class LMSDiscreteScheduler(ExplodingScheduler):
             timestep: one of `timesteps`; it is looked up at the first step only.
             order: how many steps are looked back on, this one included.
         """
-        index = self._next_index(timestep)
-        denoised = self._held.denoised(model_output, index, sample).to(model_output.dtype)
-        latents = self._held.step(model_output, index, sample, order=order)
-        return DenoisedOutput(latents, denoised) if return_dict else (latents, denoised)
+        return self._stepped(model_output, timestep, sample, return_dict, order=order)

@@ -4,73 +4,79 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from filmstrip.randomness import Generators
-from filmstrip.schedulers.base import SchedulerOutput, TrainedScheduler
-from filmstrip.schedulers.diffusion import SPACINGS, SigmaTable, spaced_timesteps, trained_tables, whole_timesteps
-from filmstrip.schedulers.prediction import PREDICTION_TYPES, Estimator, Level, Terms, combine, joined, scaled
+from filmstrip.schedulers.base import SchedulerOutput, SigmaScheduler
+from filmstrip.schedulers.diffusion import spaced_timesteps, whole_timesteps
+from filmstrip.schedulers.prediction import Level, Terms, joined, scaled
+from filmstrip.schedulers.runs import TrainedRun
 from filmstrip.schedulers.schedule import (
     Levels,
     Numbers,
-    check_choice,
     falling_levels,
     number_of_steps,
     respaced_levels,
-    respacing_of,
     shift_levels,
 )
+from filmstrip.schedulers.settings import Respaced, Shifted, Thresholded, Trained, setting
+
+RunType = TypeVar("RunType", bound="MultistepRun")
 
 Estimate = tuple[Level, Terms]  # of the clean latents or the noise, told as a weighted sum
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class MultistepSettings(Thresholded, Respaced, Shifted, Trained):
+    """Settings of solvers that remember earlier steps."""
+
+    prediction_type: Literal["epsilon", "sample", "v_prediction", "flow_prediction"] = "epsilon"
+    solver_order: int = setting("from how many estimates each step is made, 1 to 3.", 2)
+    lower_order_final: bool = setting("the last steps of runs with less than 15 are of lower order.", True)
+    use_flow_sigmas: bool | None = setting("levels of a flow, `(1 - sigma) * clean + sigma * noise`.", False)
+    flow_shift: float | None = setting("the shift of these levels.", 1.0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.solver_order < 1:
+            raise ValueError(f"solver_order must be at least 1, got {self.solver_order}.")
+
+
 @dataclass(frozen=True, eq=False)
-class MultistepRun:
+class MultistepRun(TrainedRun):
     """The noise levels of one generation, and what its solver remembers of earlier steps."""
 
-    timesteps: Tensor  # (num_steps,), int64, on the CPU
     sigmas: Tensor  # (num_steps + 1,), float32, on the CPU
     levels: tuple[Level, ...]  # before each step and after the last one
-    estimator: Estimator
-    generator: Generators = None
+    _: KW_ONLY
+    orders: tuple[int, ...] = ()  # of each step, if there are enough estimates
     history: list[Estimate] = field(default_factory=list, init=False, repr=False)
 
-    order: ClassVar[int] = 1
-    init_noise_sigma: ClassVar[float] = 1.0
-
-    def scale_input(self, latents: Tensor, step_index: int) -> Tensor:
-        """The latents as they are: the network sees them unscaled."""
-        return latents
-
-    def step(self, prediction: Tensor, step_index: int, latents: Tensor, *, generator: Generators = None) -> Tensor:
-        """The latents after the step: the solver's part."""
-        raise NotImplementedError
-
-    def add_noise(self, clean: Tensor, noise: Tensor, step_index: int) -> Tensor:
-        """Clean latents as noisy as they are before this step."""
-        alpha, sigma = self.levels[step_index]
-        return combine((alpha, clean), (sigma, noise)).to(torch.promote_types(clean.dtype, noise.dtype))
+    def noise_level(self, step_index: int) -> Level:
+        return self.levels[step_index]
 
     def estimates(
-        self, prediction: Tensor, latents: Tensor, level: Level, *, of_noise: bool, length: int, as_one: bool = False
+        self, prediction: Tensor, step_index: int, latents: Tensor, *, of_noise: bool, looks_ahead: bool = False
     ) -> list[Estimate]:
-        """What is known, newest first: this step's estimate, and those of up to `length - 1` earlier ones.
+        """What is known, newest first: this step's estimate, and those of the earlier ones that its order takes.
 
         Args:
-            as_one: the newest one too is a sum of one tensor.
+            looks_ahead: the next step uses all that is known, and the newest one, too, is a sum of one tensor.
         """
+        level, length = self.levels[step_index], max(self.orders) + looks_ahead
         read = self.estimator.noise_terms if of_noise else self.estimator.clean_terms
         current = read(prediction, latents, level)
         earlier = self.history[: length - 1]
         if length > 1:
             self.history[:] = [(level, joined(current)), *earlier][: length - 1]
-        return [self.history[0] if as_one and length > 1 else (level, current), *earlier]
+        if looks_ahead:
+            return [self.history[0], *earlier]
+        return [(level, current), *earlier][: self.orders[step_index]]
 
 
 def stepped(scale: float, latents: Tensor, weights: Sequence[float], known: Sequence[Estimate]) -> Terms:
@@ -79,34 +85,26 @@ def stepped(scale: float, latents: Tensor, weights: Sequence[float], known: Sequ
     return [(scale, latents), *(term for weight, (_, terms) in pairs for term in scaled(weight, terms))]
 
 
-class MultistepScheduler(TrainedScheduler):
-    """Tables of a schedule, and the runs that are read off them."""
+class MultistepScheduler(SigmaScheduler[RunType]):
+    """Schedules in sigmas or in levels of a flow, and the calls of Diffusers' loops around them."""
 
+    _held: RunType
     ends_with_last: ClassVar[bool] = False  # a respaced schedule that ends above zero repeats its last level
-    _held: MultistepRun
 
     def _train(self) -> None:
-        config = self.config
-        self._respacing = respacing_of(config)
-        if config.get("use_lu_lambdas"):
+        super()._train()
+        if self.config.get("use_lu_lambdas"):
             if self._respacing is not None:
                 raise ValueError(f"only one spacing of sigmas can be used, got lu and {self._respacing}.")
             self._respacing = "exponential"  # even logarithms of signal to noise are the same
-        self.betas, self.alphas_cumprod = trained_tables(config, floor=2.0**-24)
-        self._table = SigmaTable.of(self.alphas_cumprod)
-        self._estimator = Estimator.of(config, PREDICTION_TYPES)
-        check_choice("timestep_spacing", config.get("timestep_spacing", "linspace"), SPACINGS)
-        check_choice("final_sigmas_type", config.get("final_sigmas_type", "zero"), ("zero", "sigma_min"))
-        check_choice("time_shift_type", config.time_shift_type, ("exponential", "linear"))
-        if config.solver_order < 1:
-            raise ValueError(f"solver_order must be at least 1, got {config.solver_order}.")
         # Until set_timesteps is called, the layer holds the schedule of the training.
-        trained = np.arange(len(self) - 1, -1, -1)
-        self._hold(self._run(MultistepRun, trained, np.append(self._table.sigmas[::-1], 0.0)))
+        self._hold(self._run(*self._trained()))
 
-    def start(self, num_inference_steps: int | None = None) -> MultistepRun:
-        """The schedule and solver of one generation."""
-        raise NotImplementedError
+    def step(
+        self, model_output: Tensor, timestep: int | Tensor, sample: Tensor, return_dict: bool = True
+    ) -> SchedulerOutput | tuple[Tensor]:
+        """One step of the held run; the first one is found by its timestep."""
+        return self._stepped(model_output, timestep, sample, return_dict)
 
     def _set(self, device: str | torch.device | None, **given: Any) -> None:
         """Hold the run that `start` makes of one of the numbers of steps, timesteps and sigmas."""
@@ -197,10 +195,7 @@ class MultistepScheduler(TrainedScheduler):
         table = self._table.sigmas
         if self.config.get("use_lu_lambdas"):
             table = np.exp(np.log(table).astype(np.float64))  # as the reference rounds them
-        first, last = self.config.get("sigma_max"), self.config.get("sigma_min")
-        first = float(table[-1]) if first is None else first
-        last = float(table[0]) if last is None else last
-        levels = respaced_levels(self._respacing, first, last, np.empty(num_steps))
+        levels = respaced_levels(self._respacing, *self._ends(table[-1], table[0]), np.empty(num_steps))
         if self.config.use_flow_sigmas:
             levels = levels / (levels + 1)
             return levels, levels * len(self)
@@ -225,8 +220,9 @@ class MultistepScheduler(TrainedScheduler):
         spacing, offset = config.get("timestep_spacing", "linspace"), config.get("steps_offset", 0)
         return spaced_timesteps(spacing, num_steps, len(self), offset, left_out=1, highest=used).round()
 
-    def _run(self, kind: type[Any], timesteps: NDArray[Any], sigmas: Levels, *more: Any) -> Any:
+    def _run(self, timesteps: NDArray[Any], sigmas: Levels, **more: Any) -> RunType:
         """The run over a schedule."""
         narrow = torch.from_numpy(np.asarray(sigmas, dtype=np.float32))
         visited = torch.from_numpy(np.asarray(timesteps).astype(np.int64))
-        return kind(visited, narrow, tuple(map(self._level, narrow.tolist())), self._estimator, *more)
+        levels = tuple(map(self._level, narrow.tolist()))
+        return self._run_type(visited, narrow, levels, estimator=self._estimator, **more)

@@ -12,9 +12,9 @@ from torch import Tensor
 from filmstrip.randomness import Generators
 from filmstrip.schedulers.base import SchedulerOutput
 from filmstrip.schedulers.diffusion import Timesteps
-from filmstrip.schedulers.discrete import DiscreteRun, DiscreteScheduler, Transition
-from filmstrip.schedulers.prediction import PREDICTION_TYPES, Estimator, Terms, combine, noise_weights, scaled
-from filmstrip.schedulers.schedule import Numbers
+from filmstrip.schedulers.discrete import DiscreteRun, DiscreteScheduler, Ending, Transition
+from filmstrip.schedulers.prediction import Terms, combine, noise_weights, scaled
+from filmstrip.schedulers.settings import setting, taking
 
 _ORDER = 4
 _RUNGE_KUTTA = (1 / 6, 1 / 3, 1 / 3, 1 / 6)
@@ -22,18 +22,16 @@ _RUNGE_KUTTA = (1 / 6, 1 / 3, 1 / 3, 1 / 6)
 _MULTISTEP = ((1.0,), (3 / 2, -1 / 2), (23 / 12, -16 / 12, 5 / 12), (55 / 24, -59 / 24, 37 / 24, -9 / 24))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class PNDMRun(DiscreteRun):
     """The calls of one generation: a warm-up after Runge and Kutta, four calls a step, and then one call a step."""
 
-    prediction_type: str
     num_warm_up: int = 0  # calls
     predictions: list[Tensor] = field(default_factory=list, init=False, repr=False)  # of whole steps, oldest first
     begun: list[Tensor] = field(default_factory=list, init=False, repr=False)  # latents that are stepped from again
     stages: list[Tensor] = field(default_factory=list, init=False, repr=False)  # predictions of a Runge-Kutta step
 
-    def step(self, prediction: Tensor, step_index: int, latents: Tensor, *, generator: Generators = None) -> Tensor:
-        """The latents after one call of the network, computed in float32 or wider."""
+    def solve(self, prediction: Tensor, step_index: int, latents: Tensor, generator: Generators) -> Tensor:
         transition = self.transitions[step_index]
         if step_index < self.num_warm_up:
             return self.warm_up(prediction, latents, transition, step_index % 4)
@@ -68,43 +66,34 @@ class PNDMRun(DiscreteRun):
     def _transferred(self, latents: Tensor, slope: Terms, transition: Transition) -> Tensor:
         """DDIM's step along a mean of predictions (equation 11)."""
         (alpha, sigma), (next_alpha, next_sigma), _ = transition
-        noise = noise_weights(self.prediction_type, transition.level)
+        noise = noise_weights(self.estimator.prediction_type, transition.level)
         moved = next_sigma - next_alpha * sigma / alpha
         terms = scaled(moved * noise.prediction, slope)
-        stepped = combine((next_alpha / alpha + moved * noise.latents, latents), *terms)
-        return stepped.to(torch.promote_types(latents.dtype, slope[0][1].dtype))
+        return combine((next_alpha / alpha + moved * noise.latents, latents), *terms)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PNDMSettings(Ending):
+    """Settings of pseudo numerical methods."""
+
+    prediction_type: Literal["epsilon", "v_prediction"] = "epsilon"
+    set_alpha_to_one: bool = False
+    skip_prk_steps: bool = setting(
+        "without the warm-up of Runge-Kutta steps; the first step is then taken twice.", False
+    )
 
 
 class PNDMScheduler(DiscreteScheduler):
-    """Settings of pseudo numerical methods.
-
-    Args:
-        skip_prk_steps: without the warm-up of Runge-Kutta steps; the first step is then taken twice.
-        set_alpha_to_one: the last step ends in clean latents, instead of at the level of timestep 0.
-
-    The others are those of `DDIMScheduler`.
-    """
+    """Settings of pseudo numerical methods."""
 
     pndm_order = _ORDER
     counter = 0  # calls since `set_timesteps`
 
     _held: DiscreteRun
 
-    def __init__(
-        self,
-        num_train_timesteps: int = 1000,
-        beta_start: float = 0.0001,
-        beta_end: float = 0.02,
-        beta_schedule: str = "linear",
-        trained_betas: Numbers | None = None,
-        skip_prk_steps: bool = False,
-        set_alpha_to_one: bool = False,
-        prediction_type: Literal["epsilon", "v_prediction"] = "epsilon",
-        timestep_spacing: Literal["linspace", "leading", "trailing"] = "leading",
-        steps_offset: int = 0,
-    ) -> None:
+    @taking(PNDMSettings)
+    def __init__(self, settings: PNDMSettings) -> None:
         self._train()
-        self._prediction_type = Estimator.of(self.config, PREDICTION_TYPES[:3:2]).prediction_type
         self.prk_timesteps = self.plms_timesteps = np.array([], dtype=np.int64)
 
     def start(self, num_inference_steps: int | None = None) -> PNDMRun:
@@ -115,10 +104,10 @@ class PNDMScheduler(DiscreteScheduler):
         transitions = tuple(
             self._call(int(timestep), index, warm_up, ratio) for index, timestep in enumerate(timesteps)
         )
-        return PNDMRun(torch.from_numpy(timesteps), transitions, self._prediction_type, len(warm_up))
+        visited = torch.from_numpy(timesteps)
+        return PNDMRun(visited, transitions, estimator=self._estimator, num_warm_up=len(warm_up))
 
     def set_timesteps(self, num_inference_steps: int, device: str | torch.device | None = None) -> None:
-        """Hold a new run, with `timesteps` on `device`."""
         self._hold_new(device, num_inference_steps)
         self.prk_timesteps, self.plms_timesteps = self._calls(num_inference_steps)
         self.counter = 0
@@ -143,11 +132,9 @@ class PNDMScheduler(DiscreteScheduler):
         self, model_output: Tensor, timestep: int | Tensor, sample: Tensor, return_dict: bool = True
     ) -> SchedulerOutput | tuple[Tensor]:
         """The next call of the warm-up."""
-        run = self._begun_run()
-        transition = self._call(int(self._value(timestep)), self.counter, self.prk_timesteps, self._ratio)
-        latents = run.warm_up(model_output, sample, transition, self.counter % 4)
-        self.counter += 1
-        return SchedulerOutput(latents) if return_dict else (latents,)
+        transition = self._due_call(timestep, self.prk_timesteps)
+        latents = self._begun_run().warm_up(model_output, sample, transition, self.counter % 4)
+        return self._counted(latents.to(torch.promote_types(sample.dtype, model_output.dtype)), return_dict)
 
     def step_plms(
         self, model_output: Tensor, timestep: int | Tensor, sample: Tensor, return_dict: bool = True
@@ -155,14 +142,17 @@ class PNDMScheduler(DiscreteScheduler):
         """The next call after the warm-up."""
         run = self._begun_run()
         again = self.counter == 1 and len(run.predictions) == 1 and bool(run.begun)
-        transition = self._call(int(self._value(timestep)), self.counter, self.prk_timesteps[:0], self._ratio)
+        transition = self._due_call(timestep, self.prk_timesteps[:0])
         latents = run.multistep(model_output, sample, transition, again)
+        return self._counted(latents.to(torch.promote_types(sample.dtype, model_output.dtype)), return_dict)
+
+    def _due_call(self, timestep: int | Tensor, warm_up: Timesteps) -> Transition:
+        ratio = len(self) // self._num_steps()
+        return self._call(int(self._value(timestep)), self.counter, warm_up, ratio)
+
+    def _counted(self, latents: Tensor, return_dict: bool) -> SchedulerOutput | tuple[Tensor]:
         self.counter += 1
         return SchedulerOutput(latents) if return_dict else (latents,)
-
-    @property
-    def _ratio(self) -> int:
-        return len(self) // self._num_steps()
 
     def _begun_run(self) -> PNDMRun:
         self._num_steps()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -11,11 +11,8 @@ import torch
 from torch import Tensor
 
 from filmstrip.records import record
-from filmstrip.schedulers.schedule import check_choice
 
 Terms = list[tuple[float, Tensor]]  # a weighted sum
-
-PREDICTION_TYPES = ("epsilon", "sample", "v_prediction", "flow_prediction")
 
 
 @record("level")
@@ -102,13 +99,8 @@ class Estimator:
     threshold: tuple[float, float] | None = None
 
     @classmethod
-    def of(cls, config: Mapping[str, Any], prediction_types: Sequence[str] = PREDICTION_TYPES[:3]) -> Estimator:
-        """The one that a scheduler's settings describe.
-
-        Args:
-            prediction_types: those that the scheduler can be used with.
-        """
-        check_choice("prediction_type", config["prediction_type"], prediction_types)
+    def of(cls, config: Mapping[str, Any]) -> Estimator:
+        """The one that a scheduler's settings describe."""
         clip = config["clip_sample_range"] if config.get("clip_sample") else None
         threshold = None
         if config.get("thresholding"):

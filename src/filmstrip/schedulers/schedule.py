@@ -177,9 +177,3 @@ def number_of_steps(
     if num_steps < 1:
         raise ValueError(f"num_inference_steps must be at least 1, got {num_steps}.")
     return num_steps
-
-
-def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
-    """Refuse a setting that is none of the choices."""
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}.")

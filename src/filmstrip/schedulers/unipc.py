@@ -3,40 +3,36 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from filmstrip.randomness import Generators
-from filmstrip.schedulers.base import Run, Scheduler, SchedulerOutput
-from filmstrip.schedulers.multistep import MultistepRun, MultistepScheduler, stepped
+from filmstrip.schedulers.base import Scheduler
+from filmstrip.schedulers.multistep import MultistepRun, MultistepScheduler, MultistepSettings, stepped
 from filmstrip.schedulers.prediction import Level, combine
-from filmstrip.schedulers.schedule import Levels, Numbers, check_choice, shift_levels, stretch_to_terminal
+from filmstrip.schedulers.runs import Run
+from filmstrip.schedulers.schedule import Levels, Numbers, shift_levels, stretch_to_terminal
+from filmstrip.schedulers.settings import Bounded, FinalLevel, Spaced, WithoutSignal, setting, taking
 
-# Settings of other solvers, under the same name, that stand for this solver's own default.
-_FOREIGN_TYPES = ("midpoint", "heun", "logrho")
 
-
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class UniPCRun(MultistepRun):
     """The steps of one generation, each corrected once the network was called at its end."""
 
     of_noise: bool = False
     is_bh1: bool = False
-    orders: tuple[int, ...] = ()  # of each step, if there are enough estimates
     uncorrected: frozenset[int] = frozenset()  # steps that are left as predicted
     predictor: Run | None = None  # takes the steps instead
     begun: list[tuple[Tensor, int]] = field(default_factory=list, init=False, repr=False)  # the step before, its order
 
-    def step(self, prediction: Tensor, step_index: int, latents: Tensor, *, generator: Generators = None) -> Tensor:
-        """The latents after one step, computed in float32 or wider."""
-        dtype = torch.promote_types(latents.dtype, prediction.dtype)
+    def solve(self, prediction: Tensor, step_index: int, latents: Tensor, generator: Generators) -> Tensor:
         level, next_level = self.levels[step_index], self.levels[step_index + 1]
-        length = max(self.orders) + 1
-        known = self.estimates(prediction, latents, level, of_noise=self.of_noise, length=length, as_one=True)
+        known = self.estimates(prediction, step_index, latents, of_noise=self.of_noise, looks_ahead=True)
         if self.begun and step_index - 1 not in self.uncorrected:
             start, order = self.begun[0]
             used = known[: order + 1]
@@ -45,9 +41,9 @@ class UniPCRun(MultistepRun):
         order = min(self.orders[step_index], len(known))
         self.begun[:] = [(latents, order)]
         if self.predictor is not None:
-            return self.predictor.step(prediction, step_index, latents, generator=generator).to(dtype)
+            return self.predictor.step(prediction, step_index, latents, generator=generator)
         scale, weights = self._weights([level for level, _ in known[:order]], next_level)
-        return combine(*stepped(scale, latents, weights, known[:order])).to(dtype)
+        return combine(*stepped(scale, latents, weights, known[:order]))
 
     def _weights(self, levels: list[Level], target: Level, corrects: bool = False) -> tuple[float, list[float]]:
         """Weights of the latents at the newest of the levels, and of the estimates at all of them.
@@ -86,62 +82,43 @@ class UniPCRun(MultistepRun):
         return shares
 
 
-class UniPCMultistepScheduler(MultistepScheduler):
-    """Settings of UniPC.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class UniPCSettings(Bounded, Spaced, WithoutSignal, MultistepSettings):
+    """Settings of UniPC."""
 
-    Args:
-        predict_x0: whether estimates of the clean latents or of the noise are interpolated.
-        solver_type: the function of the step size that differences are weighed by; "bh1" for few steps, unguided.
-        lower_order_final: the last steps are of lower order. A step to no noise always is of first order.
-        disable_corrector: steps that are left as predicted; the first ones, if guidance is strong.
-        solver_p: another scheduler, which takes the place of the predictor.
-        use_karras_sigmas, use_exponential_sigmas, use_beta_sigmas: respace the levels; at most one.
-        sigma_min, sigma_max: bounds of respaced levels, instead of the training's.
-        shift_terminal: the last noise level of a flow before the end.
+    predict_x0: bool = setting("whether estimates of the clean latents or of the noise are interpolated.", True)
+    solver_type: Literal["bh1", "bh2"] = setting(
+        'the function of the step size that differences are weighed by; "bh1" for few steps, unguided.', "bh2"
+    )
+    lower_order_final: bool = setting(
+        "the last steps are of lower order. A step to no noise always is of first order.", True
+    )
+    disable_corrector: Sequence[int] = setting(
+        "steps that are left as predicted; the first ones, if guidance is strong.", ()
+    )
+    solver_p: Scheduler | None = setting("another scheduler, which takes the place of the predictor.", None)
+    final_sigmas_type: FinalLevel = setting("whether runs end at no noise or at the lowest level.", "zero")
+    shift_terminal: float | None = setting("the last noise level of a flow before the end.", None)
 
-    The others are those of `DPMSolverMultistepScheduler`.
-    """
+    foreign: ClassVar[Mapping[str, tuple[str, ...]]] = {"solver_type": ("midpoint", "heun", "logrho")}
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.shift_terminal is not None and not self.use_flow_sigmas:
+            raise ValueError("shift_terminal is a level of a flow; set use_flow_sigmas=True, or leave it out.")
+        if not self.predict_x0 and self.final_sigmas_type == "zero":
+            raise ValueError("predict_x0=False can't end at no noise; use final_sigmas_type='sigma_min'.")
+
+
+class UniPCMultistepScheduler(MultistepScheduler[UniPCRun]):
+    """Settings of UniPC."""
+
+    _run_type = UniPCRun
     ends_with_last = True
 
-    def __init__(
-        self,
-        num_train_timesteps: int = 1000,
-        beta_start: float = 0.0001,
-        beta_end: float = 0.02,
-        beta_schedule: str = "linear",
-        trained_betas: Numbers | None = None,
-        solver_order: int = 2,
-        prediction_type: Literal["epsilon", "sample", "v_prediction", "flow_prediction"] = "epsilon",
-        thresholding: bool = False,
-        dynamic_thresholding_ratio: float = 0.995,
-        sample_max_value: float = 1.0,
-        predict_x0: bool = True,
-        solver_type: Literal["bh1", "bh2"] = "bh2",
-        lower_order_final: bool = True,
-        disable_corrector: list[int] = [],  # noqa: B006  (never changed; the reference's signature)
-        solver_p: Scheduler | None = None,
-        use_karras_sigmas: bool | None = False,
-        use_exponential_sigmas: bool | None = False,
-        use_beta_sigmas: bool | None = False,
-        use_flow_sigmas: bool | None = False,
-        flow_shift: float | None = 1.0,
-        timestep_spacing: Literal["linspace", "leading", "trailing"] = "linspace",
-        steps_offset: int = 0,
-        final_sigmas_type: Literal["zero", "sigma_min"] | None = "zero",
-        rescale_betas_zero_snr: bool = False,
-        use_dynamic_shifting: bool = False,
-        time_shift_type: Literal["exponential", "linear"] = "exponential",
-        sigma_min: float | None = None,
-        sigma_max: float | None = None,
-        shift_terminal: float | None = None,
-    ) -> None:
-        self._solver_type = "bh2" if solver_type in _FOREIGN_TYPES else solver_type
-        check_choice("solver_type", self._solver_type, ("bh1", "bh2"))
-        if shift_terminal is not None and not use_flow_sigmas:
-            raise ValueError("shift_terminal is a level of a flow; set use_flow_sigmas=True, or leave it out.")
-        if not predict_x0 and final_sigmas_type == "zero":
-            raise ValueError("predict_x0=False can't end at no noise; use final_sigmas_type='sigma_min'.")
+    @taking(UniPCSettings)
+    def __init__(self, settings: UniPCSettings) -> None:
+        self._solver_type = settings.own("solver_type")
         self._train()
 
     def start(
@@ -151,12 +128,6 @@ class UniPCMultistepScheduler(MultistepScheduler):
         sigmas: Numbers | None = None,
         mu: float | None = None,
     ) -> UniPCRun:
-        """The schedule and solver of one generation.
-
-        Args:
-            sigmas: levels of a flow, from 1 down, still to be shifted.
-            mu: their shift, or its logarithm, with use_dynamic_shifting.
-        """
         config = self.config
         visited, levels = self._schedule(num_inference_steps, sigmas=sigmas, mu=mu)
         num_steps = len(visited)
@@ -166,18 +137,15 @@ class UniPCMultistepScheduler(MultistepScheduler):
         if config.final_sigmas_type == "zero":
             orders[-1] = 1
         predictor = None if config.solver_p is None else config.solver_p.start(num_steps)
-        run: UniPCRun = self._run(
-            UniPCRun,
+        return self._run(
             visited,
             levels,
-            None,
-            not config.predict_x0,
-            self._solver_type == "bh1",
-            tuple(orders),
-            frozenset(config.disable_corrector),
-            predictor,
+            of_noise=not config.predict_x0,
+            is_bh1=self._solver_type == "bh1",
+            orders=tuple(orders),
+            uncorrected=frozenset(config.disable_corrector),
+            predictor=predictor,
         )
-        return run
 
     def set_timesteps(
         self,
@@ -188,12 +156,6 @@ class UniPCMultistepScheduler(MultistepScheduler):
     ) -> None:
         """Hold a new run (see `start`), with `timesteps` on `device`."""
         self._set(device, num_inference_steps=None if sigmas is not None else num_inference_steps, sigmas=sigmas, mu=mu)
-
-    def step(
-        self, model_output: Tensor, timestep: int | Tensor, sample: Tensor, return_dict: bool = True
-    ) -> SchedulerOutput | tuple[Tensor]:
-        """One step of the held run; the first one is found by its timestep."""
-        return self._stepped(model_output, timestep, sample, return_dict)
 
     def _shift(self, mu: float | None) -> float:
         if mu is None and self.config.use_dynamic_shifting:

@@ -2,97 +2,76 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import KW_ONLY, dataclass, field
 
 import torch
 from torch import Tensor
 
 from filmstrip.randomness import Generators, draw_noise
 from filmstrip.schedulers.ddim import DDIMScheduler
-from filmstrip.schedulers.diffusion import SPACINGS, beta_table, without_signal_at_the_end
-from filmstrip.schedulers.discrete import DenoisedOutput, DiscreteRun, DiscreteScheduler, Transition
+from filmstrip.schedulers.diffusion import beta_table, without_signal_at_the_end
+from filmstrip.schedulers.discrete import DenoisedOutput, DiscreteRun, DiscreteScheduler, Ending, Transition, told
 from filmstrip.schedulers.dpm import extrapolated
-from filmstrip.schedulers.prediction import PREDICTION_TYPES, Estimator, Level, combine
-from filmstrip.schedulers.schedule import Numbers, check_choice
+from filmstrip.schedulers.prediction import Estimator, Level, combine
+from filmstrip.schedulers.schedule import Numbers
+from filmstrip.schedulers.settings import WithoutSignal, setting, taking
+
+_UNUSED = "an entry of published configs, without effect: the solvers of this model never clip."
+
+
+@dataclass(frozen=True, eq=False)
+class CogVideoXSettings(WithoutSignal, Ending):
+    """Settings of a schedule with shifted signal."""
+
+    beta_start: float = 0.00085
+    beta_end: float = 0.0120
+    beta_schedule: str = "scaled_linear"
+    _: KW_ONLY
+    clip_sample: bool = setting(_UNUSED, True)
+    clip_sample_range: float = setting(_UNUSED, 1.0)
+    sample_max_value: float = setting(_UNUSED, 1.0)
+    snr_shift_scale: float = setting("the signal-to-noise ratio is divided by it.", 3.0)
 
 
 class _CogVideoXScheduler(DiscreteScheduler):
-    """Settings of a schedule in whole-number timesteps.
-
-    Args:
-        num_train_timesteps: how many timesteps the network was trained with.
-        beta_start, beta_end, beta_schedule: variance of the noise that each timestep adds.
-        trained_betas: these variances themselves.
-        set_alpha_to_one: the last step ends in clean latents, instead of at the level of timestep 0.
-        steps_offset: added to the timesteps of the leading spacing.
-        prediction_type: what the network predicts.
-        timestep_spacing: how the timesteps of a run are spread over those of the training.
-        rescale_betas_zero_snr: the first timestep of a run is pure noise.
-        snr_shift_scale: the signal-to-noise ratio is divided by it.
-        clip_sample, clip_sample_range, sample_max_value: entries of published configs, without effect: the solvers
-            of this model never clip.
-    """
-
-    def __init__(
-        self,
-        num_train_timesteps: int = 1000,
-        beta_start: float = 0.00085,
-        beta_end: float = 0.0120,
-        beta_schedule: Literal["linear", "scaled_linear", "squaredcos_cap_v2"] = "scaled_linear",
-        trained_betas: Numbers | None = None,
-        clip_sample: bool = True,
-        set_alpha_to_one: bool = True,
-        steps_offset: int = 0,
-        prediction_type: Literal["epsilon", "sample", "v_prediction"] = "epsilon",
-        clip_sample_range: float = 1.0,
-        sample_max_value: float = 1.0,
-        timestep_spacing: Literal["linspace", "leading", "trailing"] = "leading",
-        rescale_betas_zero_snr: bool = False,
-        snr_shift_scale: float = 3.0,
-    ) -> None:
+    @taking(CogVideoXSettings)
+    def __init__(self, settings: CogVideoXSettings) -> None:
         self.betas = beta_table(
-            beta_schedule, beta_start, beta_end, num_train_timesteps, trained_betas, dtype=torch.float64
+            settings.beta_schedule,
+            settings.beta_start,
+            settings.beta_end,
+            settings.num_train_timesteps,
+            settings.trained_betas,
+            dtype=torch.float64,
         )
         signal = torch.cumprod(1.0 - self.betas, dim=0)
-        signal = signal / (snr_shift_scale + (1 - snr_shift_scale) * signal)
-        self.alphas_cumprod = without_signal_at_the_end(signal) if rescale_betas_zero_snr else signal
-        self.final_alpha_cumprod = torch.tensor(1.0) if set_alpha_to_one else self.alphas_cumprod[0]
-        check_choice("prediction_type", prediction_type, PREDICTION_TYPES[:3])
-        check_choice("timestep_spacing", timestep_spacing, SPACINGS)
-        self._estimator = Estimator(prediction_type)
+        signal = signal / (settings.snr_shift_scale + (1 - settings.snr_shift_scale) * signal)
+        self.alphas_cumprod = without_signal_at_the_end(signal) if settings.rescale_betas_zero_snr else signal
+        self.final_alpha_cumprod = torch.tensor(1.0) if settings.set_alpha_to_one else self.alphas_cumprod[0]
+        self._estimator = Estimator(settings.prediction_type)
         self._hold_training()
 
 
 class CogVideoXDDIMScheduler(_CogVideoXScheduler, DDIMScheduler):
-    __doc__ = f"DDIM. {_CogVideoXScheduler.__doc__}"
+    """Settings of DDIM over whole-number timesteps."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class CogVideoXDPMRun(DiscreteRun):
     """Stochastic DPM-Solver++ of second order (arXiv:2211.01095), which remembers the step before."""
 
-    estimator: Estimator
-    generator: Generators = None
     history: list[tuple[Level, Tensor]] = field(default_factory=list, init=False, repr=False)
 
-    def step(self, prediction: Tensor, step_index: int, latents: Tensor, *, generator: Generators = None) -> Tensor:
-        """The latents after one step, computed in float32 or wider.
-
-        Args:
-            generator: of the noise that each step adds; the run's own if None.
-        """
+    def solve(self, prediction: Tensor, step_index: int, latents: Tensor, generator: Generators) -> Tensor:
         transition = self.transitions[step_index]
         before = self.history[-1] if self.history else None
         denoised = self.estimator.clean(prediction, latents, transition.level)
         self.history[:] = [(transition.level, denoised)]
-        generator = self.generator if generator is None else generator
-        stepped = _dpm_step(denoised, latents, transition, before, generator)
-        return stepped.to(torch.promote_types(latents.dtype, prediction.dtype))
+        return _dpm_step(denoised, latents, transition, before, generator)
 
 
 class CogVideoXDPMScheduler(_CogVideoXScheduler):
-    __doc__ = f"Stochastic DPM-Solver++ of second order. {_CogVideoXScheduler.__doc__}"
+    """Settings of stochastic DPM-Solver++ of second order, over whole-number timesteps."""
 
     def start(
         self,
@@ -101,13 +80,8 @@ class CogVideoXDPMScheduler(_CogVideoXScheduler):
         timesteps: Numbers | None = None,
         generator: Generators = None,
     ) -> CogVideoXDPMRun:
-        """The schedule and solver of one generation.
-
-        Args:
-            timesteps: whole numbers from noise to clean, instead of evenly spaced ones.
-            generator: of the noise that each step adds.
-        """
-        return CogVideoXDPMRun(*self._schedule(num_inference_steps, timesteps), self._estimator, generator)
+        schedule = self._schedule(num_inference_steps, timesteps)
+        return CogVideoXDPMRun(*schedule, estimator=self._estimator, generator=generator)
 
     def step(
         self,
@@ -139,9 +113,7 @@ class CogVideoXDPMScheduler(_CogVideoXScheduler):
             before = self._level(int(self._value(timestep_back))), old_pred_original_sample
         denoised = self._estimator.clean(model_output, sample, transition.level)
         latents = _dpm_step(denoised, sample, transition, before, generator, variance_noise)
-        dtype = torch.promote_types(sample.dtype, model_output.dtype)
-        latents, denoised = latents.to(dtype), denoised.to(dtype)
-        return DenoisedOutput(latents, denoised) if return_dict else (latents, denoised)
+        return told(latents, denoised, torch.promote_types(sample.dtype, model_output.dtype), return_dict)
 
 
 def _dpm_step(
