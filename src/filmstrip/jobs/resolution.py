@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from filmstrip.jobs import calls
 from filmstrip.jobs.calls import PipelineCall, is_clip
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 LARGEST_SEED = 2**63 - 1
 _OTHER_FPS = 8.0
-_CHANGE = 0.7  # how much of a clip is made anew where nothing is said about it
+_NOISE = 0.75  # the level from which a clip is made anew where nothing is said about it: its shapes stay
 
 
 @dataclass(frozen=True)
@@ -82,9 +82,10 @@ def resolve_job(job: Job) -> ResolvedJob:
     request, arguments, pictures, notes = _sized(outline, arguments, inputs, generator)
     clips = {name: given for name, given in pictures.items() if isinstance(given, list)}
     if call.only_repeats(arguments, clips, request.size.num_frames):
-        arguments[calls.CHANGE] = _CHANGE
+        change = cast("Any", outline).strength_at(request, _NOISE)
+        arguments[calls.CHANGE] = change
         request = outline.request(**arguments, **pictures, generator=generator)
-        notes += (f"The clip is changed ({calls.CHANGE} {_CHANGE}); to extend it, ask for more frames than it has.",)
+        notes += (f"The clip is changed ({calls.CHANGE} {change:g}); to extend it, ask for more frames than it has.",)
     if request.num_videos != 1:
         raise ValueError(f"{request.num_videos} prompts were given; give one, and --num-videos for more videos of it.")
     return ResolvedJob(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any, ClassVar
@@ -129,7 +130,18 @@ class LTXConditionPipeline(LTXVideoPipeline):
         if request.arguments.timesteps is not None:
             return super().start(request)
         levels = linear_quadratic_schedule(request.arguments.num_steps)
+        if not self.scheduler.config.get("use_dynamic_shifting") and self.scheduler.config.get("shift", 1.0) != 1:
+            return self.scheduler.start(sigmas=levels)  # moved by the shift, and the network is told where to
         return self.scheduler.start(timesteps=[1000 * level for level in levels])
+
+    def strength_at(self, request: ConditionRequest, noise: float) -> float:
+        """The `denoise_strength` of a run that begins at about this level of noise, from 0 (clean) to 1.
+
+        Most steps of the schedule are near 1, so that a strength of 0.7 leaves next to nothing of a video.
+        """
+        levels = self.start(request).sigmas[:-1]
+        num_steps = len(levels)
+        return math.ceil(1000 * max(int((levels <= noise).sum()), 1) / num_steps) / 1000
 
     def encode(self, session: Session[ConditionRequest]) -> ConditionedPrompts:
         """The prompts, and the pixels of the conditions."""
