@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from filmstrip.configuration import Configured
 from filmstrip.devices import parse_device
+from filmstrip.hints import numbers_in
+from filmstrip.json_files import shown
 
 if TYPE_CHECKING:
     from filmstrip.checkpoints.loading import NameRules
@@ -108,11 +110,21 @@ class Model(Configured, nn.Module):
 
         place = None if device is None else parse_device(device)
         cls._check_is_component(folder)
-        config = cls.load_config(folder)
         weights = Weights(find_weights(folder, variant, variant_required=variant_required))
         resolved = resolve_dtype(dtype, weights.sizes(), place)
-        model = build_empty(lambda: cls.from_config(config))
+        model = build_empty(lambda: cls.from_folder(folder))
         return fill(model, weights, dtype=resolved, device=place or torch.device("cpu"), rules=cls.name_rules()).eval()
+
+    @classmethod
+    def check_entry(cls, name: str, value: Any, default: Any) -> None:
+        """See that an entry of a config can have this value: sizes and counts are at least 1, but where 0 is usual."""
+        super().check_entry(name, value, default)
+        takes_any = default is None or isinstance(default, (str, Sequence))
+        for number in numbers_in(value):
+            if isinstance(number, int) and number < (1 if default != 0 else 0):
+                raise ValueError(f"{name} must be at least {1 if default != 0 else 0}, got {shown(value)}.")
+            if isinstance(number, float) and not takes_any and not (number > 0 or default <= number == 0):
+                raise ValueError(f"{name} must be more than 0, got {shown(value)}.")
 
     @classmethod
     def name_rules(cls) -> NameRules:

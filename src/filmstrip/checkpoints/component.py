@@ -44,7 +44,7 @@ def load_component(
     component_class = _component_class(library, class_name, folder)
     if issubclass(component_class, torch.nn.Module):
         return component_class.load(folder, dtype=dtype, device=device, variant=variant, variant_required=False)
-    return component_class.from_config(component_class.load_config(folder))
+    return component_class.from_folder(folder)
 
 
 def outline_component(library: str, class_name: str, folder: str | Path) -> Any:
@@ -62,8 +62,7 @@ def outline_component(library: str, class_name: str, folder: str | Path) -> Any:
         settings = network_class.config_class.from_pretrained(folder, local_files_only=True)
         return build_empty(lambda: network_class(settings))
     component_class = _component_class(library, class_name, folder)
-    config = component_class.load_config(folder)
-    return build_empty(lambda: component_class.from_config(config))
+    return build_empty(lambda: component_class.from_folder(folder))
 
 
 def outline_network(name: str | Path) -> Any:

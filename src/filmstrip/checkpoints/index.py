@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from filmstrip.checkpoints.errors import CheckpointError
+from filmstrip.json_files import read_object
 from filmstrip.registry import check_class
 from filmstrip.versions import version_of
 
@@ -81,14 +82,15 @@ def write_model_index(
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in a file."""
+    """The JSON object in a file of a checkpoint.
+
+    Raises:
+        CheckpointError: it holds something else, or can't be read.
+    """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        return read_object(path)
     except ValueError as error:
-        raise CheckpointError(f"{path} is not valid JSON ({error}); download or save it again.") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path} must hold one JSON object, got {type(content).__name__}.")
-    return content
+        raise CheckpointError(str(error)) from error
 
 
 def _checked(path: Path, name: str, value: list[Any]) -> tuple[str, str]:
