@@ -105,14 +105,14 @@ class Model(Configured, nn.Module):
     ) -> ModelType:
         """`from_pretrained` for a component's folder on this machine."""
         from filmstrip.checkpoints.dtypes import resolve_dtype
-        from filmstrip.checkpoints.files import Weights, find_weights
+        from filmstrip.checkpoints.files import open_weights
         from filmstrip.checkpoints.loading import build_empty, fill
 
         place = None if device is None else parse_device(device)
         cls._check_is_component(folder)
-        weights = Weights(find_weights(folder, variant, variant_required=variant_required))
+        weights = open_weights(folder, variant, variant_required=variant_required)
         resolved = resolve_dtype(dtype, weights.sizes(), place)
-        model = build_empty(lambda: cls.from_folder(folder))
+        model = build_empty(lambda: cls.from_folder(folder), for_weights=weights)
         return fill(model, weights, dtype=resolved, device=place or torch.device("cpu"), rules=cls.name_rules()).eval()
 
     @classmethod

@@ -58,9 +58,9 @@ def outline_component(library: str, class_name: str, folder: str | Path) -> Any:
     if canonical_library(library) == "transformers":
         if class_name not in TRANSFORMERS_NETWORKS:
             return None
-        network_class = resolve_class(library, class_name)
-        settings = network_class.config_class.from_pretrained(folder, local_files_only=True)
-        return build_empty(lambda: network_class(settings))
+        from filmstrip.checkpoints.transformers_components import built_empty
+
+        return built_empty(resolve_class(library, class_name), folder)
     component_class = _component_class(library, class_name, folder)
     return build_empty(lambda: component_class.from_folder(folder))
 

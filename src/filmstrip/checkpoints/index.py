@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filmstrip.checkpoints.errors import CheckpointError
-from filmstrip.json_files import read_object
+from filmstrip.checkpoints.errors import CheckpointError, is_single_part
+from filmstrip.json_files import read_object, shown
 from filmstrip.registry import check_class
 from filmstrip.versions import version_of
 
@@ -96,8 +96,8 @@ def read_json(path: Path) -> dict[str, Any]:
 def _checked(path: Path, name: str, value: list[Any]) -> tuple[str, str]:
     library, class_name = str(value[0]), str(value[1])
     # The name is a folder: it may not lead out of the checkpoint.
-    if Path(name).name != name:
-        raise CheckpointError(f"{path} names a component {name!r}, which is not the name of a folder.")
+    if not is_single_part(name):
+        raise CheckpointError(f"{path} names a component {shown(name)}, which is not the name of a folder.")
     try:
         check_class(library, class_name)
     except ValueError as error:

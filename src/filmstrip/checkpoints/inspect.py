@@ -9,7 +9,7 @@ from math import prod
 from pathlib import Path
 
 from filmstrip.checkpoints.errors import CheckpointError
-from filmstrip.checkpoints.files import Weights, find_weights, variants
+from filmstrip.checkpoints.files import open_weights, variants
 from filmstrip.checkpoints.hub import Repository
 from filmstrip.checkpoints.index import INDEX_NAME, read_json, read_model_index
 from filmstrip.checkpoints.locate import check_is_checkpoint, local_folder
@@ -117,7 +117,7 @@ def _summarize(
     else:
         there = variants(folder)
         wanted = variant if variant in there else min(there, key=lambda word: word or "", default=None)
-        headers = {file.path: file.entries for file in Weights(find_weights(folder, wanted)).files} if there else {}
+        headers = {file.path: file.entries for file in open_weights(folder, wanted).files} if there else {}
     entries = [entry for header in headers.values() for entry in header.values()]
     sizes: Counter[str] = Counter()
     for entry in entries:
