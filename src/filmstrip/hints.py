@@ -83,6 +83,8 @@ def fits(value: Any, hint: Any) -> bool:
 
 def _fits_one(value: Any, hint: Any) -> bool:
     origin, inner = get_origin(hint), get_args(hint)
+    if isinstance(hint, TypeVar) and hint.__bound__ is not None:
+        return fits(value, hint.__bound__)
     if hint is Any or isinstance(hint, (TypeVar, str)):
         return True
     if hint is float:
@@ -115,6 +117,8 @@ def words_of(hint: Any) -> str:
             said.append("one of " + ", ".join(map(repr, inner)) if len(inner) > 1 else repr(inner[0]))
         elif get_origin(part) is tuple and inner[-1] is not Ellipsis:
             said.append(f"a list (in JSON) of {len(inner)}: " + ", ".join(map(words_of, inner)))
+        elif isinstance(get_origin(part), type) and issubclass(get_origin(part), Mapping):
+            said.append("an object (in JSON)")
         elif is_sequence(part):
             said.append("a list (in JSON) of which each is " + words_of(inner[0]))
     if len(said) > 1 and "null" in said:

@@ -39,7 +39,7 @@ BELOW = {
     "json_files": set(),
     "outputs": {"randomness"},
     "randomness": {"records"},
-    "records": set(),
+    "records": {"hints", "json_files"},
     "roles": set(),
     "versions": set(),
     "registry": {"families"},  # and it reads each family's family.py
