@@ -214,15 +214,19 @@ class Configured:
 
     def save_config(self, folder: str | Path) -> None:
         """Write the arguments to the class's JSON file in `folder`, which is made if it does not exist."""
+        text = self.config_text()
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        (Path(folder) / self.config_name).write_text(text, encoding="utf-8")
+
+    def config_text(self) -> str:
+        """The content of the class's JSON file."""
         content = {
             "_class_name": type(self).__name__,
             "_filmstrip_version": version_of("filmstrip"),
             **self.config.foreign(),
             **self.config,
         }
-        text = json.dumps(content, indent=2, sort_keys=True) + "\n"
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        (Path(folder) / self.config_name).write_text(text, encoding="utf-8")
+        return json.dumps(content, indent=2, sort_keys=True) + "\n"
 
 
 def _recording(init: Any) -> Any:

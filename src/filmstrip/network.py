@@ -160,13 +160,15 @@ class Model(Configured, nn.Module):
             variant: a word for the file names, such as "fp16".
             safe_serialization: False is taken from old code, with a warning: the files are safetensors all the same.
         """
-        from filmstrip.checkpoints.saving import save_weights, warn_of_pickles
+        from filmstrip.checkpoints.saving import no_half_folder, save_weights, warn_of_pickles
         from filmstrip.memory.quantization import check_unquantized
 
         warn_of_pickles(safe_serialization)
         check_unquantized(self, "it can't be saved; save it before, and quantise it after loading")
-        save_weights(self, folder, max_shard_size=max_shard_size, variant=variant)
-        self.save_config(folder)
+        self.config_text()  # fails before anything is written
+        with no_half_folder(Path(folder)):
+            save_weights(self, folder, max_shard_size=max_shard_size, variant=variant)
+            self.save_config(folder)
 
     @property
     def dtype(self) -> torch.dtype:

@@ -42,7 +42,7 @@ BELOW = {
     "records": {"hints", "json_files"},
     "roles": set(),
     "versions": set(),
-    "registry": {"families"},  # and it reads each family's family.py
+    "registry": {"families", "json_files"},  # and it reads each family's family.py
     "devices": LEAVES,
     **dict.fromkeys(SHARED, SHARED | LEAVES),
     "kernels": LEAVES,

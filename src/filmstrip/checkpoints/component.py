@@ -11,8 +11,10 @@ from filmstrip.checkpoints.errors import CheckpointError
 from filmstrip.checkpoints.index import INDEX_NAME, read_json
 from filmstrip.checkpoints.loading import build_empty
 from filmstrip.checkpoints.locate import find_checkpoint
+from filmstrip.checkpoints.saving import tensors_to_save
 from filmstrip.configuration import Configured
 from filmstrip.memory.quantization import check_unquantized
+from filmstrip.nn.modules import uncompiled
 from filmstrip.registry import TRANSFORMERS_NETWORKS, canonical_library, reference_library, resolve_class
 
 
@@ -108,24 +110,36 @@ def convert(network: Any, dtype: torch.dtype) -> None:
         setattr(module, name.rpartition(".")[2], parameter)
 
 
+def check_savable(component: Any) -> None:
+    """See that `save_component` takes a component, before anything is written.
+
+    Raises:
+        CheckpointError: it does not.
+        ValueError: its weights are quantised.
+    """
+    component = uncompiled(component)
+    is_theirs = type(component).__module__.partition(".")[0] == "transformers"
+    if not (isinstance(component, Configured) or is_theirs):
+        raise CheckpointError(f"a {type(component).__name__} can't be saved as a component of a checkpoint.")
+    if isinstance(component, torch.nn.Module):
+        check_unquantized(component, "it can't be saved; save it before, and quantise it after loading")
+        tensors_to_save(component)
+    if isinstance(component, Configured):
+        component.config_text()
+
+
 def save_component(
     component: Any, folder: str | Path, *, max_shard_size: int | str = "5GB", variant: str | None = None
 ) -> tuple[str, str]:
     """Write a component to its folder and return what the index has to say about it: (library, class)."""
+    check_savable(component)
+    component = uncompiled(component)
     class_name = type(component).__name__
     is_network, is_ours = isinstance(component, torch.nn.Module), isinstance(component, Configured)
-    if is_ours:
-        if is_network:
-            component.save_pretrained(folder, max_shard_size=max_shard_size, variant=variant)
-        else:
-            component.save_config(folder)
-    elif type(component).__module__.partition(".")[0] == "transformers":
-        if is_network:
-            check_unquantized(component, "it can't be saved; save it before, and quantise it after loading")
-            component.save_pretrained(folder, max_shard_size=max_shard_size, variant=variant)
-        else:
-            component.save_pretrained(folder)
-        return "transformers", class_name
+    if is_network:
+        component.save_pretrained(folder, max_shard_size=max_shard_size, variant=variant)
+    elif is_ours:
+        component.save_config(folder)
     else:
-        raise CheckpointError(f"a {class_name} can't be saved as a component of a checkpoint.")
-    return reference_library(class_name), class_name
+        component.save_pretrained(folder)
+    return (reference_library(class_name) if is_ours else "transformers"), class_name

@@ -22,8 +22,9 @@ def first_of(names: Sequence[str], limit: int = 4) -> str:
 
 def reason_of(error: BaseException) -> str:
     """What an error of a library says, on one line and without a full stop."""
-    said = " ".join(str(error).split()) if isinstance(error, (OSError, RuntimeError, ValueError, ImportError)) else ""
-    return cut(said, 200).removesuffix(".") or "it is damaged"
+    if isinstance(error, (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError)):
+        return "it is damaged"  # in words that only its programmer understands
+    return cut(" ".join(str(error).split()), 200).removesuffix(".") or type(error).__name__
 
 
 def is_single_part(name: str) -> bool:

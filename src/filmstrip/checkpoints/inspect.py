@@ -13,7 +13,7 @@ from filmstrip.checkpoints.files import open_weights, variants
 from filmstrip.checkpoints.hub import Repository
 from filmstrip.checkpoints.index import INDEX_NAME, read_json, read_model_index
 from filmstrip.checkpoints.locate import check_is_checkpoint, local_folder
-from filmstrip.registry import find_family
+from filmstrip.registry import MADE_INTO_VIDEOS, find_family
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,8 @@ def inspect_checkpoint(
         rows = {"": ("diffusers", class_name)}
     else:
         rows = index.components
+        if index.unknown and find_family(MADE_INTO_VIDEOS.get(index.pipeline_class, index.pipeline_class)) is None:
+            raise CheckpointError(next(iter(index.unknown.values())))
     components = tuple(_summarize(part, row, folder / part, variant, remote) for part, row in rows.items())
     pipeline_class = index.pipeline_class if index else None
     family = find_family(pipeline_class, str(name))

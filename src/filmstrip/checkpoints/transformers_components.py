@@ -18,7 +18,7 @@ from filmstrip.checkpoints.loading import NameRules, build_empty, fill
 from filmstrip.devices import parse_device
 from filmstrip.hints import numbers_in
 from filmstrip.json_files import shown
-from filmstrip.registry import TRANSFORMERS_NETWORKS, TRANSFORMERS_PROCESSORS
+from filmstrip.registry import IMAGE_PROCESSOR_KINDS, TRANSFORMERS_NETWORKS, TRANSFORMERS_PROCESSORS
 
 # Text towers of CLIP: files, and the classes of transformers before 5, have a level that the classes of 5 lack.
 # A row is applied only to names that the network does not have, so each serves one of the two.
@@ -109,6 +109,10 @@ def _load_processor(class_name: str, folder: Path) -> Any:
         names.append("PreTrainedTokenizerFast")
     elif fast_only and f"{class_name}Fast" in TRANSFORMERS_PROCESSORS:
         names.insert(0, f"{class_name}Fast")
+    elif plain := next(
+        (one for kind in IMAGE_PROCESSOR_KINDS if (one := class_name.removesuffix(kind)) != class_name), ""
+    ):
+        names.append(plain)
     elif class_name == "CLIPFeatureExtractor":  # the name of the image processor before 4.27
         names.append("CLIPImageProcessor")
     processor_class = next((found for name in names if (found := _class(name, required=False)) is not None), None)

@@ -12,6 +12,8 @@ from fractions import Fraction
 from operator import attrgetter
 from typing import Any, ClassVar, Generic, TypeVar
 
+from filmstrip.nn.modules import uncompiled
+
 Size = tuple[int, int]
 Step = int | Fraction
 Item = TypeVar("Item")
@@ -177,6 +179,7 @@ class CodesInPortions:
 
 def coding_settings(vae: Any, coding: Coding | None = None) -> dict[str, Any]:
     """A coding, or how an autoencoder is set, by the names of its attributes: plain values that a file can hold."""
+    vae = uncompiled(vae)
     if not isinstance(vae, CodesInPortions):
         return {}
     coding = coding or vae.coding
@@ -185,6 +188,7 @@ def coding_settings(vae: Any, coding: Coding | None = None) -> dict[str, Any]:
 
 def coding_of(vae: Any, settings: Mapping[str, Any]) -> Coding:
     """The coding that `coding_settings` told; names that this autoencoder does not have are left out."""
+    vae = uncompiled(vae)
     coding: Coding = vae.coding
     for name, setting in _settings(vae).items():
         if name in settings:
