@@ -151,10 +151,9 @@ class Configured:
         try:
             return cls.from_config(config, **overrides)
         except ValueError as error:
-            reason = str(error).removesuffix(".")
+            reason = cut(" ".join(str(error).split()), 600).removesuffix(".")
         except _MISFITS as error:
-            # In the words of whatever the constructor called, which say what does not go with what.
-            reason = f"its entries do not fit together ({cut(' '.join(str(error).split()), 200)})"
+            reason = _misfit(error, config)
         raise ValueError(f"{Path(folder) / cls.config_name} describes no {cls.__name__} that can be built: {reason}.")
 
     @classmethod
@@ -256,6 +255,16 @@ def _recording(init: Any) -> Any:
         init(self, *args, **kwargs)
 
     return recording_init
+
+
+def _misfit(error: Exception, config: Mapping[str, Any]) -> str:
+    """What does not fit together in a config whose entries have the right types, as far as an error tells."""
+    if isinstance(error, RuntimeError) and str(error):
+        return f"its entries do not fit together ({cut(' '.join(str(error).split()), 200)})"
+    lengths = [f"{name} {len(value)}" for name, value in sorted(config.items()) if isinstance(value, list)]
+    if isinstance(error, LookupError) and len(lengths) > 1:
+        return f"its lists do not fit together in their lengths ({', '.join(lengths)})"
+    return "its entries do not fit together"
 
 
 def _argument_names(cls: type) -> set[str]:

@@ -61,7 +61,7 @@ def parse_object(text: str | bytes, *, largest: int = LARGEST_BYTES) -> dict[str
     """`parse_json` of a text that must hold one object."""
     value = parse_json(text, largest=largest)
     if not isinstance(value, dict):
-        raise ValueError(f"must hold one JSON object, got {type(value).__name__}")
+        raise ValueError(f"must hold one JSON object, got {'null' if value is None else type(value).__name__}")
     return value
 
 

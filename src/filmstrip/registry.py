@@ -170,7 +170,7 @@ def check_class(library: str, class_name: str) -> None:
     else:
         known = {*TRANSFORMERS_NETWORKS, *TRANSFORMERS_PROCESSORS}
     if class_name not in known:
-        class_name = cut(class_name)
+        class_name = cut(class_name) if class_name.isprintable() else shown(class_name)
         similar = difflib.get_close_matches(class_name, known, n=1)
         hint = f"; did you mean {similar[0]}?" if similar else "; only known classes are ever loaded."
         raise ValueError(f"Filmstrip has no class {class_name} for the library {shown(library)}{hint}")

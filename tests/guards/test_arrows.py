@@ -32,7 +32,7 @@ LEAVES = {
 SHARED = {"kernels", "nn", "media", "checkpoints", "schedulers", "memory", "network"}
 BELOW = {
     "": {"families", "registry", "versions"},  # the package's __init__ resolves public names through the table
-    "checks": set(),
+    "checks": {"json_files"},
     "configuration": LEAVES,
     "families": set(),
     "hints": set(),

@@ -18,7 +18,7 @@ from filmstrip.checkpoints import CheckpointError, find_checkpoint
 from filmstrip.checkpoints.component import check_savable, load_component, outline_component, save_component
 from filmstrip.checkpoints.dtypes import requested_dtypes
 from filmstrip.checkpoints.files import check_variant
-from filmstrip.checkpoints.index import read_model_index, write_model_index
+from filmstrip.checkpoints.index import INDEX_NAME, read_model_index, write_model_index
 from filmstrip.checkpoints.saving import no_half_folder, parse_size, warn_of_pickles
 from filmstrip.devices import parse_device, supports_dtype
 from filmstrip.fitting.plan import Plan, fit, usual_request
@@ -233,9 +233,12 @@ class Pipeline(Finishing, Placement):
             return cls
         if class_name not in registry.PUBLIC:  # a pipeline of pictures that is not built here
             class_name = registry.MADE_INTO_VIDEOS.get(class_name, class_name)
-        found = registry.resolve_class("filmstrip", class_name)
+        try:
+            found = registry.resolve_class("filmstrip", class_name)
+        except ValueError as error:
+            raise CheckpointError(f"{folder / INDEX_NAME} names no pipeline that is known: {error}") from error
         if not (isinstance(found, type) and issubclass(found, Pipeline)):
-            raise CheckpointError(f"{folder} names {class_name} as its pipeline, which is not one.")
+            raise CheckpointError(f"{folder / INDEX_NAME} names {class_name} as its pipeline, which is not one.")
         return cast("type[PipelineType]", found)
 
     @classmethod

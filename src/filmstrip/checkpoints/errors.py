@@ -22,9 +22,10 @@ def first_of(names: Sequence[str], limit: int = 4) -> str:
 
 def reason_of(error: BaseException) -> str:
     """What an error of a library says, on one line and without a full stop."""
-    if isinstance(error, (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError)):
+    if isinstance(error, (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, UnicodeError)):
         return "it is damaged"  # in words that only its programmer understands
-    return cut(" ".join(str(error).split()), 200).removesuffix(".") or type(error).__name__
+    said = (isinstance(error, OSError) and error.strerror) or str(error)
+    return cut(" ".join(said.split()), 200).removesuffix(".") or type(error).__name__
 
 
 def is_single_part(name: str) -> bool:

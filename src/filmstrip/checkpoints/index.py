@@ -64,7 +64,7 @@ def read_model_index(folder: str | Path) -> ModelIndex:
         else:
             _check_folder(path, name)
             library, class_name = value
-            if not (isinstance(library, str) and isinstance(class_name, str)):
+            if not (isinstance(library, str) and isinstance(class_name, str) and class_name.isprintable()):
                 raise CheckpointError(
                     f"{path} must name a library and a class for {name}, got {shown(value)}; download or save it again."
                 )

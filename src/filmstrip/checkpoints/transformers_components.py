@@ -92,6 +92,9 @@ def _blamed(error: Exception, content: Mapping[str, Any]) -> str:
     """What an error says, or where it says nothing to a user, which entries are the likely reason."""
     if isinstance(error, ArithmeticError):
         return "0 is no number of " + " or ".join(name for name, one in _entries(content) if one == 0)
+    if found := re.search(r"[Ff]ield '(\w+)'", str(error)):  # of a class that checks its fields
+        name = found[1]
+        return f"{name} can't be {shown(dict(_entries(content)).get(name))}"
     return reason_of(error)
 
 

@@ -64,7 +64,7 @@ def parse_sides(text: str) -> dict[str, int]:
     """The arguments for a size such as "704x512", of width and height."""
     width, _, height = text.lower().replace("*", "x").partition("x")
     if not (width.strip().isdecimal() and height.strip().isdecimal()):
-        raise ValueError(f"--size takes WIDTHxHEIGHT in pixels, such as 704x512, got {text!r}.")
+        raise ValueError(f"--size takes WIDTHxHEIGHT in pixels, such as 704x512, got {shown(text)}.")
     return {"width": int(width), "height": int(height)}
 
 
@@ -125,11 +125,11 @@ class PipelineCall:
         name, sign, text = assignment.partition("=")
         name = name.strip().replace("-", "_")
         if not sign or not name:
-            raise ValueError(f"--set takes NAME=VALUE, such as num_inference_steps=30, got {assignment!r}.")
+            raise ValueError(f"--set takes NAME=VALUE, such as num_inference_steps=30, got {shown(assignment)}.")
         if name not in self:
             similar = difflib.get_close_matches(name, self.settable, n=1)
             hint = f"did you mean {similar[0]!r}?" if similar else f"it takes {', '.join(self.settable)}."
-            raise ValueError(f"{self.name} has no argument {name!r}; {hint}")
+            raise ValueError(f"{self.name} has no argument {shown(name)}; {hint}")
         if name not in self.settable:
             option = OWNED.get(name)
             remedy = f"give {option}" if option else "call the pipeline from Python"

@@ -12,6 +12,7 @@ from fractions import Fraction
 from operator import attrgetter
 from typing import Any, ClassVar, Generic, TypeVar
 
+from filmstrip.checks import LARGEST_COUNT, check_whole_number
 from filmstrip.nn.modules import uncompiled
 
 Size = tuple[int, int]
@@ -44,6 +45,23 @@ class Coding:
     """Whether longer videos are encoded in tiles in time."""
     is_framewise_decoding: bool = False
     """Whether longer videos are decoded in tiles in time."""
+
+    def __post_init__(self) -> None:
+        sizes: dict[str, tuple[int, ...]] = {
+            "tile": self.tile,
+            "latent_tile": self.latent_tile or (),
+            "chunk": self.chunk,
+        }
+        sizes |= {"frame_tile": self.frame_tile, "frames_at_once": (self.frames_at_once or 1,)}
+        for name, values in sizes.items():
+            for value in values:
+                check_whole_number(f"{name} of an autoencoder's work", value)
+        for step in self.stride:
+            if not 0 < step <= LARGEST_COUNT:
+                raise ValueError(
+                    f"tiles must lie more than 0 pixels apart, got {float(step):g}; let them overlap by less than a"
+                    " whole tile."
+                )
 
     @property
     def overlap(self) -> tuple[float, float]:

@@ -77,7 +77,9 @@ def read(path: Path) -> Any:
         if content["of"] in registry.PUBLIC:  # its module knows its records
             registry.resolve_class("filmstrip", content["of"])
         return _unpacked(content["value"], tensors)
-    except (SafetensorError, ValueError, ImportError) as error:
+    except SafetensorError:
+        reason = "it is not what the header of a file of tensors says"
+    except (ValueError, ImportError) as error:
         reason = " ".join(str(error).split()).removesuffix(".")
     except (AttributeError, LookupError, OSError, RuntimeError, TypeError):
         reason = "what it holds does not fit together"
@@ -110,7 +112,7 @@ def _digest(content: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
         digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
-        digest.update(tensor.flatten().view(torch.uint8).numpy())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
