@@ -6,13 +6,19 @@ import difflib
 from collections.abc import Collection, Sized
 from typing import Any, TypeVar
 
+from filmstrip.json_files import shown
+
 Value = TypeVar("Value")
+LARGEST_COUNT = 100_000
+"""Of steps, frames, videos, pixels along a side: beyond it a run would never end, or end in a library's panic."""
 
 
 def check_whole_number(name: str, value: Any, at_least: int = 1) -> int:
     """The value, if it is a whole number that is large enough."""
     if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
-        raise ValueError(f"{name} must be a whole number of at least {at_least}, got {value!r}.")
+        raise ValueError(f"{name} must be a whole number of at least {at_least}, got {shown(value)}.")
+    if value > LARGEST_COUNT:
+        raise ValueError(f"{name} can be {LARGEST_COUNT:,} at most, got {shown(value)}.")
     return value
 
 

@@ -20,6 +20,8 @@ from torch import Tensor
 
 from filmstrip.checks import check_choice, check_share, check_whole_number, known
 
+MOST_TOKENS = 8192
+"""Of a prompt: encoders are trained for a few hundred, and every token looks at every other."""
 OUTPUT_TYPES = ("pil", "np", "pt", "uint8", "latent")
 Texts = str | Sequence[str]
 Role = Literal["text", "picture", "clip", "length", "side"]
@@ -33,7 +35,8 @@ class Fact:
     sentence: str
     """What it is, for help and documentation."""
     range: str = ""
-    """What values make sense: "count", a whole number of at least 1; "share", from 0 to 1."""
+    """What values make sense: "count", a whole number of at least 1; "tokens", of those up to what an encoder takes in;
+    "share", from 0 to 1."""
     choices: tuple[str, ...] = ()
     role: Role | None = None
     instead: str = ""
@@ -46,7 +49,7 @@ class Fact:
     @property
     def words(self) -> str:
         """The range as a reader wants it."""
-        return {"count": "at least 1", "share": "from 0 to 1"}.get(self.range, "")
+        return {"count": "at least 1", "tokens": f"from 1 to {MOST_TOKENS}", "share": "from 0 to 1"}.get(self.range, "")
 
 
 def argument(sentence: str, default: Any = None, **facts: Any) -> Any:
@@ -253,6 +256,9 @@ def check_ranges(arguments: Arguments) -> None:
             continue
         if fact.range == "count":
             check_whole_number(name, value)
+        elif fact.range == "tokens":
+            if check_whole_number(name, value) > MOST_TOKENS:
+                raise ValueError(f"{name} can be {MOST_TOKENS:,} at most, got {value}.")
         elif fact.range == "share":
             check_share(name, value)
         elif fact.choices:

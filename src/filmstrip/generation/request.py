@@ -15,7 +15,7 @@ from torch import Tensor
 from filmstrip.checks import check_whole_number, known
 from filmstrip.generation.arguments import Arguments, Prompted, Sized, Watched, check_ranges, without_effect
 from filmstrip.generation.events import TOLD
-from filmstrip.generation.resolve import Resolved, Rules, resolve
+from filmstrip.generation.resolve import Resolved, Rules, check_held, resolve
 from filmstrip.media.pixels import preprocess_video
 from filmstrip.randomness import Generators
 
@@ -78,6 +78,7 @@ def prompted(
     prompts, negatives, count = check_prompts(
         arguments.prompt, arguments.negative_prompt, arguments.embeds, is_guided=arguments.is_guided
     )
+    check_held(size, count * per_prompt)
     adjustments = [*size.adjustments]
     if unused := list(without_effect(arguments)):
         adjustments.append(f"Without guidance (guidance_scale of 1 or less), {', '.join(unused)} has no effect.")

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
+from filmstrip.checks import check_whole_number
 from filmstrip.jobs import calls
 from filmstrip.jobs.calls import PipelineCall, is_clip
 from filmstrip.jobs.components import check_placement, check_quantization, choose_pipeline, find_scheduler
@@ -62,8 +63,7 @@ def resolve_job(job: Job) -> ResolvedJob:
     """
     from filmstrip.fitting.plan import memory_of
 
-    if job.num_videos < 1:
-        raise ValueError(f"--num-videos must be at least 1, got {job.num_videos}.")
+    check_whole_number("--num-videos", job.num_videos)
     if not 0 <= job.seed <= LARGEST_SEED - job.num_videos:
         raise ValueError(f"--seed must be a whole number from 0 to {LARGEST_SEED}, got {job.seed}.")
     inputs = {name: read_input(name, source) for name, source in job.inputs.items()}

@@ -85,7 +85,7 @@ class Scheduler(Configured):
             local_files_only=local_files_only,
             patterns=[f"{subfolder}/{cls.config_name}" if subfolder else cls.config_name],
         )
-        return cls.from_config(cls.load_config(folder), **overrides)
+        return cls.from_folder(folder, **overrides)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the settings to `folder`, from where `from_pretrained` reads them."""

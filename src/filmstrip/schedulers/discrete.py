@@ -155,6 +155,11 @@ class DiscreteScheduler(TrainedScheduler):
             )
         config = self.config
         spaced = spaced_timesteps(config.timestep_spacing, num_steps, len(self), config.steps_offset)
+        if (highest := spaced.max(initial=0)) > len(self) - 1:
+            raise ValueError(
+                f"{num_steps} steps with steps_offset={config.steps_offset} begin at timestep {highest:g}, and the"
+                f" network was trained with those up to {len(self) - 1}; take fewer steps, or a steps_offset of 0."
+            )
         return spaced.round().astype(np.int64)
 
     def _transition(self, timestep: int, next_timestep: int) -> Transition:

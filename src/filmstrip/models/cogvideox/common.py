@@ -53,7 +53,7 @@ class CogVideoXArguments(Embedded, Repeated, Sampled, Sized, Prompted):
     )
     attention_kwargs: Mapping[str, Any] | None = argument("nothing takes any yet.")
     max_sequence_length: int | None = argument(
-        "tokens that a prompt is cut or padded to; networks are trained for one number.", range="count"
+        "tokens that a prompt is cut or padded to; networks are trained for one number.", range="tokens"
     )
 
 

@@ -76,7 +76,7 @@ class LTXArguments(Rescaled, Decoded, Embedded, Repeated, Sampled, Paced, Sized,
     prompt_attention_mask: Tensor | None = argument("which tokens of `prompt_embeds` are real; needed beside it.")
     negative_prompt_attention_mask: Tensor | None = argument("the same for `negative_prompt_embeds`.")
     attention_kwargs: Mapping[str, Any] | None = argument("nothing takes any yet.")
-    max_sequence_length: int | None = argument("tokens of a prompt that count.", range="count")
+    max_sequence_length: int | None = argument("tokens of a prompt that count.", range="tokens")
 
     @property
     def embeds(self) -> dict[str, Tensor | None]:

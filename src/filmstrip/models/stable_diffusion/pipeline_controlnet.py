@@ -31,6 +31,7 @@ from filmstrip.models.stable_diffusion.controlling import (
     Strengths,
 )
 from filmstrip.models.stable_diffusion.controlnet import ControlNetModel
+from filmstrip.nn.modules import uncompiled
 from filmstrip.records import record
 
 
@@ -95,14 +96,14 @@ class ControlledBase(StableDiffusionBase):
     @property
     def nets(self) -> list[Any]:
         """The ControlNets."""
-        many = isinstance(self.controlnet, MultiControlNetModel)
+        many = isinstance(uncompiled(self.controlnet), MultiControlNetModel)
         return list(self.controlnet.nets) if many else [self.controlnet]
 
     def check_components(self) -> None:
         """See that the networks were made for one another."""
         super().check_components()
         for net in self.nets:
-            if not isinstance(net, ControlNetModel):
+            if not isinstance(uncompiled(net), ControlNetModel):
                 raise ValueError(f"controlnet must be a ControlNetModel, got a {type(net).__name__}.")
             for name in ("in_channels", "cross_attention_dim", "block_out_channels"):
                 theirs, ours = net.config[name], self.unet.config[name]
