@@ -7,6 +7,7 @@ elsewhere joins when its parent is put on `filmstrip.models.__path__`, at any ti
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import lru_cache
@@ -143,6 +144,14 @@ def find_family(pipeline_class: str | None, checkpoint: str = "") -> Family | No
     found = [family for family in families() if pipeline_class in family.pipelines.values()]
     found.sort(key=lambda family: (checkpoint not in family.checkpoints, pipeline_class not in family.public))
     return next(iter(found), None)
+
+
+def preset_of(pipeline_class: str, checkpoint: str) -> dict[str, Any]:
+    """Defaults of a call's arguments that a published checkpoint was made for, known by its name or its folder's."""
+    family = find_family(pipeline_class, checkpoint)
+    last = re.split(r"[/\\]", checkpoint.rstrip("/\\"))[-1].lower()
+    rows = {} if family is None else family.presets
+    return next((dict(preset) for pattern, preset in rows.items() if re.fullmatch(pattern, last)), {})
 
 
 def canonical_library(library: str) -> str:

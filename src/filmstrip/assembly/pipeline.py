@@ -223,7 +223,7 @@ class Pipeline(Finishing, Placement):
                 needed_by = pipeline_class.__name__
                 raise CheckpointError(f"{name} has no {component}, which {needed_by} needs; pass {component}=... too.")
         pipeline = pipeline_class(**loaded)
-        pipeline.defaults |= index.defaults
+        pipeline.defaults |= registry.preset_of(pipeline_class.__name__, str(name)) | index.defaults
         pipeline.name_or_path = str(name)
         return pipeline
 

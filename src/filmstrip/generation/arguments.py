@@ -230,11 +230,14 @@ def _fields(arguments: type[Arguments]) -> Mapping[str, dataclasses.Field[Any]]:
 
 
 def completed(arguments: A, defaults: Mapping[str, Any]) -> A:
-    """The arguments with the checkpoint's or the family's defaults in place of None."""
-    missing = {name: defaults[name] for name in _fields(type(arguments)) if name in defaults}
-    return dataclasses.replace(
-        arguments, **{name: one for name, one in missing.items() if getattr(arguments, name) is None}
-    )
+    """The arguments with the checkpoint's or the family's defaults in place of None.
+
+    Where an argument is given in the place of another one, that has no default.
+    """
+    missing = [name for name in _fields(type(arguments)) if name in defaults and getattr(arguments, name) is None]
+    instead = {name: fact.instead for name, fact in facts_of(type(arguments)).items()}
+    left = [name for name in missing if getattr(arguments, instead[name] or name, None) is None]
+    return dataclasses.replace(arguments, **{name: defaults[name] for name in left})
 
 
 def arguments_named(kind: type[A], given: Mapping[str, Any], owner: str) -> A:

@@ -98,8 +98,23 @@ def resolve_job(job: Job) -> ResolvedJob:
         device=device,
         dtype=dtype,
         fps=_file_fps(job, inputs, call, request),
-        notes=(*notes, *request.size.adjustments, *framing_notes(inputs, request.size.width, request.size.height)),
+        notes=(
+            *_preset_notes(job, call, request),
+            *notes,
+            *request.size.adjustments,
+            *framing_notes(inputs, request.size.width, request.size.height),
+        ),
     )
+
+
+def _preset_notes(job: Job, call: PipelineCall, request: Request[Any]) -> list[str]:
+    """What is used because the checkpoint was made for it."""
+    from filmstrip.registry import preset_of
+
+    preset, chosen = preset_of(call.name, job.model), vars(request.arguments)
+    used = [name for name, value in preset.items() if name not in job.arguments and chosen.get(name) == value]
+    said = ", ".join(f"{name} {chosen[name]}" for name in used)
+    return [f"{job.model} was made for {said}; these are used where nothing else is said."] if used else []
 
 
 def generator_of(seed: int) -> torch.Generator:

@@ -46,9 +46,9 @@ from filmstrip.schedulers.schedule import falling_levels
 class Decoded(Arguments):
     """What the decoders of 0.9.1 and later are told."""
 
-    decode_timestep: float | Sequence[float] = argument(
-        "from where, in [0, 1], a timestep-conditioned decoder finishes (0.9.1 and later); a list has one a prompt.",
-        0.0,
+    decode_timestep: float | Sequence[float] | None = argument(
+        "from where, in [0, 1], a timestep-conditioned decoder finishes (0.9.1 and later); a list has one a prompt; "
+        "0 where the checkpoint says nothing."
     )
     decode_noise_scale: float | Sequence[float] | None = argument("noise mixed in for it; by default as much as that.")
 
@@ -71,7 +71,8 @@ class LTXArguments(Rescaled, Decoded, Embedded, Repeated, Sampled, Paced, Sized,
         "the initial noise, (batch, channels, frames, height, width) or packed as tokens."
     )
     timesteps: Sequence[float] | None = argument(
-        "a falling schedule of one's own, from 1000 (noise) to 0, in place of evenly spaced steps."
+        "a falling schedule of one's own, from 1000 (noise) to 0, in place of evenly spaced steps.",
+        instead="num_inference_steps",
     )
     prompt_attention_mask: Tensor | None = argument("which tokens of `prompt_embeds` are real; needed beside it.")
     negative_prompt_attention_mask: Tensor | None = argument("the same for `negative_prompt_embeds`.")
