@@ -229,7 +229,11 @@ def offloaded(pipeline: Any, call: dict[str, Any]) -> None:
     rehearsal = Rehearsal(pipeline, request_of(pipeline, call), "cpu")
     footprint = rehearsal.denoise()
     for grain in (Grain("components"), Grain("blocks"), Grain("leaves")):
-        predicted = max(footprint.with_weights("denoise", name, grain.name) for name in footprint.networks("denoise"))
+        grains = dict.fromkeys(rehearsal.networks, grain.name)
+        predicted = max(
+            footprint.with_weights("denoise", holder, grains, rehearsal.stays)
+            for holder in footprint.holders("denoise")
+        )
         place(pipeline.networks, torch.device("cpu"), grain, together=pipeline._work_together)
         row(
             f"denoise, offloaded by {grain.name}, weights there included",

@@ -23,15 +23,12 @@ from filmstrip.fitting.search import (
     Choices,
     Found,
     cheapest,
-    largest_passing,
-    nbytes_of,
     smallest,
     total_cost,
 )
 from filmstrip.generation.arguments import Arguments, arguments_named, completed, facts_of
 from filmstrip.generation.request import Request
 from filmstrip.memory.coding import Way, smaller_ways
-from filmstrip.memory.residency import Grain
 from filmstrip.memory.sizes import in_words
 
 CHUNK_TOKENS = 1024
@@ -128,20 +125,18 @@ class Planner:
         """Bytes that a stage needs with these choices."""
         dtype, residency = whole[0].value, whole[1].value
         working = self._footprint(stage, dtype, own)
-        networks = self._rehearsal(dtype).networks
+        rehearsal = self._rehearsal(dtype)
         if residency is None:
-            return working.activations(stage) + sum(nbytes_of(one.modules()) for one in networks.values())
+            return working.activations(stage) + sum(rehearsal.sizes.values())
         if residency == MAPPED:
-            weights = sum(nbytes_of(networks[name].modules()) for name in working.networks(stage))
-            return working.activations(stage) + weights
-        needs = []
-        for name in ("", *working.networks(stage)):
-            grain = residency.get(name, "components")
-            ahead = 0
-            if name and set(residency.values()) == {"blocks"} and self._device.type in STREAMED:
-                ahead = largest_passing(networks[name], Grain("blocks"))  # comes while another computes
-            needs.append(working.with_weights(stage, name, grain) + ahead)
-        return max(needs)
+            return working.activations(stage) + sum(rehearsal.sizes[name] for name in working.at_work[stage])
+        is_streamed = set(residency.values()) == {"blocks"} and self._device.type in STREAMED
+        return max(
+            working.with_weights(stage, holder, residency, rehearsal.stays)
+            # comes while another computes
+            + (rehearsal.largest_blocks.get(holder, 0) if is_streamed else 0)
+            for holder in working.holders(stage)
+        )
 
     def activations(self, stage: str, found: Found) -> int:
         """What of a stage's need is not weights."""
@@ -175,8 +170,8 @@ class Planner:
             return
         yield Choice("residency", None, f"all weights on {self._device}")
         calls = self._footprint("denoise", dtype.value, ()).calls
-        used = {name for stage in STAGES for name in self._footprint(stage, dtype.value, ()).networks(stage)}
-        sizes = {name: nbytes_of(self._rehearsal(dtype.value).networks[name].modules()) for name in sorted(used)}
+        used = {name for stage in STAGES for name in self._footprint(stage, dtype.value, ()).at_work[stage]}
+        sizes = {name: self._rehearsal(dtype.value).sizes[name] for name in sorted(used)}
         often = {name: size * max(1, calls.get(name, 1)) for name, size in sizes.items()}
         for in_blocks in (names for count in range(len(sizes)) for names in combinations(sizes, count)):
             copied = sum(often[name] if name in in_blocks else size for name, size in sizes.items())
