@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from filmstrip.fitting.plan import Plan, Planner, apply, usual_request
+from filmstrip.fitting.plan import Plan, Planner, apply
 from filmstrip.fitting.rehearsal import STAGES
+from filmstrip.fitting.usual import usual_request
 from filmstrip.generation.session import run
 from tests.contract.runs import fresh, over, seeded
 from tests.contract.test_fitting import FAMILIES
