@@ -21,7 +21,8 @@ from filmstrip.checkpoints.files import check_variant
 from filmstrip.checkpoints.index import INDEX_NAME, read_model_index, write_model_index
 from filmstrip.checkpoints.saving import no_half_folder, parse_size, warn_of_pickles
 from filmstrip.devices import parse_device, supports_dtype
-from filmstrip.fitting.plan import Plan, fit, usual_request
+from filmstrip.fitting.plan import Plan, fit
+from filmstrip.fitting.usual import usual_request
 from filmstrip.generation.arguments import Arguments, arguments_named, completed, documentation_of
 from filmstrip.generation.events import Event
 from filmstrip.generation.output import Report, VideoOutput

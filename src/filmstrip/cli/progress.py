@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.markup import escape
 
 from filmstrip.jobs import Advanced, Begun, JobEvent, Kept, Learned, MadeVideo, Noted
 
@@ -148,6 +151,16 @@ class Notes:
         if sentence not in self._shown and (is_urgent or not self._is_quiet):
             self._shown.add(sentence)
             STDERR.print(f"Note: {sentence}", markup=False)
+
+
+@contextmanager
+def trying(*, is_quiet: bool) -> Iterator[Callable[[str], None]]:
+    """As long as it lasts, what it gives shows on a terminal what is tried, in one line that is gone in the end."""
+    if is_quiet or not STDERR.is_terminal:
+        yield lambda line: None
+        return
+    with STDERR.status("") as status:
+        yield lambda line: status.update(escape(line))
 
 
 def make_progress(notes: Notes, *, is_quiet: bool) -> Progress:
