@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from filmstrip.configuration import Config
 from filmstrip.kernels.activated import activated_strips
 from filmstrip.kernels.convolution import convolve
 from filmstrip.kernels.group_norm import Affine
@@ -104,15 +105,10 @@ class CogVideoXResnetBlock3D(nn.Module):
     """Two normalised convolutions with a shortcut; the decoder's norms also see the latents."""
 
     def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        groups: int,
-        eps: float,
-        act_fn: str,
-        spatial_norm_dim: int | None = None,
+        self, in_channels: int, out_channels: int, config: Config, spatial_norm_dim: int | None = None
     ) -> None:
         super().__init__()
+        groups, eps = config.norm_num_groups, config.norm_eps
         if spatial_norm_dim is None:
             self.norm1: nn.Module = nn.GroupNorm(groups, in_channels, eps)
             self.norm2: nn.Module = nn.GroupNorm(groups, out_channels, eps)
@@ -122,13 +118,13 @@ class CogVideoXResnetBlock3D(nn.Module):
         self.conv1 = CausalConv3d(in_channels, out_channels)
         self.conv2 = CausalConv3d(out_channels, out_channels)
         self.conv_shortcut = nn.Conv3d(in_channels, out_channels, 1) if in_channels != out_channels else None
-        self.activation = activation_named(act_fn)
+        self.activation = activation_named(config.act_fn)
 
     def forward(
         self,
         inputs: Tensor,  # overwritten where no gradients are recorded
-        latents: Tensor | None = None,  # (batch, spatial_norm_dim, latent frames, latent height, latent width)
-        stream: FrameStream | None = None,
+        latents: Tensor | None,  # (batch, spatial_norm_dim, latent frames, latent height, latent width)
+        stream: FrameStream | None,
     ) -> Tensor:
         inputs = channels_last(inputs)
         affine = affine_of(self.norm1, inputs, latents)
@@ -199,85 +195,35 @@ class CogVideoXUpsample3D(nn.Module):
         return kernel.to(self.conv.weight.dtype).flip(2, 3).transpose(0, 1)
 
 
-class CogVideoXDownBlock3D(nn.Module):
-    """Residual blocks, then half the resolution."""
+class CogVideoXLevel3D(nn.Module):
+    """Residual blocks at one resolution, then perhaps half the resolution, or twice."""
 
     def __init__(
         self,
         in_channels: int,
         out_channels: int,
         num_layers: int,
-        groups: int,
-        eps: float,
-        act_fn: str,
-        downsamples: bool,
-        compress_time: bool,
+        config: Config,
+        spatial_norm_dim: int | None = None,
+        downsampler: CogVideoXDownsample3D | None = None,
+        upsampler: CogVideoXUpsample3D | None = None,
     ) -> None:
         super().__init__()
         self.resnets = module_list(
-            CogVideoXResnetBlock3D(out_channels if i else in_channels, out_channels, groups, eps, act_fn)
+            CogVideoXResnetBlock3D(out_channels if i else in_channels, out_channels, config, spatial_norm_dim)
             for i in range(num_layers)
         )
-        self.downsamplers: list[CogVideoXDownsample3D] | None = None
-        if downsamples:
-            self.downsamplers = module_list([CogVideoXDownsample3D(out_channels, compress_time)])
-
-    def forward(self, hidden_states: Tensor, stream: FrameStream | None = None) -> Tensor:
-        for resnet in self.resnets:
-            hidden_states = resnet(hidden_states, None, stream)
-        for downsampler in self.downsamplers or ():
-            hidden_states = downsampler(hidden_states)
-        return hidden_states
-
-
-class CogVideoXMidBlock3D(nn.Module):
-    """Two residual blocks at the lowest resolution."""
-
-    def __init__(
-        self, channels: int, groups: int, eps: float, act_fn: str, spatial_norm_dim: int | None = None
-    ) -> None:
-        super().__init__()
-        self.resnets = module_list(
-            CogVideoXResnetBlock3D(channels, channels, groups, eps, act_fn, spatial_norm_dim) for _ in range(2)
-        )
+        self.downsamplers = None if downsampler is None else module_list([downsampler])
+        self.upsamplers = None if upsampler is None else module_list([upsampler])
 
     def forward(
-        self, hidden_states: Tensor, latents: Tensor | None = None, stream: FrameStream | None = None
+        self,
+        hidden_states: Tensor,  # overwritten where no gradients are recorded
+        latents: Tensor | None,  # (batch, spatial_norm_dim, latent frames, latent height, latent width)
+        stream: FrameStream | None,
     ) -> Tensor:
         for resnet in self.resnets:
             hidden_states = resnet(hidden_states, latents, stream)
-        return hidden_states
-
-
-class CogVideoXUpBlock3D(nn.Module):
-    """Residual blocks, then twice the resolution."""
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        num_layers: int,
-        groups: int,
-        eps: float,
-        act_fn: str,
-        spatial_norm_dim: int,
-        upsamples: bool,
-        compress_time: bool,
-    ) -> None:
-        super().__init__()
-        self.resnets = module_list(
-            CogVideoXResnetBlock3D(
-                out_channels if i else in_channels, out_channels, groups, eps, act_fn, spatial_norm_dim
-            )
-            for i in range(num_layers)
-        )
-        self.upsamplers: list[CogVideoXUpsample3D] | None = None
-        if upsamples:
-            self.upsamplers = module_list([CogVideoXUpsample3D(out_channels, compress_time)])
-
-    def forward(self, hidden_states: Tensor, latents: Tensor, stream: FrameStream | None = None) -> Tensor:
-        for resnet in self.resnets:
-            hidden_states = resnet(hidden_states, latents, stream)
-        for upsampler in self.upsamplers or ():
-            hidden_states = upsampler(hidden_states)
+        for sampler in (*(self.downsamplers or ()), *(self.upsamplers or ())):
+            hidden_states = sampler(hidden_states)
         return hidden_states

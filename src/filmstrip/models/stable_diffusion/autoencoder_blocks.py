@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from filmstrip.configuration import Config
 from filmstrip.nn.attention_layers import Attention, Processor
 from filmstrip.nn.modules import module_list
 from filmstrip.nn.resnet import Downsample2D, ResnetBlock2D, Upsample2D
@@ -46,53 +47,42 @@ class Block(nn.Module):
         return hidden_states
 
 
-class DownEncoderBlock2D(Block):
-    """Residual blocks, then half the resolution."""
+class Level(Block):
+    """Residual blocks at one resolution, then perhaps half the resolution, or twice."""
 
     def __init__(
-        self, in_channels: int, out_channels: int, num_layers: int, groups: int, act_fn: str, downsamples: bool
+        self,
+        in_channels: int,
+        out_channels: int,
+        num_layers: int,
+        config: Config,
+        downsampler: Downsample2D | None = None,
+        upsampler: Upsample2D | None = None,
     ) -> None:
         super().__init__()
         self.resnets = module_list(
-            ResnetBlock2D(out_channels if i else in_channels, out_channels, groups=groups, eps=EPS, act_fn=act_fn)
-            for i in range(num_layers)
+            resnet(out_channels if i else in_channels, out_channels, config) for i in range(num_layers)
         )
-        self.downsamplers: list[Downsample2D] | None = None
-        if downsamples:
-            self.downsamplers = module_list([Downsample2D(out_channels, padding=0)])
+        self.downsamplers = None if downsampler is None else module_list([downsampler])
+        self.upsamplers = None if upsampler is None else module_list([upsampler])
 
     def layers(self) -> list[nn.Module]:
-        return [*self.resnets, *(self.downsamplers or ())]
+        return [*self.resnets, *(self.downsamplers or ()), *(self.upsamplers or ())]
 
 
-class UNetMidBlock2D(Block):
+class MidBlock(Block):
     """Two residual blocks at the lowest resolution, with attention between them unless it is left out."""
 
-    def __init__(self, channels: int, groups: int, act_fn: str, add_attention: bool) -> None:
+    def __init__(self, channels: int, config: Config) -> None:
         super().__init__()
-        self.attentions = module_list([PictureAttention(channels, groups)] if add_attention else [])
-        self.resnets = module_list(
-            ResnetBlock2D(channels, channels, groups=groups, eps=EPS, act_fn=act_fn) for _ in range(2)
-        )
+        attends = config.mid_block_add_attention
+        self.attentions = module_list([PictureAttention(channels, config.norm_num_groups)] if attends else [])
+        self.resnets = module_list(resnet(channels, channels, config) for _ in range(2))
 
     def layers(self) -> list[nn.Module]:
         return [self.resnets[0], *self.attentions, self.resnets[1]]
 
 
-class UpDecoderBlock2D(Block):
-    """Residual blocks, then twice the resolution."""
-
-    def __init__(
-        self, in_channels: int, out_channels: int, num_layers: int, groups: int, act_fn: str, upsamples: bool
-    ) -> None:
-        super().__init__()
-        self.resnets = module_list(
-            ResnetBlock2D(out_channels if i else in_channels, out_channels, groups=groups, eps=EPS, act_fn=act_fn)
-            for i in range(num_layers)
-        )
-        self.upsamplers: list[Upsample2D] | None = None
-        if upsamples:
-            self.upsamplers = module_list([Upsample2D(out_channels)])
-
-    def layers(self) -> list[nn.Module]:
-        return [*self.resnets, *(self.upsamplers or ())]
+def resnet(in_channels: int, out_channels: int, config: Config) -> ResnetBlock2D:
+    """A residual block as the configuration has them."""
+    return ResnetBlock2D(in_channels, out_channels, groups=config.norm_num_groups, eps=EPS, act_fn=config.act_fn)

@@ -15,10 +15,7 @@ from filmstrip.configuration import Config
 from filmstrip.generation.arguments import argument
 from filmstrip.generation.finite import check_finite
 from filmstrip.generation.guidance import Rule, Split, away_from_negatives
-from filmstrip.models.stable_diffusion.arguments import (
-    PictureArguments,
-    PictureConditions,
-)
+from filmstrip.models.stable_diffusion.arguments import PictureArguments, PictureConditions
 from filmstrip.models.stable_diffusion.controlnet import ControlNetModel
 from filmstrip.network import Model
 from filmstrip.records import record

@@ -24,12 +24,7 @@ from filmstrip.models.stable_diffusion.arguments import (
     own_size,
 )
 from filmstrip.models.stable_diffusion.common import StableDiffusionBase
-from filmstrip.models.stable_diffusion.controlling import (
-    Controlled,
-    Controlling,
-    MultiControlNetModel,
-    Strengths,
-)
+from filmstrip.models.stable_diffusion.controlling import Controlled, Controlling, MultiControlNetModel, Strengths
 from filmstrip.models.stable_diffusion.controlnet import ControlNetModel
 from filmstrip.records import record
 

@@ -7,13 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from filmstrip.models.stable_diffusion.unet_encoder import (
-    CALLS,
-    DOWN_BLOCKS,
-    MID_BLOCK,
-    UNetEncoder,
-    check_block_types,
-)
+from filmstrip.models.stable_diffusion.unet_encoder import CALLS, DOWN_BLOCKS, MID_BLOCK, UNetEncoder, check_block_types
 from filmstrip.nn.embeddings import EMBEDDING_ACTIVATIONS
 from filmstrip.nn.free_u import FreeU
 from filmstrip.nn.modules import module_list, weights_channels_last

@@ -12,12 +12,7 @@ from torch import Tensor, nn
 
 from filmstrip.network import Model
 from filmstrip.nn.attention_layers import AttentionModel
-from filmstrip.nn.embeddings import (
-    EMBEDDING_ACTIVATIONS,
-    ConditionedEmbedding,
-    TwoLayers,
-    sinusoidal_embedding,
-)
+from filmstrip.nn.embeddings import EMBEDDING_ACTIVATIONS, ConditionedEmbedding, TwoLayers, sinusoidal_embedding
 from filmstrip.nn.feed_forward import ForwardChunking
 from filmstrip.nn.modules import module_list
 from filmstrip.nn.resnet import Downsample2D, ResnetBlock2D

@@ -8,10 +8,7 @@ from dataclasses import dataclass
 from filmstrip.generation.arguments import Prompted, Sampled, Sized, call
 from filmstrip.generation.events import Step
 from filmstrip.generation.session import Session
-from filmstrip.models.stable_diffusion.arguments import (
-    PictureConditions,
-    asked_size,
-)
+from filmstrip.models.stable_diffusion.arguments import PictureConditions, asked_size
 from filmstrip.models.stable_diffusion.common import StableDiffusionBase
 from filmstrip.models.text2video_zero.recipe import (
     Moving,

@@ -14,10 +14,7 @@ from filmstrip.generation.events import Step
 from filmstrip.generation.request import read_clips
 from filmstrip.generation.session import Session
 from filmstrip.memory.residency import execution_device
-from filmstrip.models.stable_diffusion.arguments import (
-    PictureRequest,
-    asked_size,
-)
+from filmstrip.models.stable_diffusion.arguments import PictureRequest, asked_size
 from filmstrip.models.stable_diffusion.common import StableDiffusionBase
 from filmstrip.models.stable_diffusion.pipeline_pix2pix import (
     CALLBACK_TENSORS,

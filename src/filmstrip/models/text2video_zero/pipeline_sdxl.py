@@ -15,11 +15,7 @@ from filmstrip.generation.events import Step
 from filmstrip.generation.finite import check_finite
 from filmstrip.generation.session import Session
 from filmstrip.memory.coding import Coding
-from filmstrip.models.stable_diffusion.arguments import (
-    PictureConditions,
-    Skipping,
-    asked_size,
-)
+from filmstrip.models.stable_diffusion.arguments import PictureConditions, Skipping, asked_size
 from filmstrip.models.stable_diffusion.common import StableDiffusionBase
 from filmstrip.models.stable_diffusion.xl import (
     EMBEDS,

@@ -20,11 +20,7 @@ from filmstrip.generation.resolve import Rules
 from filmstrip.generation.session import Session
 from filmstrip.memory.coding import Coding
 from filmstrip.memory.residency import execution_device
-from filmstrip.models.stable_diffusion.arguments import (
-    PictureConditions,
-    PictureRequest,
-    Processed,
-)
+from filmstrip.models.stable_diffusion.arguments import PictureConditions, PictureRequest, Processed
 from filmstrip.models.stable_diffusion.common import StableDiffusionBase
 from filmstrip.models.text2video_zero.attention import AcrossFrames
 from filmstrip.models.text2video_zero.motion import moved_latents
