@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from filmstrip.configuration import Config
 from filmstrip.memory.coding import CodesInPortions, Coding, Way, tile_way
@@ -63,6 +63,35 @@ class Autoencoder(CodesInPortions, Model):
             tile, steps = (rows * ratio, columns * ratio), (int(0.75 * rows) * ratio, int(0.75 * columns) * ratio)
             coding = replace(self.coding, is_tiled=True, is_sliced=True, tile=tile, latent_tile=(rows, columns))
             yield tile_way(tile, steps, coding.with_overlap((0.25, 0.25)))
+
+
+class Level(nn.Module):
+    """Residual blocks at one resolution, then perhaps half the resolution, or twice."""
+
+    def __init__(
+        self,
+        resnets: Iterable[nn.Module],
+        downsampler: nn.Module | None = None,
+        upsampler: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        self.resnets = nn.ModuleList(resnets)
+        self.downsamplers = None if downsampler is None else nn.ModuleList([downsampler])
+        self.upsamplers = None if upsampler is None else nn.ModuleList([upsampler])
+
+    @property
+    def samplers(self) -> list[nn.Module]:
+        """What changes the resolution."""
+        return [*(self.downsamplers or ()), *(self.upsamplers or ())]
+
+    def layers(self) -> list[nn.Module]:
+        """The layers, in their order."""
+        return [*self.resnets, *self.samplers]
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        for layer in self.layers():
+            hidden_states = layer(hidden_states)
+        return hidden_states
 
 
 def check_block_types(config: Config, down_block: str, up_block: str) -> None:

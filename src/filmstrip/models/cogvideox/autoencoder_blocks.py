@@ -7,7 +7,8 @@ chunk is a whole video. Norms take their statistics from the chunk, so its lengt
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -21,8 +22,8 @@ from filmstrip.kernels.layout import channels_last, empty_channels_last
 from filmstrip.kernels.plain import is_free, wants_plain
 from filmstrip.kernels.video_convolution import rows_writer, strips
 from filmstrip.nn.activations import activation_named
+from filmstrip.nn.autoencoder import Level
 from filmstrip.nn.causal_conv import CausalConv3d
-from filmstrip.nn.modules import module_list
 from filmstrip.nn.streaming import FrameStream
 
 # The decoder's norms have this one, whatever the configuration says.
@@ -195,35 +196,22 @@ class CogVideoXUpsample3D(nn.Module):
         return kernel.to(self.conv.weight.dtype).flip(2, 3).transpose(0, 1)
 
 
-class CogVideoXLevel3D(nn.Module):
-    """Residual blocks at one resolution, then perhaps half the resolution, or twice."""
+def resnets(widths: Sequence[int], config: Config, spatial_norm_dim: int | None = None) -> list[CogVideoXResnetBlock3D]:
+    """Residual blocks from each width to the next."""
+    return [CogVideoXResnetBlock3D(before, width, config, spatial_norm_dim) for before, width in pairwise(widths)]
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        num_layers: int,
-        config: Config,
-        spatial_norm_dim: int | None = None,
-        downsampler: CogVideoXDownsample3D | None = None,
-        upsampler: CogVideoXUpsample3D | None = None,
-    ) -> None:
-        super().__init__()
-        self.resnets = module_list(
-            CogVideoXResnetBlock3D(out_channels if i else in_channels, out_channels, config, spatial_norm_dim)
-            for i in range(num_layers)
-        )
-        self.downsamplers = None if downsampler is None else module_list([downsampler])
-        self.upsamplers = None if upsampler is None else module_list([upsampler])
+
+class CogVideoXLevel3D(Level):
+    """A level whose residual blocks see one chunk of a video."""
 
     def forward(
         self,
         hidden_states: Tensor,  # overwritten where no gradients are recorded
-        latents: Tensor | None,  # (batch, spatial_norm_dim, latent frames, latent height, latent width)
-        stream: FrameStream | None,
+        latents: Tensor | None = None,  # (batch, spatial_norm_dim, latent frames, latent height, latent width)
+        stream: FrameStream | None = None,
     ) -> Tensor:
         for resnet in self.resnets:
             hidden_states = resnet(hidden_states, latents, stream)
-        for sampler in (*(self.downsamplers or ()), *(self.upsamplers or ())):
+        for sampler in self.samplers:
             hidden_states = sampler(hidden_states)
         return hidden_states

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +18,7 @@ from filmstrip.models.cogvideox.autoencoder_blocks import (
     CogVideoXUpsample3D,
     affine_of,
     convolve_activated,
+    resnets,
 )
 from filmstrip.nn.causal_conv import CausalConv3d
 from filmstrip.nn.modules import module_list
@@ -60,19 +62,13 @@ class CogVideoXEncoder3D(nn.Module):
         super().__init__()
         self.gradient_checkpointing = False
         widths = [config.block_out_channels[0], *config.block_out_channels]
-        last = len(widths) - 2
+        samplers = [*(CogVideoXDownsample3D(width, i < time_halvings) for i, width in enumerate(widths[1:-1])), None]
         self.conv_in = CausalConv3d(config.in_channels, widths[0])
         self.down_blocks = module_list(
-            CogVideoXLevel3D(
-                widths[i],
-                widths[i + 1],
-                config.layers_per_block,
-                config,
-                downsampler=CogVideoXDownsample3D(widths[i + 1], i < time_halvings) if i < last else None,
-            )
-            for i in range(last + 1)
+            CogVideoXLevel3D(resnets([before, *[width] * config.layers_per_block], config), downsampler=sampler)
+            for (before, width), sampler in zip(pairwise(widths), samplers, strict=True)
         )
-        self.mid_block = CogVideoXLevel3D(widths[-1], widths[-1], 2, config)
+        self.mid_block = CogVideoXLevel3D(resnets([widths[-1]] * 3, config))
         self.norm_out = nn.GroupNorm(config.norm_num_groups, widths[-1], NORM_OUT_EPS)
         self.conv_out = CausalConv3d(widths[-1], 2 * config.latent_channels)
 
@@ -96,19 +92,13 @@ class CogVideoXDecoder3D(nn.Module):
         self.gradient_checkpointing = False
         # Configurations list the blocks from pixels to latents; the decoder goes the other way.
         widths = [config.block_out_channels[-1], *reversed(config.block_out_channels)]
-        last, latent_channels = len(widths) - 2, config.latent_channels
+        samplers = [*(CogVideoXUpsample3D(width, i < time_halvings) for i, width in enumerate(widths[1:-1])), None]
+        num_layers, latent_channels = config.layers_per_block + 1, config.latent_channels
         self.conv_in = CausalConv3d(latent_channels, widths[0])
-        self.mid_block = CogVideoXLevel3D(widths[0], widths[0], 2, config, latent_channels)
+        self.mid_block = CogVideoXLevel3D(resnets([widths[0]] * 3, config, latent_channels))
         self.up_blocks = module_list(
-            CogVideoXLevel3D(
-                widths[i],
-                widths[i + 1],
-                config.layers_per_block + 1,
-                config,
-                latent_channels,
-                upsampler=CogVideoXUpsample3D(widths[i + 1], i < time_halvings) if i < last else None,
-            )
-            for i in range(last + 1)
+            CogVideoXLevel3D(resnets([before, *[width] * num_layers], config, latent_channels), upsampler=sampler)
+            for (before, width), sampler in zip(pairwise(widths), samplers, strict=True)
         )
         self.norm_out = CogVideoXSpatialNorm3D(widths[-1], latent_channels, config.norm_num_groups)
         self.conv_out = CausalConv3d(widths[-1], config.out_channels)

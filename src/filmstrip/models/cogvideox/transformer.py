@@ -53,42 +53,44 @@ def add_gated(hidden_states: Tensor, prompt_tokens: int, change: Tensor, gate: P
     return torch.cat([torch.addcmul(*part) for part in zip(parts, changes, gate, strict=True)], dim=1)
 
 
+class AdaLayerNorm(nn.Module):
+    """Normalisation that the timestep modulates."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        dim = config.num_attention_heads * config.attention_head_dim
+        self.linear = nn.Linear(config.time_embed_dim, 2 * dim)
+        self.norm = nn.LayerNorm(dim, config.norm_eps, config.norm_elementwise_affine)
+
+    def forward(
+        self,
+        hidden_states: Tensor,  # (batch, tokens, dim)
+        temb: Tensor,  # (batch, time_embed_dim), activated
+    ) -> Tensor:  # (batch, tokens, dim)
+        shift, scale = self.linear(temb)[:, None].chunk(2, dim=-1)
+        return modulate(self.norm(hidden_states), scale, shift)
+
+
 class CogVideoXLayerNormZero(nn.Module):
     """Normalisation that the timestep modulates, and gates for what follows; prompt and video have their own."""
 
-    def __init__(self, conditioning_dim: int, dim: int, elementwise_affine: bool, eps: float) -> None:
+    def __init__(self, config: Config) -> None:
         super().__init__()
-        self.linear = nn.Linear(conditioning_dim, 6 * dim)
-        self.norm = nn.LayerNorm(dim, eps, elementwise_affine)
+        dim = config.num_attention_heads * config.attention_head_dim
+        self.linear = nn.Linear(config.time_embed_dim, 6 * dim)
+        self.norm = nn.LayerNorm(dim, config.norm_eps, config.norm_elementwise_affine)
 
     def forward(
         self,
         hidden_states: Tensor,  # (batch, tokens, dim)
         prompt_tokens: int,
-        temb: Tensor,  # (batch, conditioning_dim), activated
+        temb: Tensor,  # (batch, time_embed_dim), activated
     ) -> tuple[Tensor, Pair]:  # (batch, tokens, dim), and gates
         shift, scale, gate, *prompt = self.linear(temb)[:, None].chunk(6, dim=-1)  # each (batch, 1, dim)
         prompt_shift, prompt_scale, prompt_gate = prompt
         normed = self.norm(hidden_states)
         normed = modulate_parts(normed, prompt_tokens, (prompt_scale, scale), (prompt_shift, shift))
         return normed, (prompt_gate, gate)
-
-
-class AdaLayerNorm(nn.Module):
-    """Normalisation that the timestep modulates."""
-
-    def __init__(self, conditioning_dim: int, dim: int, elementwise_affine: bool, eps: float) -> None:
-        super().__init__()
-        self.linear = nn.Linear(conditioning_dim, 2 * dim)
-        self.norm = nn.LayerNorm(dim, eps, elementwise_affine)
-
-    def forward(
-        self,
-        hidden_states: Tensor,  # (batch, tokens, dim)
-        temb: Tensor,  # (batch, conditioning_dim), activated
-    ) -> Tensor:  # (batch, tokens, dim)
-        shift, scale = self.linear(temb)[:, None].chunk(2, dim=-1)
-        return modulate(self.norm(hidden_states), scale, shift)
 
 
 class CogVideoXBlock(nn.Module):
@@ -98,10 +100,9 @@ class CogVideoXBlock(nn.Module):
         super().__init__()
         heads = config.num_attention_heads, config.attention_head_dim
         dim = config.num_attention_heads * config.attention_head_dim
-        norm = config.time_embed_dim, dim, config.norm_elementwise_affine, config.norm_eps
-        self.norm1 = CogVideoXLayerNormZero(*norm)
+        self.norm1 = CogVideoXLayerNormZero(config)
         self.attn1 = CogVideoXAttention(dim, *heads, config.attention_bias)
-        self.norm2 = CogVideoXLayerNormZero(*norm)
+        self.norm2 = CogVideoXLayerNormZero(config)
         self.ff = FeedForward(dim, activation_fn=config.activation_fn)
 
     def forward(
@@ -172,7 +173,7 @@ class CogVideoXTransformer3DModel(ForwardChunking, Model):
         self.ofs_embedding = TwoLayers(ofs_embed_dim, ofs_embed_dim, activation) if ofs_embed_dim else None
         self.transformer_blocks = module_list(CogVideoXBlock(self.config) for _ in range(num_layers))
         self.norm_final = nn.LayerNorm(dim, norm_eps, norm_elementwise_affine)
-        self.norm_out = AdaLayerNorm(time_embed_dim, dim, norm_elementwise_affine, norm_eps)
+        self.norm_out = AdaLayerNorm(self.config)
         self.proj_out = nn.Linear(dim, (out_channels or in_channels) * (patch_size_t or 1) * patch_size**2)
 
     def _check_config(self) -> None:

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from filmstrip.checks import known
 from filmstrip.configuration import Config
 from filmstrip.kernels.layout import channels_last
 from filmstrip.nn.causal_conv import CausalConv3d, depth_to_space, space_to_depth
@@ -24,6 +26,8 @@ from filmstrip.nn.streaming import FrameStream
 from filmstrip.randomness import Generators, draw_noise
 
 NORM_EPS = 1e-8
+# How many frames, rows and columns each kind takes together (0.9.5).
+DOWNSAMPLERS = {"spatial": (1, 2, 2), "temporal": (2, 1, 1), "spatiotemporal": (2, 2, 2)}
 
 # Takes a video, or a chunk of one and what was kept of the chunks before.
 Stage = Callable[[Tensor, FrameStream | None], Tensor]
@@ -200,16 +204,13 @@ class LTXVideoDownBlock3D(nn.Module):
         super().__init__()
         norm = config.resnet_norm_eps, config.encoder_causal
         self.resnets = module_list(LTXVideoResnetBlock3d(in_channels, in_channels, *norm) for _ in range(num_layers))
-        self.downsamplers: list[CausalConv3d | LTXVideoDownsampler3d] | None = None
+        self.downsamplers: list[Any] | None = None
         self.conv_out: LTXVideoResnetBlock3d | None = None
-        if downsamples:
-            if downsample_type in (None, "conv"):
-                downsampler: CausalConv3d | LTXVideoDownsampler3d = CausalConv3d(
-                    in_channels, in_channels, 3, (2, 2, 2), config.encoder_causal
-                )
-            else:
-                stride = {"spatial": (1, 2, 2), "temporal": (2, 1, 1), "spatiotemporal": (2, 2, 2)}[downsample_type]
-                downsampler = LTXVideoDownsampler3d(in_channels, out_channels, stride, config.encoder_causal)
+        if downsamples and downsample_type in (None, "conv"):
+            self.downsamplers = module_list([CausalConv3d(in_channels, in_channels, 3, 2, config.encoder_causal)])
+        elif downsamples:
+            stride = DOWNSAMPLERS[known(downsample_type)]
+            downsampler = LTXVideoDownsampler3d(in_channels, out_channels, stride, config.encoder_causal)
             self.downsamplers = module_list([downsampler])
         if downsample_type is None and in_channels != out_channels:
             self.conv_out = LTXVideoResnetBlock3d(in_channels, out_channels, *norm)

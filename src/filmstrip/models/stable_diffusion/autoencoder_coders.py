@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from filmstrip.configuration import Config
-from filmstrip.models.stable_diffusion.autoencoder_blocks import EPS, Block, Level, MidBlock
+from filmstrip.models.stable_diffusion.autoencoder_blocks import EPS, MidBlock, resnets
+from filmstrip.nn.autoencoder import Level
 from filmstrip.nn.modules import module_list
 from filmstrip.nn.recomputing import recomputed
 from filmstrip.nn.resnet import Downsample2D, Upsample2D, convolve_activated
 
 
-def run_blocks(blocks: Sequence[Block], hidden_states: Tensor, is_recomputing: bool) -> Tensor:
+def run_blocks(blocks: Sequence[Level], hidden_states: Tensor, is_recomputing: bool) -> Tensor:
     """What a chain of blocks makes of pictures, perhaps computed again in the backward pass."""
     for block in blocks:
         if is_recomputing and torch.is_grad_enabled():
@@ -33,17 +35,11 @@ class Encoder(nn.Module):
         super().__init__()
         self.gradient_checkpointing = False
         widths = [config.block_out_channels[0], *config.block_out_channels]
-        last = len(widths) - 2
+        samplers = [*(Downsample2D(width, padding=0) for width in widths[1:-1]), None]
         self.conv_in = nn.Conv2d(config.in_channels, widths[0], 3, padding=1)
         self.down_blocks = module_list(
-            Level(
-                widths[i],
-                widths[i + 1],
-                config.layers_per_block,
-                config,
-                downsampler=Downsample2D(widths[i + 1], padding=0) if i < last else None,
-            )
-            for i in range(last + 1)
+            Level(resnets([before, *[width] * config.layers_per_block], config), downsampler=sampler)
+            for (before, width), sampler in zip(pairwise(widths), samplers, strict=True)
         )
         self.mid_block = MidBlock(widths[-1], config)
         self.conv_norm_out = nn.GroupNorm(config.norm_num_groups, widths[-1], EPS)
@@ -66,18 +62,12 @@ class Decoder(nn.Module):
         self.gradient_checkpointing = False
         # Configurations list the blocks from pixels to latents; the decoder goes the other way.
         widths = [config.block_out_channels[-1], *reversed(config.block_out_channels)]
-        last = len(widths) - 2
+        samplers = [*(Upsample2D(width) for width in widths[1:-1]), None]
         self.conv_in = nn.Conv2d(config.latent_channels, widths[0], 3, padding=1)
         self.mid_block = MidBlock(widths[0], config)
         self.up_blocks = module_list(
-            Level(
-                widths[i],
-                widths[i + 1],
-                config.layers_per_block + 1,
-                config,
-                upsampler=Upsample2D(widths[i + 1]) if i < last else None,
-            )
-            for i in range(last + 1)
+            Level(resnets([before, *[width] * (config.layers_per_block + 1)], config), upsampler=sampler)
+            for (before, width), sampler in zip(pairwise(widths), samplers, strict=True)
         )
         self.conv_norm_out = nn.GroupNorm(config.norm_num_groups, widths[-1], EPS)
         self.conv_out = nn.Conv2d(widths[-1], config.out_channels, 3, padding=1)

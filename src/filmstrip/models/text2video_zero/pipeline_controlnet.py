@@ -56,7 +56,6 @@ class TextToVideoZeroControlNetPipeline(VideosOfPictures, ControlledBase):
     __call__ = call(ControlArguments, TextToVideoPipelineOutput, "Generate videos that follow clips.")
 
     def check(self, arguments: ControlArguments) -> ControlRequest:
-        """The request that a call's completed arguments make."""
         given = self.given_to_nets("control_video", arguments.control_video)
         strengths = arguments.strengths(len(self.nets))
         # Control pictures are in [0, 1].
