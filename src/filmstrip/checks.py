@@ -44,6 +44,23 @@ def check_count(name: str, given: Sized, num_prompts: int) -> None:
         raise ValueError(f"{len(given)} {name} were given for {num_prompts} prompts; give one, or one for each.")
 
 
+def check_one_of(what: str, **given: Any) -> None:
+    """See that one of two arguments was given, from either of which something starts."""
+    (first, one), (second, other) = given.items()
+    if (one is None) == (other is None):
+        number = "neither" if one is None else "both"
+        raise ValueError(f"{what} starts from {first} or from {second}, {number} given; pass one of them.")
+
+
+def one_each(name: str, value: Any, count: int, of: str) -> list[Any]:
+    """An argument that has one value, or one for each of so many things, as one for each."""
+    if not isinstance(value, (list, tuple)) and not getattr(value, "ndim", 0):
+        return [value] * count
+    if len(value) != count:
+        raise ValueError(f"{name} has {len(value)} values for {count} {of}; give one, or one for each.")
+    return list(value)
+
+
 def known(value: Value | None) -> Value:
     """A value that a check before has seen to."""
     assert value is not None, "arguments are completed before they are used"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar, cast
 
 import torch
+from torch import Tensor
 
 from filmstrip import registry
 from filmstrip.assembly.placement import Placement
@@ -376,6 +377,10 @@ class Pipeline(Finishing, Placement):
         Raises:
             ValueError: they were made for another task.
         """
+
+    def finished_latents(self, session: Any, latents: Tensor) -> Tensor:
+        """Latents in the shape that users get: as the run leaves them."""
+        return latents
 
     def output(self, frames: Any, report: Report) -> Any:
         """What users get of a run."""

@@ -122,6 +122,11 @@ class Guided(Arguments):
         """How strongly the prompt is followed."""
         return known(self.guidance_scale)
 
+    @property
+    def rescale(self) -> float:
+        """How far the contrast of guidance is brought back, from 0 (not) to 1 (fully)."""
+        return 0.0
+
     def in_turn(self: G) -> G | None:
         """The same call with guidance in turn, if there is guidance and the call does not say."""
         if self.sequential_guidance is None and self.is_guided:
@@ -140,6 +145,11 @@ class Rescaled(Guided):
     guidance_rescale: float = argument(
         "against overexposure (arXiv:2305.08891, section 3.4).", 0.0, range="share", only_guided=True
     )
+
+    @property
+    def rescale(self) -> float:
+        """How far the contrast of guidance is brought back."""
+        return self.guidance_rescale
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,8 +192,9 @@ class Embedded(Prompted):
 
     @property
     def embeds(self) -> dict[str, Tensor | None]:
-        """The embeddings by their names."""
-        return {"prompt_embeds": self.prompt_embeds, "negative_prompt_embeds": self.negative_prompt_embeds}
+        """The embeddings by their names, and their masks where a call takes such."""
+        names = (f"{sign}prompt_{what}" for sign in ("", "negative_") for what in ("embeds", "attention_mask"))
+        return {name: getattr(self, name) for name in names if hasattr(self, name)}
 
 
 @dataclass(frozen=True, eq=False)

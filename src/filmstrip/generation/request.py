@@ -167,11 +167,27 @@ def _check_same_shapes(embeds: Mapping[str, Tensor | None], count: int) -> None:
         raise ValueError(f"negative_prompt_embeds has {len(negative)} rows for {count} prompts; give one for each.")
 
 
+def asked(rules: Rules, sized: Sized, num_frames: int, frame_rate: float) -> Resolved:
+    """What has to be made for a call's size, completed, and a length."""
+    height, width = known(sized.height), known(sized.width)
+    return resolve(rules, height=height, width=width, num_frames=num_frames, frame_rate=frame_rate)
+
+
 def read_clips(rules: Rules, clips: Any, sized: Sized) -> Tensor:
     """The pixels of one clip or several in the size of the video to make, (clips, 3, frames, height, width)."""
-    height, width = known(sized.height), known(sized.width)
-    resolve(rules, height=height, width=width, num_frames=1, frame_rate=1)  # says what is wrong with a size
-    return preprocess_video(clips, height, width)
+    size = asked(rules, sized, 1, 1)  # says what is wrong with a size
+    return preprocess_video(clips, size.height, size.width)
+
+
+def check_shape(name: str, latents: Tensor, *shapes: tuple[int, ...], asked_for: str = "size and length") -> None:
+    """See that latents have one of the shapes that a request asks for.
+
+    Args:
+        asked_for: what of the request the shapes follow from, for the message.
+    """
+    if tuple(latents.shape) not in shapes:
+        allowed = " or ".join(map(str, shapes))
+        raise ValueError(f"{name} must have the shape {allowed} for this {asked_for}, got {tuple(latents.shape)}.")
 
 
 def check_steps(num_inference_steps: Any, timesteps: collections.abc.Sized | None, usual_steps: int) -> None:

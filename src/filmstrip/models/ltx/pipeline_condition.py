@@ -12,16 +12,17 @@ from torch import Tensor
 
 from filmstrip.checks import check_share, known
 from filmstrip.generation.arguments import Arguments, argument, call
+from filmstrip.generation.beginning import first_step
 from filmstrip.generation.events import Step
 from filmstrip.generation.output import VideoOutput
 from filmstrip.generation.packing import unpack_latents
+from filmstrip.generation.prompts import Prompts
 from filmstrip.generation.request import adjusted
 from filmstrip.generation.session import Session
 from filmstrip.memory.residency import execution_device
 from filmstrip.models.ltx.common import LTXArguments, LTXRequest, LTXVideoPipeline, prompt_guidance
 from filmstrip.models.ltx.conditions import (
     ConditionedLatents,
-    ConditionedPrompts,
     LTXVideoCondition,
     clip_to_change,
     gather_conditions,
@@ -96,7 +97,6 @@ class LTXConditionPipeline(LTXVideoPipeline):
     )
 
     def check(self, arguments: ConditionArguments) -> ConditionRequest:
-        """The request that a call's completed arguments make."""
         gathered = gather_conditions(
             arguments.conditions, arguments.image, arguments.video, arguments.frame_index, arguments.strength
         )
@@ -143,16 +143,16 @@ class LTXConditionPipeline(LTXVideoPipeline):
         num_steps = len(levels)
         return math.ceil(1000 * max(int((levels <= noise).sum()), 1) / num_steps) / 1000
 
-    def encode(self, session: Session[ConditionRequest]) -> ConditionedPrompts:
-        """The prompts, and the pixels of the conditions."""
-        return ConditionedPrompts(self.encode_prompts(session), session.request.pixels or [])
+    def encode(self, session: Session[ConditionRequest]) -> Prompts:
+        """The prompts."""
+        return self.encode_prompts(session)
 
-    def steps(self, session: Session[ConditionRequest], conditions: ConditionedPrompts) -> Iterator[Step]:
+    def steps(self, session: Session[ConditionRequest], prompts: Prompts) -> Iterator[Step]:
         """Yield the latents after every step, without the tokens that only condition them."""
         transformer, request = self.transformer, session.request
         run = self.start(request)
         begin = _first_step(len(run.timesteps), request)
-        placed = place_conditions(self, session, self._initial_latents(session, run, begin), conditions.latents)
+        placed = place_conditions(self, session, self._initial_latents(session, run, begin), request.pixels or [])
         rotary = transformer.rotary(placed.coordinates)
 
         def predict(latents: Tensor, timestep: float, prompt: Any) -> Tensor:
@@ -161,7 +161,7 @@ class LTXConditionPipeline(LTXVideoPipeline):
             tokens = latents.to(transformer.dtype)
             return transformer(tokens, prompt, times, rotary=rotary, return_dict=False)[0].float()
 
-        guidance = prompt_guidance(transformer, conditions.prompts, request.arguments)
+        guidance = prompt_guidance(transformer, prompts, request.arguments)
         timesteps = run.timesteps.tolist()
         latents = self._loosened(session, placed, placed.latents, timesteps[begin])
         for step in session.denoise(predict, latents, run, guidance, begin=begin):
@@ -202,4 +202,4 @@ class LTXConditionPipeline(LTXVideoPipeline):
 
 def _first_step(num_steps: int, request: ConditionRequest) -> int:
     """The step of the schedule that a run begins with: 0, or a later one to keep something of a video."""
-    return num_steps - min(int(num_steps * request.arguments.denoise_strength), num_steps)
+    return first_step(num_steps, request.arguments.denoise_strength)

@@ -24,12 +24,7 @@ from filmstrip.models.stable_diffusion.arguments import (
     own_size,
 )
 from filmstrip.models.stable_diffusion.common import StableDiffusionBase
-from filmstrip.models.stable_diffusion.controlling import (
-    Controlled,
-    Controlling,
-    MultiControlNetModel,
-    Strengths,
-)
+from filmstrip.models.stable_diffusion.controlling import Controlled, Controlling, MultiControlNetModel, Strengths
 from filmstrip.models.stable_diffusion.controlnet import ControlNetModel
 from filmstrip.nn.modules import uncompiled
 from filmstrip.records import record
@@ -78,8 +73,6 @@ class ControlledBase(StableDiffusionBase):
         image_encoder: Any = None,
         requires_safety_checker: bool = False,
     ) -> None:
-        if isinstance(controlnet, (list, tuple)):
-            controlnet = MultiControlNetModel(controlnet)
         super().__init__(
             vae,
             text_encoder,
@@ -90,8 +83,9 @@ class ControlledBase(StableDiffusionBase):
             feature_extractor,
             image_encoder,
             requires_safety_checker,
-            controlnet=controlnet,
         )
+        is_many = isinstance(controlnet, (list, tuple))
+        self.components["controlnet"] = MultiControlNetModel(controlnet) if is_many else controlnet
 
     @property
     def nets(self) -> list[Any]:
@@ -146,7 +140,6 @@ class StableDiffusionControlNetPipeline(ControlledBase):
         return {name: value for name, value in usual.items() if name not in ("height", "width")}
 
     def check(self, arguments: ControlArguments) -> ControlRequest:
-        """The request that a call's completed arguments make."""
         arguments.check()
         image = arguments.image
         if len(self.nets) > 1 and isinstance(image, (list, tuple)) and all(isinstance(one, list) for one in image):
