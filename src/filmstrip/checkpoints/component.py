@@ -14,8 +14,8 @@ from filmstrip.checkpoints.locate import find_checkpoint
 from filmstrip.checkpoints.saving import tensors_to_save
 from filmstrip.configuration import Configured
 from filmstrip.memory.quantization import check_unquantized
-from filmstrip.nn.modules import uncompiled
 from filmstrip.registry import TRANSFORMERS_NETWORKS, canonical_library, reference_library, resolve_class
+from filmstrip.roles import uncompiled
 
 
 def load_component(

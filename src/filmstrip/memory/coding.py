@@ -13,7 +13,7 @@ from operator import attrgetter
 from typing import Any, ClassVar, Generic, TypeVar
 
 from filmstrip.checks import LARGEST_COUNT, check_whole_number
-from filmstrip.nn.modules import uncompiled
+from filmstrip.roles import uncompiled
 
 Size = tuple[int, int]
 Step = int | Fraction

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 
 import torch
 from torch import nn
@@ -14,11 +14,6 @@ Module = TypeVar("Module", bound=nn.Module)
 def module_list(modules: Iterable[Module]) -> list[Module]:
     """An `nn.ModuleList`, told to the type checker as the list of one kind of module that it is."""
     return cast("list[Module]", nn.ModuleList(modules))
-
-
-def uncompiled(network: Any) -> Any:
-    """The network inside of what `torch.compile` made of it, or what is given itself if it is none of those."""
-    return getattr(network, "_orig_mod", network)
 
 
 def weights_channels_last(network: nn.Module) -> None:

@@ -26,8 +26,8 @@ from filmstrip.models.stable_diffusion.arguments import (
 from filmstrip.models.stable_diffusion.common import StableDiffusionBase
 from filmstrip.models.stable_diffusion.controlling import Controlled, Controlling, MultiControlNetModel, Strengths
 from filmstrip.models.stable_diffusion.controlnet import ControlNetModel
-from filmstrip.nn.modules import uncompiled
 from filmstrip.records import record
+from filmstrip.roles import uncompiled
 
 
 @dataclass(frozen=True, eq=False)
