@@ -20,7 +20,10 @@ OPTIONS = {
         *("--no-metadata", "--no-prompt", "--paths"),
     },
     "decode": {"file", "--output", "-o", "--device", "--fetch", "--overwrite", "--json", "--quiet", "-q"},
-    "inspect": {"model", "--memory", "--device", "--json"},
+    "inspect": {
+        *("model", "--memory", "--device", "--size", "--num-frames", "--dtype", "--quantize"),
+        *("--quiet", "-q", "--json"),
+    },
     "models": {"--json"},
     "env": {"--json"},
 }

@@ -17,6 +17,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from filmstrip.json_files import cut
 
+_ONE_OF_EACH = ("image", "video", "control_video")
 FAILURE, BAD_INPUT, INTERRUPTED = 1, 2, 130
 # Errors about a path that was given; any other trouble with files (a full disk) is a failure.
 _PATH_ERRORS = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError)
@@ -44,13 +45,13 @@ def orderly_ends() -> Iterator[list[int]]:
 
 
 class Command(TyperCommand):
-    """A command in which no option is dropped because it is given again."""
+    """A command in which of settings the last one counts, and no picture or clip is dropped for another."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the words of a command line."""
         _, _, given = self.make_parser(ctx).parse_args(list(args))
         for option, times in Counter(given).items():
-            if times > 1 and not (getattr(option, "is_flag", True) or getattr(option, "multiple", True)):
+            if times > 1 and option.name in _ONE_OF_EACH:
                 raise ValueError(f"{option.opts[-1]} was given {times} times; give it once.")
         return super().parse_args(ctx, args)
 
