@@ -166,6 +166,7 @@ def judged(figures: Figures, *names: str, about: object = "") -> Iterator[None]:
     """See that what is inside ends well, or in one clear sentence that holds one of the names; faults are counted."""
     begin = time.monotonic()
     figures.tried += 1
+    started.clear()  # of what other tests of this process have started
     try:
         yield
     except AssertionError as error:
