@@ -134,7 +134,7 @@ class Repository:
             return call(*args, **kwargs)
         except errors.GatedRepoError as error:
             reason = f"access to {name} has to be granted: accept its terms at https://huggingface.co/{name} and log in"
-            raise CheckpointError(f"{reason} (huggingface-cli login), or pass token.") from error
+            raise CheckpointError(f"{reason} (hf auth login), or pass token.") from error
         except errors.RepositoryNotFoundError as error:
             raise CheckpointError(
                 f"{name!r} is neither a folder here nor a repository of the hub; check its name, or pass token if it"

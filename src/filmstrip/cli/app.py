@@ -39,7 +39,7 @@ Fetch = Annotated[
 Memory = Annotated[
     str | None, typer.Option("--memory", metavar="SIZE", help="What may be used, such as 8GB or free; how is planned.")
 ]
-Device = Annotated[str | None, typer.Option("--device", help="Such as cpu or mps; the best one there is if left out.")]
+Device = Annotated[str | None, typer.Option("--device", help="Such as gpu or cpu; the best one there is if left out.")]
 
 
 def run_command(arguments: list[str]) -> int:
