@@ -56,14 +56,15 @@ def parse_device(device: str | int | torch.device | None) -> torch.device:
     if name.lower() == ANY_ACCELERATOR and (not index or index.isdigit()):
         if not has_accelerator():
             raise ValueError(
-                f"this machine has no GPU that torch can use, and the device {str(device)!r} was asked for; use 'cpu', or"
-                " install a torch that is built for the GPU."
+                f"this machine has no GPU that torch can use, and the device {str(device)!r} was asked for; use 'cpu',"
+                " or install a torch that is built for the GPU."
             )
         name = best_device().type
     if name not in _NAMES or (index and not index.isdigit()):
         similar = difflib.get_close_matches(name, _NAMES, n=1)
         hint = f" did you mean {similar[0]!r}?" if similar and not index else ""
-        raise ValueError(f"unknown device {str(device)!r};{hint} known are {', '.join((ANY_ACCELERATOR, *_NAMES[:-1]))}, with :N for one.")
+        known = ", ".join((ANY_ACCELERATOR, *_NAMES[:-1]))
+        raise ValueError(f"unknown device {str(device)!r};{hint} known are {known}, with :N for one.")
     if name in ACCELERATORS:
         if not has_accelerator(name):
             raise ValueError(f"the device {str(device)!r} is not available here; use {str(best_device())!r}.")

@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import Any
 
 from filmstrip.families import Family, imported
+from filmstrip.hushing import hushed
 
 _MODELS = "filmstrip.models"
 _ASSEMBLY = "filmstrip.assembly"
@@ -175,4 +176,5 @@ def resolve_class(library: str, class_name: str) -> Any:
     if canonical_library(library) == "filmstrip":
         return imported(PUBLIC[class_name], class_name)
     # The package resolves its names lazily: only the submodule of this class is imported.
-    return getattr(import_module("transformers"), class_name)
+    with hushed():
+        return getattr(import_module("transformers"), class_name)

@@ -25,6 +25,7 @@ LEAVES = {
     "sharing",
     "randomness",
     "records",
+    "hushing",
     "registry",
     "roles",
     "versions",
@@ -36,13 +37,14 @@ BELOW = {
     "files": set(),
     "configuration": LEAVES,
     "families": set(),
+    "hushing": set(),
     "outputs": {"randomness"},
     "sharing": {"files"},
     "randomness": {"records"},
     "records": set(),
     "roles": set(),
     "versions": set(),
-    "registry": {"families"},  # and it reads each family's family.py
+    "registry": {"families", "hushing"},  # and it reads each family's family.py
     "devices": LEAVES,
     **dict.fromkeys(SHARED, SHARED | LEAVES),
     "kernels": LEAVES,

@@ -14,6 +14,7 @@ from filmstrip.checkpoints.errors import CheckpointError
 from filmstrip.checkpoints.files import Weights, find_weights
 from filmstrip.checkpoints.loading import NameRules, build_empty, fill
 from filmstrip.devices import parse_device
+from filmstrip.hushing import hushed
 from filmstrip.registry import TRANSFORMERS_NETWORKS, TRANSFORMERS_PROCESSORS
 
 # Text towers of CLIP: files, and the classes of transformers before 5, have a level that the classes of 5 lack.
@@ -48,7 +49,7 @@ def load_transformers_component(
     resolved = resolve_dtype(dtype, weights.sizes(), place)
     network = build_empty(lambda: network_class(config))
     fill(network, weights, dtype=resolved, device=place or torch.device("cpu"), rules=name_rules(network, resolved))
-    network.config.torch_dtype = resolved
+    setattr(network.config, "dtype" if hasattr(network.config, "dtype") else "torch_dtype", resolved)  # before 4.56
     return network.eval()
 
 
@@ -85,7 +86,8 @@ def _class(name: str, required: bool = True) -> Any:
     """A class of transformers, whose package imports only the submodule that defines it."""
     package = import_module("transformers")
     try:
-        return getattr(package, name)
+        with hushed():  # some of them import torchao
+            return getattr(package, name)
     except AttributeError:
         if not required:
             return None

@@ -48,7 +48,7 @@ def run_command(arguments: list[str]) -> int:
     import os
     import warnings
 
-    from filmstrip.memory.hushing import hushed
+    from filmstrip.hushing import hushed
 
     # Libraries explain themselves to programmers; what a user has to know is an error or a note of ours.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
