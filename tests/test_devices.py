@@ -26,6 +26,18 @@ def test_an_accelerator_that_is_not_there_is_an_error_that_names_what_is(monkeyp
         devices.parse_device("xpu")
 
 
+@pytest.mark.parametrize("name", ["gpu", "GPU", "gpu:0"])
+def test_gpu_is_the_accelerator_that_there_is(monkeypatch, name):
+    monkeypatch.setattr(devices, "_is_available", lambda kind: kind == "xpu")
+    monkeypatch.setattr(torch.xpu, "device_count", lambda: 1)
+    assert devices.parse_device(name) == torch.device(name.lower().replace("gpu", "xpu"))
+    with pytest.raises(ValueError, match="there is no device 'gpu:1': this machine has 1 of that kind"):
+        devices.parse_device("gpu:1")
+    monkeypatch.setattr(devices, "_is_available", lambda kind: False)
+    with pytest.raises(ValueError, match="this machine has no GPU that torch can use, and the device 'gpu' was asked"):
+        devices.parse_device("gpu")
+
+
 @pytest.mark.parametrize(
     ("device", "dtype", "supported"),
     [

@@ -25,6 +25,9 @@ STREAMED = ("cuda", "xpu")
 FOUR_BITS = ("cpu", "cuda")
 """Kinds of devices with a product for weights of 4 bits."""
 
+ANY_ACCELERATOR = "gpu"
+"""The name that means whichever accelerator there is."""
+
 _NAMES = (*ACCELERATORS, "cpu", "meta")
 
 
@@ -41,6 +44,8 @@ def best_device() -> torch.device:
 def parse_device(device: str | int | torch.device | None) -> torch.device:
     """The device meant by a name such as "cpu", "mps" or "cuda:1"; None and "auto" mean the best one.
 
+    "gpu" means the best accelerator, and "gpu:1" the second of its kind.
+
     Raises:
         ValueError: there is no such device on this machine.
     """
@@ -49,17 +54,30 @@ def parse_device(device: str | int | torch.device | None) -> torch.device:
     if isinstance(device, int):
         device = f"{best_device().type}:{device}"
     name, _, index = str(device).partition(":")
+    if name.lower() == ANY_ACCELERATOR and (not index or index.isdigit()):
+        if not has_accelerator():
+            raise ValueError(
+                f"this machine has no GPU that torch can use, and the device {str(device)!r} was asked for; use 'cpu',"
+                " or install a torch that is built for the GPU."
+            )
+        name = best_device().type
     if name not in _NAMES or (index and not index.isdigit()):
         similar = difflib.get_close_matches(name, _NAMES, n=1)
         hint = f" did you mean {similar[0]!r}?" if similar and not index else ""
-        raise ValueError(f"unknown device {str(device)!r};{hint} known are {', '.join(_NAMES[:-1])}, with :N for one.")
+        known = ", ".join((ANY_ACCELERATOR, *_NAMES[:-1]))
+        raise ValueError(f"unknown device {str(device)!r};{hint} known are {known}, with :N for one.")
     if name in ACCELERATORS:
         if not has_accelerator(name):
             raise ValueError(f"the device {str(device)!r} is not available here; use {str(best_device())!r}.")
         count = _backend(name).device_count()
         if index and int(index) >= count:
             raise ValueError(f"there is no device {str(device)!r}: this machine has {count} of that kind, from 0.")
-    return torch.device(str(device))
+    return torch.device(f"{name}:{index}" if index else name)
+
+
+def means_accelerator(device: str | torch.device | None) -> bool:
+    """Whether a name means an accelerator, be there one or not."""
+    return str(device).partition(":")[0].lower() in (ANY_ACCELERATOR, *ACCELERATORS)
 
 
 def supports_dtype(device: str | torch.device, dtype: torch.dtype) -> bool:

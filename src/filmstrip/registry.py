@@ -15,6 +15,7 @@ from importlib import import_module
 from typing import Any
 
 from filmstrip.families import Family, imported
+from filmstrip.hushing import hushed
 from filmstrip.json_files import cut, shown
 
 _MODELS = "filmstrip.models"
@@ -195,4 +196,5 @@ def resolve_class(library: str, class_name: str) -> Any:
     if canonical_library(library) == "filmstrip":
         return imported(PUBLIC[class_name], class_name)
     # The package resolves its names lazily: only the submodule of this class is imported.
-    return getattr(import_module("transformers"), class_name)
+    with hushed():
+        return getattr(import_module("transformers"), class_name)

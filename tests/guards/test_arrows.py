@@ -27,6 +27,7 @@ LEAVES = {
     "sharing",
     "randomness",
     "records",
+    "hushing",
     "registry",
     "roles",
     "versions",
@@ -40,13 +41,14 @@ BELOW = {
     "families": set(),
     "hints": set(),
     "json_files": set(),
+    "hushing": set(),
     "outputs": {"randomness"},
     "sharing": {"files"},
     "randomness": {"records"},
     "records": {"hints", "json_files"},
     "roles": set(),
     "versions": set(),
-    "registry": {"families", "json_files"},  # and it reads each family's family.py
+    "registry": {"families", "hushing", "json_files"},  # and it reads each family's family.py
     "devices": LEAVES,
     **dict.fromkeys(SHARED, SHARED | LEAVES),
     "kernels": LEAVES,

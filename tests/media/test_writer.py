@@ -171,6 +171,18 @@ def test_files_are_replaced_and_empty_folders_filled(tmp_path):
     assert names_in(tmp_path / "frames") == [f"{index:05d}.png" for index in range(len(frames))]
 
 
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize(
+    "name", ["12:30", ".12:30", "file:a", "http:a", "pipe:1", "a%03d:b", "concat:a|b", "-", "a,b:c?d#e"]
+)
+def test_what_a_file_is_called_is_never_taken_for_an_address(suffix, name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    frames = moving_square(3)
+    written = export_to_video(frames, f"{name}{suffix}")
+    assert names_in(tmp_path)[:1] == [f"{name}{suffix}"]
+    assert psnr(read_video(written)[0], frames) >= min(LEAST_PSNR[suffix], 24)
+
+
 def test_without_a_path_a_temporary_file_is_made(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     assert export_to_video(moving_square()).endswith(".mp4")

@@ -17,6 +17,7 @@ from filmstrip.checkpoints.index import read_json
 from filmstrip.checkpoints.loading import NameRules, build_empty, fill
 from filmstrip.devices import parse_device
 from filmstrip.hints import numbers_in
+from filmstrip.hushing import hushed
 from filmstrip.json_files import shown
 from filmstrip.registry import IMAGE_PROCESSOR_KINDS, TRANSFORMERS_NETWORKS, TRANSFORMERS_PROCESSORS
 
@@ -55,7 +56,7 @@ def load_transformers_component(
     resolved = resolve_dtype(dtype, weights.sizes(), place)
     network = built_empty(network_class, folder, for_weights=weights)
     fill(network, weights, dtype=resolved, device=place or torch.device("cpu"), rules=name_rules(network, resolved))
-    network.config.torch_dtype = resolved
+    setattr(network.config, "dtype" if hasattr(network.config, "dtype") else "torch_dtype", resolved)  # before 4.56
     return network.eval()
 
 
@@ -143,7 +144,8 @@ def _class(name: str, required: bool = True) -> Any:
     """A class of transformers, whose package imports only the submodule that defines it."""
     package = import_module("transformers")
     try:
-        return getattr(package, name)
+        with hushed():  # some of them import torchao
+            return getattr(package, name)
     except AttributeError:
         if not required:
             return None

@@ -43,7 +43,7 @@ Dtype = Annotated[str | None, typer.Option("--dtype", help="Of the weights: bflo
 Quantize = Annotated[str | None, typer.Option("--quantize", metavar="KIND", help="Smaller weights: int8, fp8 or int4.")]
 Size = Annotated[str | None, typer.Option("--size", metavar="WxH", help="In pixels, such as 704x512.")]
 NumFrames = Annotated[int | None, typer.Option("--num-frames", help="Exactly so many frames.")]
-Device = Annotated[str | None, typer.Option("--device", help="Such as cpu or mps; the best one there is if left out.")]
+Device = Annotated[str | None, typer.Option("--device", help="Such as gpu or cpu; the best one there is if left out.")]
 
 
 def run_command(arguments: list[str]) -> int:
@@ -52,7 +52,7 @@ def run_command(arguments: list[str]) -> int:
     import os
     import warnings
 
-    from filmstrip.memory.hushing import hushed
+    from filmstrip.hushing import hushed
 
     # Libraries explain themselves to programmers; what a user has to know is an error or a note of ours.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

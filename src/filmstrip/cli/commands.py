@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import inspect
+import json
 import signal
 import sys
 import threading
@@ -95,6 +96,7 @@ class Commands(TyperGroup):
                 if "--debug" in words:
                     traceback.print_exc()
                 status, sentence = status_of(error)
+                sentence += _about_dashes(error, words)
                 print(f"Error: {sentence}", file=sys.stderr)
         if status == INTERRUPTED:
             print("Interrupted; no unfinished video is left.", file=sys.stderr)
@@ -102,6 +104,16 @@ class Commands(TyperGroup):
         if standalone_mode:
             sys.exit(status)
         return status
+
+
+def _about_dashes(error: Exception, words: Sequence[str]) -> str:
+    """What to do with a prompt or a file that was taken for an option, as it may have been; else nothing."""
+    name = getattr(error, "option_name", "")
+    taken = next((word for word in words if name and word.startswith(name)), None)
+    if taken is None or not hasattr(error, "possibilities") or (error.possibilities and " " not in taken):
+        return ""
+    said = json.dumps(taken, ensure_ascii=False)
+    return f"; what begins with a dash and is no option goes to the end, behind two dashes: filmstrip ... -- {said}"
 
 
 def status_of(error: Exception) -> tuple[int, str]:

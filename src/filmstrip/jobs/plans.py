@@ -115,9 +115,9 @@ def device_to_plan_for(name: str | None) -> torch.device:
     """
     import torch
 
-    from filmstrip.devices import ACCELERATORS, best_device, has_accelerator, parse_device
+    from filmstrip.devices import ACCELERATORS, ANY_ACCELERATOR, best_device, has_accelerator, parse_device
 
-    if name is None:
+    if name is None or name.lower() == ANY_ACCELERATOR:
         return best_device() if has_accelerator() else torch.device(ACCELERATORS[0])
     return torch.device(name) if name.partition(":")[0] in ACCELERATORS else parse_device(name)
 

@@ -16,6 +16,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from filmstrip.media import metadata
 from filmstrip.media.formats import DEFAULT_QUALITY, Format, crf_of
+from filmstrip.media.places import ffmpeg_name
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -82,7 +83,7 @@ class VideoEncoder:
         self._num_frames = 0
         self._reformatter = VideoReformatter()
         self._container: Any = av.open(
-            str(encoding.path),
+            ffmpeg_name(encoding.path),
             "w",
             format=encoding.format.container,
             container_options=dict(encoding.format.container_options),
@@ -169,7 +170,7 @@ class GifEncoder(_AnimationEncoder):
         argb = np.zeros((256, 4), np.uint8)  # entries without a colour are transparent
         argb[: len(palette), 0] = 255
         argb[: len(palette), 1:] = palette
-        with av.open(str(self._encoding.path), "w", format="gif") as container:
+        with av.open(ffmpeg_name(self._encoding.path), "w", format="gif") as container:
             stream = container.add_stream("gif", rate=self._encoding.fps)
             stream.width, stream.height, stream.pix_fmt = self._encoding.width, self._encoding.height, "pal8"
             stream.time_base = hundredth = Fraction(1, 100)

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 
 from PIL import Image, UnidentifiedImageError
 
-from filmstrip.media.places import check_file, public_address, reason_of
+from filmstrip.media.places import check_file, ffmpeg_name, public_address, reason_of
 
 PICTURE_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "AVIF", "TIFF", "BMP", "JPEG2000", "PPM", "QOI")
 """As Pillow names them; "PPM" has PGM, PBM and PFM in it."""
@@ -106,8 +106,7 @@ def open_clip(path: Path, shown: str | None = None) -> Iterator[Any]:
     name = public_address(path) if shown is None else shown
     check_file(path, "video", name)
     try:
-        # With the protocol written out, nothing in a file's name is taken for another.
-        with av.open(f"file:{path.absolute()}", options=dict(_ONLY_THIS_FILE)) as container:
+        with av.open(ffmpeg_name(path), options=dict(_ONLY_THIS_FILE)) as container:
             yield container
     except av.error.ArgumentError as error:
         raise ValueError(

@@ -39,6 +39,11 @@ def public_address(place: object) -> str:
     return f"{scheme}{host}{path}"
 
 
+def ffmpeg_name(path: Path) -> str:
+    """A path as FFmpeg is told it: with the protocol written out, nothing in a file's name is taken for another."""
+    return f"file:{path.absolute()}"
+
+
 def check_file(path: Path, what: str, shown: str | None = None) -> None:
     """See that a path is a file: to open a pipe, a socket or a device may wait for ever, or do something.
 

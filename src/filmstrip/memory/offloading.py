@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from filmstrip.devices import ACCELERATORS, has_accelerator, has_streams, parse_device
+from filmstrip.devices import has_accelerator, has_streams, means_accelerator, parse_device
 from filmstrip.memory.quantization import check_movable
 from filmstrip.memory.residency import Grain, place
 
@@ -55,7 +55,7 @@ def computing_device(device: str | torch.device | None) -> torch.device:
     try:
         return parse_device(device)
     except ValueError:
-        if has_accelerator() or str(device).partition(":")[0] not in ACCELERATORS:
+        if has_accelerator() or not means_accelerator(device):
             raise
         return torch.device("cpu")
 

@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from filmstrip.devices import FOUR_BITS
+from filmstrip.hushing import hushed
 from filmstrip.kernels.plain import kind_of
 from filmstrip.memory.casting import is_named
-from filmstrip.memory.hushing import hushed
 from filmstrip.memory.residency import CAST, PLACED, execution_device, rooms
 from filmstrip.memory.sizes import in_words, is_quantized, network_bytes
 

@@ -1,4 +1,4 @@
-"""Silence for what torchao warns of while it is imported: kernels that nothing here uses, and torch's own changes."""
+"""Silence for what torchao says while it is imported, here or by transformers: of kernels and changes of no concern."""
 
 from __future__ import annotations
 
