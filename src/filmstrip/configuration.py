@@ -225,7 +225,14 @@ class Configured:
             **self.config.foreign(),
             **self.config,
         }
-        return json.dumps(content, indent=2, sort_keys=True) + "\n"
+        return json.dumps(content, indent=2, sort_keys=True, default=_plain) + "\n"
+
+
+def _plain(value: object) -> object:
+    """What JSON has for an entry: a configuration within one is an object."""
+    if isinstance(value, Config):
+        return dict(value)
+    raise TypeError(f"{type(value).__name__} is nothing that a config.json can hold")
 
 
 def _recording(init: Any) -> Any:

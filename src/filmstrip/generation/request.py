@@ -134,9 +134,6 @@ def check_prompts(
         if embeds[f"{name}_embeds"] is None and embeds[f"{name}_attention_mask"] is not None:
             raise ValueError(f"{name}_attention_mask has no effect without {name}_embeds; drop it or pass both.")
     prompts = None if prompt is None else _texts("prompt", prompt)
-    if prompts is not None and not all(text.strip() for text in prompts):
-        which = "The prompt" if len(prompts) == 1 else "One of the prompts"
-        raise ValueError(f'{which} is empty; describe the video, for example "a red star spinning".')
     count = len(prompts) if prompts is not None else len(given) if given is not None else 0
 
     negatives = None

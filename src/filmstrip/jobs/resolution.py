@@ -190,6 +190,8 @@ def _arguments(job: Job, call: PipelineCall, defaults: Mapping[str, object]) -> 
         values[length] = _num_frames(job.seconds, job.fps, call, length, values, defaults)
     if "prompt" in call and values.get("prompt") is None:
         raise ValueError('a prompt is needed: say what the video shows, such as "a boat turning in the wind".')
+    if isinstance(prompt := values.get("prompt"), str) and not prompt.strip():
+        raise ValueError('The prompt is empty; describe the video, for example "a red star spinning".')
     return values
 
 

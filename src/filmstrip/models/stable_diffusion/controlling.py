@@ -135,7 +135,7 @@ class Controlling:
         mid: Tensor | None = None
         scales = self._strengths.at(step, num_steps)
         for net, picture, scale in zip(self._nets, pictures, scales, strict=True):
-            arguments = (latents.to(net.dtype), timestep, prompt_embeds.to(net.dtype), picture)
+            arguments = (latents.to(net.dtype), timestep, prompt_embeds.to(net.dtype), picture.to(net.dtype))
             more, last = net(*arguments, conditioning_scale=scale, guess_mode=self.guesses, return_dict=False)
             down = [one + other for one, other in zip(down, more, strict=True)] if down else list(more)
             mid = last if mid is None else mid + last

@@ -127,10 +127,12 @@ class UNet2DConditionModel(UNetEncoder):
             sample = 2 * sample - 1
         hidden_states, skips = run_down(self.down_blocks, self.conv_in(sample), given)
         if down_block_additional_residuals is not None:
-            skips = [skip + more for skip, more in zip(skips, down_block_additional_residuals, strict=True)]
+            skips = [
+                skip + more.to(skip.dtype) for skip, more in zip(skips, down_block_additional_residuals, strict=True)
+            ]
         hidden_states = self.mid_block(hidden_states, given)
         if mid_block_additional_residual is not None:
-            hidden_states = hidden_states + mid_block_additional_residual
+            hidden_states = hidden_states + mid_block_additional_residual.to(hidden_states.dtype)
         hidden_states = run_up(self.up_blocks, hidden_states, skips, given, self.free_u)
         activation = ACTIVATIONS[self.config.act_fn]
         sample = self.conv_out(activation(self.conv_norm_out(hidden_states)))
