@@ -173,9 +173,13 @@ class Configured:
 
 
 def _recording(init: Any) -> Any:
-    """The constructor `init`, which also records its arguments if it is the one of the object's own class."""
+    """The constructor `init`, which also records its arguments if it is the one of the object's own class.
+
+    Arguments that it names in `recorded_if_given` are left out where they are left at their defaults.
+    """
     signature = inspect.signature(init)
     own_name = next(iter(signature.parameters))
+    optional = getattr(init, "recorded_if_given", frozenset())
     open_ended = [name for name, p in signature.parameters.items() if p.kind is inspect.Parameter.VAR_KEYWORD]
 
     @functools.wraps(init)
@@ -189,13 +193,14 @@ def _recording(init: Any) -> Any:
             given = set(bound.arguments)
             bound.apply_defaults()
             values = dict(bound.arguments)
-            del values[own_name]
+            for name in (own_name, *(optional - given)):
+                del values[name]
             for name in open_ended:
                 values.update(values.pop(name))
             # JSON has no arrays: what has a list form is recorded as that.
             values = {name: value.tolist() if hasattr(value, "tolist") else value for name, value in values.items()}
             # Past any __setattr__: a module's own comes to life only with its constructor.
-            self.__dict__["config"] = Config(values, defaulted=bound.arguments.keys() - given)
+            self.__dict__["config"] = Config(values, defaulted=values.keys() - given)
         init(self, *args, **kwargs)
 
     return recording_init

@@ -192,7 +192,7 @@ class Scheduler(Configured):
         return index
 
     def _due_index(self, timestep: float | Tensor) -> int:
-        """Index of the step that is due; the first one is found by its place in `timesteps`, or else by its timestep."""
+        """Index of the step that is due; the first one is found by its place in `timesteps`, or else by its value."""
         if self._step_index is None:
             self._step_index = self._begin_index
         if self._step_index is None:
@@ -218,12 +218,12 @@ class Scheduler(Configured):
         return float(timestep if place is None else self._held.timesteps[place])
 
     def _place_of(self, timestep: float | Tensor) -> int | None:
-        """Index of a timestep that was taken from `timesteps`, which tells equal ones apart; None for another number."""
+        """Index of a timestep that was taken from `timesteps`, which tells equal ones apart; None for others."""
         if not isinstance(timestep, Tensor) or timestep.numel() != 1 or timestep.device != self._timesteps.device:
             return None
         shown = self._timesteps.untyped_storage()
         is_of_it = timestep.dtype == self._timesteps.dtype and timestep.untyped_storage()._cdata == shown._cdata
-        return timestep.storage_offset() - self._timesteps.storage_offset() if is_of_it else None
+        return int(timestep.storage_offset() - self._timesteps.storage_offset()) if is_of_it else None
 
     def _index_in(self, table: np.ndarray[Any, Any], timestep: float) -> int:
         """Index of the step that begins at a timestep; the first one if there are several."""

@@ -23,7 +23,7 @@ from filmstrip.schedulers.schedule import (
     shift_levels,
     stretch_to_terminal,
 )
-from filmstrip.schedulers.settings import Respaced, Shifted, setting, taking
+from filmstrip.schedulers.settings import Exact, Respaced, Shifted, setting, taking
 
 logger = logging.getLogger(__name__)
 
@@ -109,7 +109,7 @@ def _mixed(clean: Tensor, noise: Tensor, sigma: float | Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False)
-class FlowMatchEulerSettings(Respaced, Shifted):
+class FlowMatchEulerSettings(Respaced, Shifted, Exact):
     """Settings of Euler's method for flow matching."""
 
     num_train_timesteps: int = setting("the timestep that stands for pure noise.", 1000)
@@ -190,7 +190,11 @@ class FlowMatchEulerDiscreteScheduler(Scheduler):
                     " as they are; give sigmas instead to have both moved."
                 )
             return self._run(moved, given_timesteps, generator)
-        levels = np.linspace(self.sigma_max, self.sigma_min, num_steps) if given_sigmas is None else given_sigmas
+        levels = given_sigmas
+        if levels is None:
+            # As in the reference, the lowest level of the training, which is shifted, is shifted once more.
+            lowest = 1 / self.config.num_train_timesteps if self.config.get("exact_schedule") else self.sigma_min
+            levels = np.linspace(self.sigma_max, lowest, num_steps)
         return self._run(self._respaced(self._shifted(levels, mu)), given_timesteps, generator)
 
     def _shifted(self, levels: Levels, mu: float | None) -> Levels:
