@@ -7,7 +7,7 @@ import functools
 import inspect
 import json
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -117,8 +117,8 @@ class Configured:
                 f"{cls.__name__}.from_config takes a config or a dictionary, got {type(config).__name__};"
                 f" read a file with {cls.__name__}.load_config(folder)."
             )
-        given = config.foreign() | config.chosen() if isinstance(config, Config) else dict(config)
         accepted = _argument_names(cls)
+        given = cls._understood(config, accepted)
         for name in overrides:
             if name not in accepted:
                 similar = difflib.get_close_matches(name, accepted, n=1)
@@ -134,6 +134,11 @@ class Configured:
         built = cls(**{name: value for name, value in given.items() if name in accepted} | overrides)
         built._set_config({}, foreign={name: given[name] for name in ignored})
         return built
+
+    @classmethod
+    def _understood(cls, config: Mapping[str, Any], accepted: Collection[str]) -> dict[str, Any]:
+        """What a config, perhaps of another class, says of an object of this one, which accepts these arguments."""
+        return config.foreign() | config.chosen() if isinstance(config, Config) else dict(config)
 
     def register_to_config(self, **values: Any) -> None:
         """Record further values in the config, or other ones; parts that are built already stay as they are."""
@@ -179,7 +184,7 @@ def _recording(init: Any) -> Any:
     """
     signature = inspect.signature(init)
     own_name = next(iter(signature.parameters))
-    optional = getattr(init, "recorded_if_given", frozenset())
+    optional: frozenset[str] = getattr(init, "recorded_if_given", frozenset())
     open_ended = [name for name, p in signature.parameters.items() if p.kind is inspect.Parameter.VAR_KEYWORD]
 
     @functools.wraps(init)
@@ -193,7 +198,8 @@ def _recording(init: Any) -> Any:
             given = set(bound.arguments)
             bound.apply_defaults()
             values = dict(bound.arguments)
-            for name in (own_name, *(optional - given)):
+            left = {name for name in optional if values[name] == signature.parameters[name].default}
+            for name in (own_name, *left):
                 del values[name]
             for name in open_ended:
                 values.update(values.pop(name))

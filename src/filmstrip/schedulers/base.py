@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
@@ -15,6 +16,7 @@ from filmstrip.checkpoints import find_checkpoint
 from filmstrip.configuration import Configured
 from filmstrip.outputs import Output
 from filmstrip.schedulers.diffusion import SigmaTable, trained_tables
+from filmstrip.schedulers.flows import between_flows
 from filmstrip.schedulers.prediction import Estimator
 from filmstrip.schedulers.runs import Run
 from filmstrip.schedulers.schedule import Levels, respacing_of
@@ -42,6 +44,10 @@ class Scheduler(Configured):
     num_inference_steps: int | None = None
 
     takes_whole_numbers: ClassVar[bool] = True  # in `step`, or they are taken for indices and refused
+    knows_flows: ClassVar[bool] = False  # whether networks of flow matching can be followed, as settings say
+    makes_noise: ClassVar[bool] = False  # of videos, and not the other way round
+    is_flow: bool = False
+    """Whether these settings are of flow matching, with levels `(1 - sigma) * clean + sigma * noise`."""
     _held: Run
     _timesteps: Tensor
     _sigmas: Tensor
@@ -103,6 +109,15 @@ class Scheduler(Configured):
             generator: of fresh noise; without effect where the solver draws none.
         """
         raise NotImplementedError
+
+    @property
+    def predicts(self) -> str:
+        """What the network predicts."""
+        return str(self.config.prediction_type)
+
+    @classmethod
+    def _understood(cls, config: Mapping[str, Any], accepted: Collection[str]) -> dict[str, Any]:
+        return between_flows(super()._understood(config, accepted), config, accepted, cls.__name__)
 
     @property
     def timesteps(self) -> Tensor:

@@ -137,6 +137,8 @@ class DDIMScheduler(DiscreteScheduler):
 class DDIMInverseScheduler(DiscreteScheduler):
     """Settings of DDIM run backwards, from clean latents to the noise that DDIM would make them of."""
 
+    makes_noise = True
+
     @taking(DDIMInverseSettings)
     def __init__(self, settings: DDIMInverseSettings) -> None:
         self._train()

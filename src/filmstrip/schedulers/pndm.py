@@ -31,6 +31,12 @@ class PNDMRun(DiscreteRun):
     begun: list[Tensor] = field(default_factory=list, init=False, repr=False)  # latents that are stepped from again
     stages: list[Tensor] = field(default_factory=list, init=False, repr=False)  # predictions of a Runge-Kutta step
 
+    @property
+    def begins(self) -> list[int]:
+        after = self.num_warm_up or min(2, len(self.timesteps))  # without a warm-up, the first step is taken twice
+        first = [*range(0, self.num_warm_up, 4)] if self.num_warm_up else [0]
+        return [*first, *range(after, len(self.timesteps))]
+
     def solve(self, prediction: Tensor, step_index: int, latents: Tensor, generator: Generators) -> Tensor:
         transition = self.transitions[step_index]
         if step_index < self.num_warm_up:
@@ -98,12 +104,12 @@ class PNDMScheduler(DiscreteScheduler):
 
     def start(self, num_inference_steps: int | None = None) -> PNDMRun:
         """The schedule and solver of one generation, which calls the network more often than it steps."""
-        warm_up, others = calls = self._calls(num_inference_steps)
+        calls = self._calls(num_inference_steps)
         timesteps = np.concatenate(calls)
         ratio = len(self) // (num_inference_steps or 1)
         transitions = tuple(self._call(int(timestep), index, calls, ratio) for index, timestep in enumerate(timesteps))
         visited = torch.from_numpy(timesteps)
-        return PNDMRun(visited, transitions, estimator=self._estimator, num_warm_up=len(warm_up))
+        return PNDMRun(visited, transitions, estimator=self._estimator, num_warm_up=len(calls[0]))
 
     def set_timesteps(self, num_inference_steps: int, device: str | torch.device | None = None) -> None:
         self._hold_new(device, num_inference_steps)

@@ -162,7 +162,8 @@ def taking(kind: Callable[P, Kind]) -> Callable[[Callable[[Any, Kind], None]], C
         __init__.__doc__ = help_of(settings)
         __init__.__annotations__ = {}
         fields = dataclasses.fields(settings)
-        __init__.recorded_if_given = {one.name for one in fields if one.metadata.get("is_ours")}  # type: ignore[attr-defined]
+        ours = frozenset(one.name for one in fields if one.metadata.get("is_ours"))
+        __init__.recorded_if_given = ours  # type: ignore[attr-defined]
         return __init__
 
     return decorate

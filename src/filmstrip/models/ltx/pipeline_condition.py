@@ -30,6 +30,7 @@ from filmstrip.models.ltx.conditions import (
 from filmstrip.randomness import draw_noise
 from filmstrip.records import record
 from filmstrip.schedulers import Run, linear_quadratic_schedule
+from filmstrip.schedulers.flows import started
 
 ALMOST = 1e-6
 
@@ -116,8 +117,9 @@ class LTXConditionPipeline(LTXVideoPipeline):
         """See that a run that starts from a video has one, and steps to go."""
         arguments = request.arguments
         is_partial = check_share("denoise_strength", arguments.denoise_strength) < 1
-        steps = arguments.num_steps if arguments.timesteps is None else len(arguments.timesteps)
-        if _first_step(steps, request) == steps:
+        run = self.start(request)
+        if run.begin_of(arguments.denoise_strength) == len(run.timesteps):
+            steps = len(run.begins)
             raise ValueError(f"denoise_strength {arguments.denoise_strength} leaves none of {steps} steps; raise it.")
         if arguments.latents is not None:
             if not is_partial:
@@ -129,7 +131,7 @@ class LTXConditionPipeline(LTXVideoPipeline):
         if request.arguments.timesteps is not None:
             return super().start(request)
         levels = linear_quadratic_schedule(request.arguments.num_steps)
-        return self.scheduler.start(timesteps=[1000 * level for level in levels])
+        return started(self.scheduler, timesteps=[1000 * level for level in levels])
 
     def encode(self, session: Session[ConditionRequest]) -> ConditionedPrompts:
         """The prompts, and the pixels of the conditions."""
@@ -139,7 +141,7 @@ class LTXConditionPipeline(LTXVideoPipeline):
         """Yield the latents after every step, without the tokens that only condition them."""
         transformer, request = self.transformer, session.request
         run = self.start(request)
-        begin = _first_step(len(run.timesteps), request)
+        begin = run.begin_of(request.arguments.denoise_strength)
         placed = place_conditions(self, session, self._initial_latents(session, run, begin), conditions.latents)
         rotary = transformer.rotary(placed.coordinates)
 
@@ -186,8 +188,3 @@ class LTXConditionPipeline(LTXVideoPipeline):
         noise = draw_noise(latents.shape, session.generator, latents.device)
         is_kept = placed.strengths > 1 - ALMOST
         return torch.where(is_kept[..., None], placed.latents + scale * (timestep / 1000) ** 2 * noise, latents)
-
-
-def _first_step(num_steps: int, request: ConditionRequest) -> int:
-    """The step of the schedule that a run begins with: 0, or a later one to keep something of a video."""
-    return num_steps - min(int(num_steps * request.arguments.denoise_strength), num_steps)
