@@ -116,7 +116,9 @@ def generate(
     quantize: Annotated[
         str | None, typer.Option("--quantize", metavar="KIND", help="Smaller weights: int8, fp8 or int4.")
     ] = None,
-    scheduler: Annotated[str | None, typer.Option("--scheduler", help="The class of another scheduler.")] = None,
+    scheduler: Annotated[
+        str | None, typer.Option("--scheduler", help="Another scheduler: euler, ddim, dpm++, unipc, ...")
+    ] = None,
     checkpoint_every: Annotated[
         int | None,
         typer.Option("--checkpoint-every", metavar="STEPS", help="Keep what is done after every so many steps, too."),
