@@ -7,7 +7,7 @@ import functools
 import inspect
 import json
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -124,8 +124,8 @@ class Configured:
                 f"{cls.__name__}.from_config takes a config or a dictionary, got {type(config).__name__};"
                 f" read a file with {cls.__name__}.load_config(folder)."
             )
-        given = config.foreign() | config.chosen() if isinstance(config, Config) else dict(config)
         accepted = cls._accepted(overrides)
+        given = cls._understood(config, accepted)
         ignored = sorted(name for name in given if name not in accepted and not name.startswith("_"))
         for name in ignored:
             known = cls.fixed_settings.get(name)
@@ -193,6 +193,11 @@ class Configured:
             checked[name] = value
         return checked
 
+    @classmethod
+    def _understood(cls, config: Mapping[str, Any], accepted: Collection[str]) -> dict[str, Any]:
+        """What a config, perhaps of another class, says of an object of this one, which accepts these arguments."""
+        return config.foreign() | config.chosen() if isinstance(config, Config) else dict(config)
+
     def register_to_config(self, **values: Any) -> None:
         """Record further values in the config, or other ones; parts that are built already stay as they are."""
         self._set_config(values, self.config.foreign())
@@ -236,9 +241,13 @@ def _plain(value: object) -> object:
 
 
 def _recording(init: Any) -> Any:
-    """The constructor `init`, which also records its arguments if it is the one of the object's own class."""
+    """The constructor `init`, which also records its arguments if it is the one of the object's own class.
+
+    Arguments that it names in `recorded_if_given` are left out where they are left at their defaults.
+    """
     signature = inspect.signature(init)
     own_name = next(iter(signature.parameters))
+    optional: frozenset[str] = getattr(init, "recorded_if_given", frozenset())
     open_ended = [name for name, p in signature.parameters.items() if p.kind is inspect.Parameter.VAR_KEYWORD]
 
     @functools.wraps(init)
@@ -252,13 +261,15 @@ def _recording(init: Any) -> Any:
             given = set(bound.arguments)
             bound.apply_defaults()
             values = dict(bound.arguments)
-            del values[own_name]
+            left = {name for name in optional if values[name] == signature.parameters[name].default}
+            for name in (own_name, *left):
+                del values[name]
             for name in open_ended:
                 values.update(values.pop(name))
             # JSON has no arrays: what has a list form is recorded as that.
             values = {name: value.tolist() if hasattr(value, "tolist") else value for name, value in values.items()}
             # Past any __setattr__: a module's own comes to life only with its constructor.
-            self.__dict__["config"] = Config(values, defaulted=bound.arguments.keys() - given)
+            self.__dict__["config"] = Config(values, defaulted=values.keys() - given)
         init(self, *args, **kwargs)
 
     return recording_init

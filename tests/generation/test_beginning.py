@@ -8,7 +8,7 @@ import torch
 
 from filmstrip.checks import check_one_of, one_each
 from filmstrip.generation.arguments import Embedded, Rescaled
-from filmstrip.generation.beginning import first_step, initial_latents, posterior_of
+from filmstrip.generation.beginning import initial_latents, posterior_of
 from filmstrip.generation.prompts import Prompts, embeddings
 from filmstrip.generation.request import check_shape
 from filmstrip.outputs import DiagonalGaussian, EncoderOutput
@@ -26,10 +26,6 @@ def test_a_run_begins_with_the_latents_of_its_call_or_with_its_own_noise():
     assert torch.equal(initial_latents(session(given), (3, 3), CPU), torch.ones(1, 2))
     noise = torch.randn(3, 3, generator=torch.Generator().manual_seed(0))
     assert torch.equal(initial_latents(session(None), (3, 3), CPU), noise)
-
-
-def test_a_smaller_strength_begins_later():
-    assert [first_step(10, strength) for strength in (0.0, 0.25, 0.8, 1.0, 1.5)] == [10, 8, 2, 0, 0]
 
 
 @pytest.mark.parametrize("value", [0.5, float("nan")])

@@ -118,7 +118,9 @@ def generate(
     memory: Memory = None,
     dtype: Dtype = None,
     quantize: Quantize = None,
-    scheduler: Annotated[str | None, typer.Option("--scheduler", help="The class of another scheduler.")] = None,
+    scheduler: Annotated[
+        str | None, typer.Option("--scheduler", help="Another scheduler: euler, ddim, dpm++, unipc, ...")
+    ] = None,
     checkpoint_every: Annotated[
         int | None,
         typer.Option("--checkpoint-every", metavar="STEPS", help="Keep what is done after every so many steps, too."),

@@ -320,7 +320,7 @@ def call(
             named[name] = value
         if unknown := named.keys() - _fields(kind).keys():
             raise TypeError(f"{owner} {_unknown(sorted(unknown)[0], _fields(kind))}")
-        return self.returned(self.check(self.completed(kind(**named))))
+        return self.returned(self.requested(kind(**named)))
 
     __call__.__signature__ = signature(kind, output)  # type: ignore[attr-defined]
     __call__.__doc__ = title

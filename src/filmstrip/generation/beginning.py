@@ -29,8 +29,3 @@ def posterior_of(vae: Any, pixels: Tensor, coding: Coding | None) -> DiagonalGau
     posterior: DiagonalGaussian = vae.encode(pixels.to(execution_device(vae), vae.dtype), coding=coding)[0]
     check_finite(posterior.mean, "vae", "encoding")
     return posterior
-
-
-def first_step(num_steps: int, strength: float) -> int:
-    """The step that a change of a video begins with, for the share of the steps to run: later ones keep more of it."""
-    return num_steps - min(int(num_steps * strength), num_steps)

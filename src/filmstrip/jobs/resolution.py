@@ -50,6 +50,12 @@ class ResolvedJob:
         return str(self.arguments.get("prompt") or "")
 
     @property
+    def scheduler(self) -> str | None:
+        """The class of the scheduler, if there is one."""
+        scheduler = self.outline.components.get("scheduler")
+        return None if scheduler is None else type(scheduler).__name__
+
+    @property
     def settings(self) -> dict[str, object]:
         """Every argument of the call that can be written down, with its defaults filled in."""
         return self.call.recorded(vars(self.request.arguments))

@@ -73,12 +73,10 @@ def test_a_job_tells_it(distilled):
 @pytest.mark.parametrize("num_steps", [1, 2, 3, 8, 20, 50, 300])
 def test_a_clip_is_changed_from_a_noise_at_which_it_still_shows(num_steps):
     """Most steps of the schedule are near pure noise, where two clips would give one video."""
-    from filmstrip.generation.beginning import first_step
-
     pipeline = LTXConditionPipeline.from_pipe(tiny_pipeline())
     request = pipeline.request(prompt="a", num_inference_steps=num_steps, **SIZE)
     strength = pipeline.strength_at(request, 0.75)
-    sigmas = pipeline.start(request).sigmas
-    begin = first_step(num_steps, strength)
+    run = pipeline.start(request)
+    sigmas, begin = run.sigmas, run.begin_of(strength)
     assert sigmas[begin] <= 0.75 or begin == num_steps - 1
     assert begin == 0 or sigmas[begin - 1] > 0.75

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
@@ -28,6 +27,7 @@ from filmstrip.models.cogvideox.autoencoder import AutoencoderKLCogVideoX
 from filmstrip.models.cogvideox.transformer import CogVideoXTransformer3DModel
 from filmstrip.records import record
 from filmstrip.schedulers import Run
+from filmstrip.schedulers.flows import started
 
 # The configurations of 1.5 give the largest grid of positions in place of a size; its authors publish this one.
 LARGEST_GRID, SIZE_OF_1_5 = (300, 300), (768, 1360)
@@ -89,6 +89,7 @@ class CogVideoXVideoPipeline(Pipeline):
         "max_sequence_length": 226,
     }
     _callback_tensor_inputs: ClassVar[tuple[str, ...]] = ("latents", "prompt_embeds", "negative_prompt_embeds")
+    follows_flow: ClassVar[bool | None] = False
     latents_per_channel: ClassVar[int] = 1
     """How many times the latents' channels the network takes: once noisy, and once more as a condition."""
     condition_word: ClassVar[str] = ""
@@ -157,8 +158,6 @@ class CogVideoXVideoPipeline(Pipeline):
         check_steps(arguments.num_inference_steps, arguments.timesteps, self.defaults["num_inference_steps"])
         if arguments.use_dynamic_cfg not in (False, True, "timestep"):
             raise ValueError(f"use_dynamic_cfg must be True, False or 'timestep', got {arguments.use_dynamic_cfg!r}.")
-        if arguments.eta and "eta" not in inspect.signature(self.scheduler.start).parameters:
-            raise ValueError(f"eta has no effect with {type(self.scheduler).__name__}, only with DDIM; drop it.")
         if arguments.attention_kwargs:
             raise ValueError("attention_kwargs has no effect without adapters; drop it.")
         request = prompted(CogVideoXRequest[CArguments], arguments, size, self._callback_tensor_inputs, **found)
@@ -245,8 +244,8 @@ class CogVideoXVideoPipeline(Pipeline):
         arguments = request.arguments
         settings = {"eta": arguments.eta} if arguments.eta else {}
         if arguments.timesteps is not None:
-            return self.scheduler.start(timesteps=arguments.timesteps, **settings)
-        return self.scheduler.start(num_inference_steps=arguments.num_steps, **settings)
+            return started(self.scheduler, timesteps=arguments.timesteps, **settings)
+        return started(self.scheduler, num_inference_steps=arguments.num_steps, **settings)
 
     def latent_shape(self, request: Request[Any]) -> tuple[int, ...]:
         """Batch, frames, channels, height and width of the latents."""

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from filmstrip.checks import check_count, check_one_of, known
 from filmstrip.generation.arguments import Arguments, argument, call
-from filmstrip.generation.beginning import first_step
 from filmstrip.generation.events import Step
 from filmstrip.generation.output import VideoOutput
 from filmstrip.generation.request import read_clips
@@ -20,7 +19,6 @@ from filmstrip.memory.residency import execution_device
 from filmstrip.models.cogvideox.common import CogVideoXArguments, CogVideoXRequest, CogVideoXVideoPipeline, Conditions
 from filmstrip.randomness import draw_noise
 from filmstrip.records import record
-from filmstrip.schedulers import Run
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,8 +68,8 @@ class CogVideoXVideoToVideoPipeline(CogVideoXVideoPipeline):
             request = self.checked(arguments, pixels.shape[2], pixels=pixels)
             check_count("videos", pixels, request.num_prompts)
         run = self.start(request)
-        if _first_step(arguments, run) >= len(run.timesteps):
-            raise ValueError(f"strength {arguments.strength} leaves none of {len(run.timesteps)} steps; raise it.")
+        if run.begin_of(arguments.strength) == len(run.timesteps):
+            raise ValueError(f"strength {arguments.strength} leaves none of {len(run.begins)} steps; raise it.")
         return request
 
     def encode(self, session: Session[CogVideoXRequest[VideoArguments]]) -> Start:
@@ -84,16 +82,10 @@ class CogVideoXVideoToVideoPipeline(CogVideoXVideoPipeline):
         prompts, clips = conditions
         request, device = session.request, execution_device(self.transformer)
         run = self.start(request)
-        begin = _first_step(request.arguments, run)
+        begin = run.begin_of(request.arguments.strength)
         if clips is None:
             latents = known(request.arguments.latents).to(device, torch.float32)
         else:
             noise = draw_noise(self.latent_shape(request), session.generator, device)
             latents = run.add_noise(clips, noise, begin)
         yield from self.sample(session, prompts, latents, run, begin=begin)
-
-
-def _first_step(arguments: VideoArguments, run: Run) -> int:
-    """The step of the schedule that a run begins with: later ones keep more of the video."""
-    num_steps = len(run.timesteps) // run.order
-    return first_step(num_steps, arguments.strength) * run.order

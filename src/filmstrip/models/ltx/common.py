@@ -38,7 +38,8 @@ from filmstrip.models.ltx.autoencoder import AutoencoderKLLTXVideo
 from filmstrip.models.ltx.transformer import LTXVideoTransformer3DModel
 from filmstrip.randomness import draw_noise
 from filmstrip.records import record
-from filmstrip.schedulers import Run, calculate_shift
+from filmstrip.schedulers import Run
+from filmstrip.schedulers.flows import mu_for, started
 from filmstrip.schedulers.schedule import falling_levels
 
 
@@ -118,6 +119,7 @@ class LTXVideoPipeline(Pipeline):
         "max_sequence_length": 128,
     }
     _callback_tensor_inputs: ClassVar[tuple[str, ...]] = ("latents", "prompt_embeds", "negative_prompt_embeds")
+    follows_flow: ClassVar[bool | None] = True
     masks_text_encoder: ClassVar[bool] = False
     """Whether padding is hidden from the text encoder too, as this pipeline was published."""
 
@@ -148,6 +150,7 @@ class LTXVideoPipeline(Pipeline):
         if arguments.attention_kwargs:
             raise ValueError("attention_kwargs has no effect without adapters; drop it.")
         request = prompted(kind, arguments, size, self._callback_tensor_inputs, **found)
+        self.start(request)  # says what is wrong with a schedule
         return replace(request, decoder=told_to_decoder(self.vae, arguments, request))
 
     # ---- prompts -------------------------------------------------------------------------------------------------
@@ -199,17 +202,11 @@ class LTXVideoPipeline(Pipeline):
 
     def start(self, request: LTXRequest[Any]) -> Run:
         """The run's own schedule: evenly falling noise levels, shifted by the number of tokens where that is set."""
-        if request.arguments.timesteps is not None:
-            return self.scheduler.start(timesteps=request.arguments.timesteps)
-        steps, config = request.arguments.num_steps, self.scheduler.config
-        mu = calculate_shift(
-            request.size.num_tokens,
-            config.get("base_image_seq_len", 256),
-            config.get("max_image_seq_len", 4096),
-            config.get("base_shift", 0.5),
-            config.get("max_shift", 1.15),
-        )
-        return self.scheduler.start(sigmas=np.linspace(1.0, 1 / steps, steps), mu=mu)
+        steps, timesteps = request.arguments.num_steps, request.arguments.timesteps
+        if timesteps is not None:
+            return started(self.scheduler, timesteps=timesteps)
+        mu = mu_for(self.scheduler, request.size.num_tokens)
+        return started(self.scheduler, sigmas=np.linspace(1.0, 1 / steps, steps), **({} if mu is None else {"mu": mu}))
 
     def latent_shape(self, request: Request[Any]) -> tuple[int, ...]:
         """Batch, channels, frames, height and width of the latents."""

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from filmstrip.checks import check_share, known
 from filmstrip.generation.arguments import Arguments, argument, call
-from filmstrip.generation.beginning import first_step
 from filmstrip.generation.events import Step
 from filmstrip.generation.output import VideoOutput
 from filmstrip.generation.packing import unpack_latents
@@ -32,6 +31,7 @@ from filmstrip.models.ltx.conditions import (
 from filmstrip.randomness import draw_noise
 from filmstrip.records import record
 from filmstrip.schedulers import Run, linear_quadratic_schedule
+from filmstrip.schedulers.flows import started
 
 ALMOST = 1e-6
 
@@ -117,8 +117,9 @@ class LTXConditionPipeline(LTXVideoPipeline):
         """See that a run that starts from a video has one, and steps to go."""
         arguments = request.arguments
         is_partial = check_share("denoise_strength", arguments.denoise_strength) < 1
-        steps = arguments.num_steps if arguments.timesteps is None else len(arguments.timesteps)
-        if _first_step(steps, request) == steps:
+        run = self.start(request)
+        if run.begin_of(arguments.denoise_strength) == len(run.timesteps):
+            steps = len(run.begins)
             raise ValueError(f"denoise_strength {arguments.denoise_strength} leaves none of {steps} steps; raise it.")
         if arguments.latents is not None:
             if not is_partial:
@@ -131,8 +132,8 @@ class LTXConditionPipeline(LTXVideoPipeline):
             return super().start(request)
         levels = linear_quadratic_schedule(request.arguments.num_steps)
         if not self.scheduler.config.get("use_dynamic_shifting") and self.scheduler.config.get("shift", 1.0) != 1:
-            return self.scheduler.start(sigmas=levels)  # moved by the shift, and the network is told where to
-        return self.scheduler.start(timesteps=[1000 * level for level in levels])
+            return started(self.scheduler, sigmas=levels)  # moved by the shift, and the network is told where to
+        return started(self.scheduler, timesteps=[1000 * level for level in levels])
 
     def strength_at(self, request: ConditionRequest, noise: float) -> float:
         """The `denoise_strength` of a run that begins at about this level of noise, from 0 (clean) to 1.
@@ -151,7 +152,7 @@ class LTXConditionPipeline(LTXVideoPipeline):
         """Yield the latents after every step, without the tokens that only condition them."""
         transformer, request = self.transformer, session.request
         run = self.start(request)
-        begin = _first_step(len(run.timesteps), request)
+        begin = run.begin_of(request.arguments.denoise_strength)
         placed = place_conditions(self, session, self._initial_latents(session, run, begin), request.pixels or [])
         rotary = transformer.rotary(placed.coordinates)
 
@@ -198,8 +199,3 @@ class LTXConditionPipeline(LTXVideoPipeline):
         noise = draw_noise(latents.shape, session.generator, latents.device)
         is_kept = placed.strengths > 1 - ALMOST
         return torch.where(is_kept[..., None], placed.latents + scale * (timestep / 1000) ** 2 * noise, latents)
-
-
-def _first_step(num_steps: int, request: ConditionRequest) -> int:
-    """The step of the schedule that a run begins with: 0, or a later one to keep something of a video."""
-    return first_step(num_steps, request.arguments.denoise_strength)

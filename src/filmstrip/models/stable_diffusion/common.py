@@ -46,6 +46,7 @@ from filmstrip.nn.attention_layers import remembering_prompts
 from filmstrip.nn.embeddings import sinusoidal_embedding
 from filmstrip.randomness import Generators
 from filmstrip.schedulers import Run
+from filmstrip.schedulers.flows import started
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +60,7 @@ class StableDiffusionBase(Pipeline):
     _callback_tensor_inputs: ClassVar[tuple[str, ...]] = ("latents", "prompt_embeds", "negative_prompt_embeds")
     _optional_components: ClassVar[tuple[str, ...]] = ("safety_checker", "feature_extractor", "image_encoder")
     _left_out: ClassVar[tuple[str, ...]] = ("safety_checker", "feature_extractor", "image_encoder")
+    follows_flow: ClassVar[bool | None] = False
     _latents_per_call: ClassVar[int] = 1
     """Latents that the U-Net is given side by side: the noisy ones, and those of a picture if it changes one."""
 
@@ -153,10 +155,6 @@ class StableDiffusionBase(Pipeline):
             raise ValueError("Both timesteps and sigmas were given; pass only one of them.")
         schedule = next(iter(schedules.values()), None)
         check_steps(arguments.num_inference_steps, schedule, self.defaults["num_inference_steps"])
-        takes = inspect.signature(self.scheduler.start).parameters
-        for name in (*schedules, *(["eta"] if arguments.eta else [])):
-            if name not in takes:
-                raise ValueError(f"{name} has no effect with {type(self.scheduler).__name__}; drop it.")
         self._check_clip_skip(arguments.layers_left_out)
         self._check_processors(arguments.for_processors or {})
         request = prompted(kind, arguments, resolved, self._callback_tensor_inputs, **found)
@@ -238,7 +236,7 @@ class StableDiffusionBase(Pipeline):
         """The run's own schedule."""
         arguments = request.arguments
         steps: Mapping[str, Any] = arguments.own_schedule or {"num_inference_steps": arguments.num_steps}
-        return self.scheduler.start(**steps, **({"eta": arguments.eta} if arguments.eta else {}))
+        return started(self.scheduler, **steps, **({"eta": arguments.eta} if arguments.eta else {}))
 
     def latent_shape(self, request: PictureRequest[Any]) -> tuple[int, ...]:
         """Batch, channels, height and width of the latents."""
