@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, cast
 
@@ -25,7 +25,6 @@ from filmstrip.devices import parse_device, supports_dtype
 from filmstrip.fitting.plan import Plan, fit
 from filmstrip.fitting.usual import usual_request
 from filmstrip.generation.arguments import Arguments, arguments_named, completed, documentation_of
-from filmstrip.generation.events import Event
 from filmstrip.generation.output import Report, VideoOutput
 from filmstrip.generation.request import Request
 from filmstrip.schedulers import Scheduler
@@ -345,13 +344,6 @@ class Pipeline(Finishing, Placement):
         in_turn = arguments.in_turn() if self.plan is not None and self.plan.chosen("guidance") else None
         return arguments if in_turn is None else in_turn
 
-    def stream(self, **arguments: Any) -> Iterator[Event]:
-        """Yield what happens while a call with these arguments is carried out; to cancel it, stop reading.
-
-        The last event carries what the call would return. Arguments are checked at once, before the first event.
-        """
-        return self.run(self.request(**arguments))
-
     def fit(
         self,
         memory: int | str | None = None,
@@ -401,11 +393,3 @@ class Pipeline(Finishing, Placement):
     def check(self, arguments: Any) -> Any:
         """The request that a call's completed arguments make; every pipeline has its own."""
         raise NotImplementedError(f"{type(self).__name__} makes no videos; load the pipeline that a checkpoint names.")
-
-    def set_progress_bar_config(self, **settings: Any) -> None:
-        """Set how calls draw their progress on stderr; what is left out takes its usual value again.
-
-        Args:
-            settings: `disable` (None: draw on a terminal only), `leave` and `desc`, as tqdm has them.
-        """
-        self.bar = BarSettings(**settings)
