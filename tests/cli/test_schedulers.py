@@ -1,6 +1,7 @@
 """Schedulers as the command calls them."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -8,6 +9,7 @@ import filmstrip as package
 from filmstrip.jobs.components import find_scheduler, short_names
 from tests.cli.tiny_checkpoint import SMALL, tiny_pipeline
 
+ROOT = Path(__file__).parents[2]
 EXPECTED = {
     "ddim": "DDIMScheduler",
     "ddpm": "DDPMScheduler",
@@ -71,3 +73,9 @@ def test_a_video_is_made_again_with_the_scheduler_that_it_was_made_with(filmstri
     assert json.loads(result.stdout)["scheduler"] == "UniPCMultistepScheduler"
     again = json.loads(filmstrip("rerun", "a.mkv", "--dry-run", "--json").stdout)
     assert again["scheduler"] == "UniPCMultistepScheduler"
+
+
+@pytest.mark.parametrize("guide", ["guide.md", "guide.zh.md"])
+def test_the_guides_list_all_short_names(guide):
+    text = (ROOT / "docs" / guide).read_text(encoding="utf-8")
+    assert [name for name in short_names() if f"`{name}`" not in text] == []

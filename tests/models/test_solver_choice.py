@@ -11,6 +11,7 @@ from tests import tiny, tiny_stable_diffusion
 FLOWS, DIFFUSIONS = solvers_for(flow=True), solvers_for(flow=False)
 CONFIGS = {
     "plain": {},
+    "shifted": {"shift": 3.0},
     "published": {
         "use_dynamic_shifting": True,
         "base_shift": 0.95,

@@ -27,8 +27,6 @@ from filmstrip.fitting.usual import usual_request
 from filmstrip.generation.arguments import Arguments, arguments_named, completed, documentation_of
 from filmstrip.generation.output import Report, VideoOutput
 from filmstrip.generation.request import Request
-from filmstrip.schedulers import Scheduler
-from filmstrip.schedulers.flows import check_solver
 
 logger = logging.getLogger(__name__)
 
@@ -52,8 +50,6 @@ class Pipeline(Finishing, Placement):
 
     arguments: ClassVar[type[Arguments]]
     """What its call takes."""
-    follows_flow: ClassVar[bool | None] = None
-    """Whether its network was trained on a flow, or else by diffusion; None leaves the scheduler unchecked."""
 
     def __init_subclass__(cls, **settings: Any) -> None:
         super().__init_subclass__(**settings)
@@ -327,16 +323,7 @@ class Pipeline(Finishing, Placement):
         Raises:
             ValueError: as the call itself would.
         """
-        named = arguments_named(type(self).arguments, arguments, type(self).__name__)
-        return self.requested(named)
-
-    def requested(self, arguments: Arguments) -> Request[Any]:
-        """The request that a call's arguments make, completed and checked."""
-        scheduler = self.components.get("scheduler")
-        if self.follows_flow is not None and isinstance(scheduler, Scheduler):
-            check_solver(scheduler, flow=self.follows_flow)
-        request: Request[Any] = self.check(self.completed(arguments))
-        return request
+        return self.requested(arguments_named(type(self).arguments, arguments, type(self).__name__))
 
     def completed(self, arguments: Arguments) -> Arguments:
         """Arguments with the checkpoint's defaults, else the family's, and with what a plan has chosen."""

@@ -6,12 +6,12 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from filmstrip.assembly.progress import BarSettings, with_bar
 from filmstrip.checks import check_whole_number
 from filmstrip.files import partial_path
-from filmstrip.generation.arguments import Watched
+from filmstrip.generation.arguments import Arguments, Watched
 from filmstrip.generation.events import Event
 from filmstrip.generation.request import Request, check_callback
 from filmstrip.generation.session import run
@@ -25,6 +25,8 @@ from filmstrip.resume.unfinished import (
     read_unfinished,
     settings_of,
 )
+from filmstrip.schedulers import Scheduler
+from filmstrip.schedulers.flows import check_solver
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +51,17 @@ class Finishing:
 
     keeping: Keeping | None = None
     bar: BarSettings
+    follows_flow: ClassVar[bool | None] = None
+    """Whether its network was trained on a flow, or else by diffusion; None leaves the scheduler unchecked."""
+
+    def requested(self, arguments: Arguments) -> Request[Any]:
+        """The request that a call's arguments make, completed and checked."""
+        pipeline = cast("Any", self)
+        scheduler = pipeline.components.get("scheduler")
+        if self.follows_flow is not None and isinstance(scheduler, Scheduler):
+            check_solver(scheduler, flow=self.follows_flow)
+        request: Request[Any] = pipeline.check(pipeline.completed(arguments))
+        return request
 
     def set_progress_bar_config(self, **settings: Any) -> None:
         """Set how calls draw their progress on stderr; what is left out takes its usual value again.

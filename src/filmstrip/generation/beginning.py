@@ -1,4 +1,4 @@
-"""Where a run begins: with which latents, what of pictures and clips, and at which step of its schedule."""
+"""Where a run begins: with which latents, and what of pictures and clips."""
 
 from __future__ import annotations
 

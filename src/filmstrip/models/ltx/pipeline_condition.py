@@ -131,7 +131,8 @@ class LTXConditionPipeline(LTXVideoPipeline):
         if request.arguments.timesteps is not None:
             return super().start(request)
         levels = linear_quadratic_schedule(request.arguments.num_steps)
-        if not self.scheduler.config.get("use_dynamic_shifting") and self.scheduler.config.get("shift", 1.0) != 1:
+        config = self.scheduler.config
+        if not config.get("use_dynamic_shifting") and config.get("shift", config.get("flow_shift", 1.0)) != 1:
             return started(self.scheduler, sigmas=levels)  # moved by the shift, and the network is told where to
         return started(self.scheduler, timesteps=[1000 * level for level in levels])
 
