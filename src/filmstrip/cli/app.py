@@ -52,6 +52,8 @@ def run_command(arguments: list[str]) -> int:
 
     # Libraries explain themselves to programmers; what a user has to know is an error or a note of ours.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    # Its bars and ours would lock each other out, whatever a user has set for other programs.
+    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
     is_debugged = "--debug" in arguments
     if not is_debugged:
         warnings.simplefilter("ignore")

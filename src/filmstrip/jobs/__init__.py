@@ -1,6 +1,6 @@
 """A job from words to file, for the command and for whoever else makes videos: asked, resolved, loaded, made."""
 
-from filmstrip.jobs.events import Advanced, Begun, JobEvent, Kept, Learned, MadeVideo, Noted, Tell
+from filmstrip.jobs.events import Advanced, Begun, Fetched, JobEvent, Kept, Learned, MadeVideo, Noted, Tell
 from filmstrip.jobs.job import Job, Source
 from filmstrip.jobs.records import job_of, record_of
 from filmstrip.jobs.resolution import ResolvedJob, resolve_job
@@ -10,6 +10,7 @@ from filmstrip.jobs.videos import load, make
 __all__ = [
     "Advanced",
     "Begun",
+    "Fetched",
     "Job",
     "JobEvent",
     "Kept",

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from filmstrip.files import is_plain_name, unused
 from filmstrip.jobs.components import check_placement, choose_pipeline, find_scheduler, load_pipeline
-from filmstrip.jobs.events import Advanced, Begun, MadeVideo, Noted, Tell
+from filmstrip.jobs.events import Advanced, Begun, MadeVideo, Tell
 from filmstrip.jobs.job import Disclosure, Job
-from filmstrip.jobs.notes import library_notes
+from filmstrip.jobs.notes import library_events
 from filmstrip.jobs.records import job_of
 from filmstrip.jobs.targets import KEPT_SUFFIX, check_targets
 from filmstrip.jobs.videos import VideoFile, write_video
@@ -95,7 +95,7 @@ def finish_video(kept: KeptVideo, target: Path, tell: Tell, *, overwrite: bool =
         ValueError: the video can't be written there, or its checkpoint is gone.
     """
     check_targets([target], kept.fps, [str(kept.path)])
-    with library_notes(lambda sentence: tell(Noted(sentence))):
+    with library_events(tell):
         made = _finished(kept, target, tell, overwrite)
     tell(made)
     return made
