@@ -20,6 +20,7 @@ OPTIONS = {
         *("--no-metadata", "--no-prompt", "--paths"),
     },
     "decode": {"file", "--output", "-o", "--device", "--fetch", "--overwrite", "--json", "--quiet", "-q"},
+    "show": {"file", "--json"},
     "inspect": {"model", "--memory", "--device", "--json"},
     "models": {"--json"},
     "env": {"--json"},

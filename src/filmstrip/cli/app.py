@@ -178,6 +178,20 @@ def decode(
 
 
 @app.command(cls=Command)
+def show(
+    file: Annotated[
+        Path, typer.Argument(help="A video, or a .latents.safetensors file of a cut-off run.", show_default=False)
+    ],
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Say what FILE was made with, and how far it is if its making was cut off."""
+    from filmstrip.cli.showing import show_file
+
+    show_file(file, is_json=json)
+
+
+@app.command(cls=Command)
 def inspect(
     model: Annotated[str, typer.Argument(help="A folder, a hub name, or a built-in model.", show_default=False)],
     memory: Memory = None,

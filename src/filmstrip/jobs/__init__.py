@@ -4,7 +4,7 @@ from filmstrip.jobs.events import Advanced, Begun, Fetched, JobEvent, Kept, Lear
 from filmstrip.jobs.job import Job, Source
 from filmstrip.jobs.records import job_of, record_of
 from filmstrip.jobs.resolution import ResolvedJob, resolve_job
-from filmstrip.jobs.unfinished import KeptVideo, finish_video, read_kept
+from filmstrip.jobs.unfinished import KeptVideo, described_kept, finish_video, read_kept
 from filmstrip.jobs.videos import load, make
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "ResolvedJob",
     "Source",
     "Tell",
+    "described_kept",
     "finish_video",
     "job_of",
     "load",

@@ -85,6 +85,22 @@ def read_kept(path: Path, device: str | None = None, *, is_local: bool = True) -
     )
 
 
+def described_kept(path: Path) -> dict[str, object]:
+    """What a file is known to have been kept of, with the entries of a video's metadata, and how far that is.
+
+    Raises:
+        ValueError: it is no such file.
+    """
+    from filmstrip.resume.unfinished import read_unfinished
+
+    unfinished = read_unfinished(path)
+    record = dict(unfinished.about.get("record") or _record(unfinished))
+    loops = [loop.steps for loop in unfinished.loops]
+    total = getattr(unfinished.request.arguments, "num_inference_steps", None) if len(loops) < 2 else None
+    progress = {"is_denoised": unfinished.is_denoised, "steps_done": sum(loops), "steps": total}
+    return {**record, "target": unfinished.about.get("target"), "unfinished": progress}
+
+
 def finish_video(kept: KeptVideo, target: Path, tell: Tell, *, overwrite: bool = False) -> MadeVideo:
     """Finish a video into a file, and remove what was kept of it; stopped half-way, that stays as it is.
 
