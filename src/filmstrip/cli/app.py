@@ -54,6 +54,9 @@ def run_command(arguments: list[str]) -> int:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     # Its bars and ours would lock each other out, whatever a user has set for other programs.
     os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+    # Threads that spin while they wait take the core from those they wait for, where others work, too: read by OpenMP
+    # when torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     is_debugged = "--debug" in arguments
     if not is_debugged:
         warnings.simplefilter("ignore")
