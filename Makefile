@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 WORKERS ?= 2
 TESTS ?= tests
+FUZZ ?= 20
 GPU_OUT ?= outputs/gpu
 BENCHMARKS ?= $(filter-out benchmarks/gpu.py,$(sort $(wildcard benchmarks/[!_]*.py)))
 
@@ -10,13 +11,14 @@ BIN := $(VENV)/bin
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip -qq
 INPUTS := pyproject.toml constraints.txt
 
-.PHONY: help demo test lint format bench gpu families picture clean
+.PHONY: help demo test fuzz lint format bench gpu families picture clean
 .DELETE_ON_ERROR:
 .SUFFIXES:
 
 help:
 	@echo "make demo     set up, then generate outputs/demo.mp4 from a prompt with the built-in model"
 	@echo "make test     set up, then run the test suite (TESTS=tests/media for a part of it)"
+	@echo "make fuzz     try many more malformed files and options than the test suite does (FUZZ=20 times as many)"
 	@echo "make lint     formatting, lint rules and strict types"
 	@echo "make format   mend the formatting and what the linter can mend itself"
 	@echo "make bench    run the side-by-side measurements, one after another"
@@ -32,6 +34,9 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed-test
 	@$(BIN)/python -m pytest -n $(WORKERS) $(TESTS)
+
+fuzz: $(VENV)/.installed-test
+	@FILMSTRIP_FUZZ=$(FUZZ) $(BIN)/python -m pytest -n $(WORKERS) tests/fuzzing
 
 lint: $(VENV)/.installed-lint
 	@$(BIN)/ruff format --check .

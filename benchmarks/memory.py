@@ -1,6 +1,6 @@
 """Memory of every family: predicted and measured, by stage and by way of working; loading under a limit; offloading.
 
-    python benchmarks/memory.py [stages] [load] [grains] [--gigabytes 4] [--pairs 5]
+    python benchmarks/memory.py [stages] [load] [host] [grains] [--gigabytes 4] [--pairs 5]
 
 Networks are random and of a medium size. Peaks are those of torch's allocator, beside weights that lie at home:
 "predicted" is what a plan is made of, found without running; "measured" is the profiler's. The reference decodes the
@@ -229,7 +229,11 @@ def offloaded(pipeline: Any, call: dict[str, Any]) -> None:
     rehearsal = Rehearsal(pipeline, request_of(pipeline, call), "cpu")
     footprint = rehearsal.denoise()
     for grain in (Grain("components"), Grain("blocks"), Grain("leaves")):
-        predicted = max(footprint.with_weights("denoise", name, grain.name) for name in footprint.networks("denoise"))
+        grains = dict.fromkeys(rehearsal.networks, grain.name)
+        predicted = max(
+            footprint.with_weights("denoise", holder, grains, rehearsal.stays)
+            for holder in footprint.holders("denoise")
+        )
         place(pipeline.networks, torch.device("cpu"), grain, together=pipeline._work_together)
         row(
             f"denoise, offloaded by {grain.name}, weights there included",
@@ -286,6 +290,37 @@ def load_within_limit(side: str, folder: str, dtype: str) -> None:
     sys.stdout.write(f"{loaded:.2f} s CPU, {grown / 1e9:.2f} GB resident once every byte was used\n")
 
 
+# ---- what stays in memory --------------------------------------------------------------------------------------------
+
+
+def host(gigabytes: float) -> None:
+    """Print what a mapped network takes of the host's own memory, and what a second call reads."""
+    with tempfile.TemporaryDirectory() as temporary:
+        write_checkpoint(Path(temporary), gigabytes)
+        command = [sys.executable, "-W", "ignore", __file__, "--child", "host", "--folder", temporary]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        print(f"\na network of {gigabytes:g} GB, mapped\n{done.stdout or done.stderr[-300:]}", end="", flush=True)
+
+
+@torch.no_grad()
+def call_mapped(folder: str) -> None:
+    """What that child process does."""
+    from filmstrip import LTXVideoTransformer3DModel
+
+    before = resident("RssAnon")
+    model = LTXVideoTransformer3DModel.from_pretrained(folder)
+    size = sum(one.nbytes for one in model.parameters())
+    given = torch.zeros(1, 8, 128).bfloat16(), torch.zeros(1, 4, 4096).bfloat16(), torch.tensor([500.0])
+    for said in ("first", "second"):
+        start, clock = resident("VmRSS"), time.perf_counter()
+        model(*given, torch.ones(1, 4), num_frames=2, height=2, width=2)
+        own, grown = resident("RssAnon") - before, resident("VmRSS") - start
+        line = f"  {said} call: {time.perf_counter() - clock:.2f} s, {grown / 1e9:.2f} GB more resident, "
+        sys.stdout.write(
+            f"{line}{own / 1e6:.0f} MB that is not mapped ({1 + own / size:.2f} times the weights in all)\n"
+        )
+
+
 # ---- time of offloading ----------------------------------------------------------------------------------------------
 
 
@@ -336,23 +371,26 @@ def grains(pairs: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("parts", nargs="*", choices=["stages", "load", "grains", []], default=[])
+    parser.add_argument("parts", nargs="*", choices=["stages", "load", "host", "grains", []], default=[])
     parser.add_argument("--gigabytes", type=float, default=4.0)
     parser.add_argument("--pairs", type=int, default=5)
-    parser.add_argument("--child", choices=["ours", "reference"], help=argparse.SUPPRESS)
+    parser.add_argument("--child", choices=["ours", "reference", "host"], help=argparse.SUPPRESS)
     parser.add_argument("--folder", help=argparse.SUPPRESS)
     parser.add_argument("--dtype", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     if arguments.child:
-        load_within_limit(arguments.child, arguments.folder, arguments.dtype)
+        given = arguments.child, arguments.folder, arguments.dtype
+        call_mapped(arguments.folder) if arguments.child == "host" else load_within_limit(*given)
         return
-    parts = arguments.parts or ["stages", "load", "grains"]
+    parts = arguments.parts or ["stages", "load", "host", "grains"]
     if "stages" in parts:
         stages()
     if "load" in parts:
         load(arguments.gigabytes)
+    if "host" in parts:
+        host(arguments.gigabytes)
     if "grains" in parts:
         grains(arguments.pairs)
 

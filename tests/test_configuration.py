@@ -2,10 +2,12 @@
 
 import copy
 import json
+import math
 import pickle
 import subprocess
 import sys
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import ClassVar, Literal
 
 import numpy as np
 import pytest
@@ -138,8 +140,8 @@ def test_what_only_the_first_class_knows_survives_a_change_of_class_and_back(tmp
 
 
 def test_arrays_are_recorded_as_lists(tmp_path):
-    kettle = Kettle(np.float32(2.0), np.array([1, 3]))
-    assert kettle.config["colours"] == [1, 3] and isinstance(kettle.config.litres, float)
+    kettle = Kettle(np.float32(2.0), np.array(["red", "blue"]))
+    assert kettle.config["colours"] == ["red", "blue"] and isinstance(kettle.config.litres, float)
     kettle.save_config(tmp_path)
     assert Kettle.from_config(Kettle.load_config(tmp_path)).config == kettle.config
 
@@ -200,3 +202,60 @@ def test_a_setting_that_a_class_knows_with_one_value_only_is_refused_with_anothe
         assert Fixed.from_config({"width": 2, "norm": value}).config.foreign() == {"norm": value}
     with pytest.raises(ValueError, match="Fixed can't be built with norm='other'; it knows 'plain' only"):
         Fixed.from_config({"width": 2, "norm": "other"})
+
+
+class Typed(Configured):
+    config_name = "typed.json"
+
+    def __init__(
+        self,
+        width: int = 1,
+        share: float = 0.5,
+        kind: Literal["plain", "other"] = "plain",
+        sizes: Sequence[int] | None = None,
+        is_wide: bool = False,
+        lowest: float = -math.inf,
+    ) -> None:
+        assert width != 13
+        self.table = [1, 2, 3][width - 1 if width < 100 else 0] / (1 - share)
+
+
+MISTAKES = [
+    ({"width": "8"}, "width must be a whole number, got '8'"),
+    ({"width": 1.5}, "width must be a whole number, got 1.5"),
+    ({"width": True}, "width must be a whole number, got True"),
+    ({"width": None}, "width must be a whole number, got None"),
+    ({"width": 10**7}, "width can be 1,000,000 at most, got 10000000"),
+    ({"sizes": [1, -(10**9)]}, "sizes can be 1,000,000 at most"),
+    ({"share": math.inf}, "share must be a number, got inf"),
+    ({"kind": "odd"}, "kind must be one of 'plain', 'other', got 'odd'"),
+    ({"kind": ["plain"]}, "kind must be one of 'plain', 'other', got \\['plain'\\]"),
+    ({"sizes": {"a": 1}}, "sizes must be a list .* a whole number, got {'a': 1}"),
+    ({"sizes": [1, "x" * 1000]}, "sizes must be a list .* a whole number, got .{57}\\.\\.\\."),
+    ({"is_wide": 1}, "is_wide must be true or false, got 1"),
+    ({"width": 13}, "its entries do not fit together"),
+    ({"width": 7}, "its entries do not fit together"),
+    ({"share": 1}, "its entries do not fit together"),
+]
+
+
+@pytest.mark.parametrize(("entries", "reason"), MISTAKES)
+def test_an_entry_of_another_type_is_named_with_its_file(tmp_path, entries, reason):
+    (tmp_path / "typed.json").write_text(json.dumps(entries))
+    with pytest.raises(ValueError, match=rf"typed\.json describes no Typed that can be built: {reason}") as error:
+        Typed.from_folder(tmp_path)
+    assert "\n" not in str(error.value) and len(str(error.value)) < 400
+
+
+def test_json_may_write_whole_numbers_as_others_and_lists_for_tuples(tmp_path):
+    (tmp_path / "typed.json").write_text(
+        '{"width": 2.0, "share": 0, "sizes": [1, 2], "lowest": -Infinity, "_more": {}}'
+    )
+    typed = Typed.from_folder(tmp_path)
+    assert typed.config == {
+        "width": 2, "share": 0, "sizes": [1, 2], "kind": "plain", "is_wide": False, "lowest": -math.inf,
+    }  # fmt: skip
+    assert type(typed.config.width) is int
+    assert Typed.from_folder(tmp_path, share=0.25).config.share == 0.25
+    with pytest.raises(TypeError, match="did you mean 'width'"):
+        Typed.from_folder(tmp_path, widht=1)

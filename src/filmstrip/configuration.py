@@ -7,13 +7,20 @@ import functools
 import inspect
 import json
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
+from filmstrip.hints import fits, numbers_in, signature_hints, words_of
+from filmstrip.json_files import cut, read_object, shown
 from filmstrip.versions import version_of
 
 logger = logging.getLogger(__name__)
+
+# No size, count or length in a published config comes near it; a network or a table of so many could not be held.
+_LARGEST_ENTRY = 1_000_000
+# What a constructor raises whose arguments have the right types and do not fit together.
+_MISFITS = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError)
 
 ConfiguredType = TypeVar("ConfiguredType", bound="Configured")
 
@@ -117,13 +124,8 @@ class Configured:
                 f"{cls.__name__}.from_config takes a config or a dictionary, got {type(config).__name__};"
                 f" read a file with {cls.__name__}.load_config(folder)."
             )
-        given = config.foreign() | config.chosen() if isinstance(config, Config) else dict(config)
-        accepted = _argument_names(cls)
-        for name in overrides:
-            if name not in accepted:
-                similar = difflib.get_close_matches(name, accepted, n=1)
-                hint = f"did you mean {similar[0]!r}?" if similar else f"it takes {', '.join(sorted(accepted))}."
-                raise TypeError(f"{cls.__name__} has no argument {name!r}; {hint}")
+        accepted = cls._accepted(overrides)
+        given = cls._understood(config, accepted)
         ignored = sorted(name for name in given if name not in accepted and not name.startswith("_"))
         for name in ignored:
             known = cls.fixed_settings.get(name)
@@ -131,9 +133,70 @@ class Configured:
                 raise ValueError(f"{cls.__name__} can't be built with {name}={given[name]!r}; it knows {known!r} only.")
         if ignored:
             logger.debug("%s ignores these entries of the config: %s", cls.__name__, ", ".join(ignored))
-        built = cls(**{name: value for name, value in given.items() if name in accepted} | overrides)
+        values = {name: value for name, value in given.items() if name in accepted} | overrides
+        built = cls(**cls._checked(values))
         built._set_config({}, foreign={name: given[name] for name in ignored})
         return built
+
+    @classmethod
+    def from_folder(cls: type[ConfiguredType], folder: str | Path, **overrides: Any) -> ConfiguredType:
+        """`from_config` of the class's JSON file in `folder`; what is wrong with it is said with the file's name.
+
+        Raises:
+            ValueError: nothing can be built as the file says.
+            FileNotFoundError: there is no such file.
+        """
+        cls._accepted(overrides)
+        config = cls.load_config(folder)
+        try:
+            return cls.from_config(config, **overrides)
+        except ValueError as error:
+            reason = cut(" ".join(str(error).split()), 600).removesuffix(".")
+        except _MISFITS as error:
+            reason = _misfit(error, config)
+        raise ValueError(f"{Path(folder) / cls.config_name} describes no {cls.__name__} that can be built: {reason}.")
+
+    @classmethod
+    def check_entry(cls, name: str, value: Any, default: Any) -> None:
+        """See that an entry of a config, which has the right type, can have this value.
+
+        Raises:
+            ValueError: it can't.
+        """
+        if any(abs(number) > _LARGEST_ENTRY for number in numbers_in(value) if isinstance(number, int)):
+            raise ValueError(f"{name} can be {_LARGEST_ENTRY:,} at most, got {shown(value)}.")
+
+    @classmethod
+    def _accepted(cls, overrides: Mapping[str, Any]) -> set[str]:
+        """The names of the arguments, all of the overrides' among them."""
+        accepted = _argument_names(cls)
+        for name in overrides:
+            if name not in accepted:
+                similar = difflib.get_close_matches(name, accepted, n=1)
+                hint = f"did you mean {similar[0]!r}?" if similar else f"it takes {', '.join(sorted(accepted))}."
+                raise TypeError(f"{cls.__name__} has no argument {name!r}; {hint}")
+        return accepted
+
+    @classmethod
+    def _checked(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Arguments of the types that the constructor says: 2.0, as JSON may have it, for a whole number, too."""
+        checked = {}
+        hints = signature_hints(cls)
+        for name, value in values.items():
+            hint, default = hints[name]
+            plain = value.tolist() if hasattr(value, "tolist") else value
+            if type(plain) is float and plain.is_integer() and fits(int(plain), hint) and not fits(plain, hint):
+                plain = value = int(plain)
+            if not (fits(plain, hint) or fits(value, hint) or (type(plain) is type(default) and plain == default)):
+                raise ValueError(f"{name} must be {words_of(hint)}, got {shown(value)}.")
+            cls.check_entry(name, plain, default)
+            checked[name] = value
+        return checked
+
+    @classmethod
+    def _understood(cls, config: Mapping[str, Any], accepted: Collection[str]) -> dict[str, Any]:
+        """What a config, perhaps of another class, says of an object of this one, which accepts these arguments."""
+        return config.foreign() | config.chosen() if isinstance(config, Config) else dict(config)
 
     def register_to_config(self, **values: Any) -> None:
         """Record further values in the config, or other ones; parts that are built already stay as they are."""
@@ -151,31 +214,40 @@ class Configured:
             path = path / cls.config_name
         if not path.is_file():
             raise FileNotFoundError(f"there is no {cls.config_name} in {folder}, which {cls.__name__} needs.")
-        try:
-            config = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{path} is not valid JSON ({error}); download or save it again.") from error
-        if not isinstance(config, dict):
-            raise ValueError(f"{path} must hold one JSON object, got {type(config).__name__}.")
-        return config
+        return read_object(path)
 
     def save_config(self, folder: str | Path) -> None:
         """Write the arguments to the class's JSON file in `folder`, which is made if it does not exist."""
+        text = self.config_text()
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        (Path(folder) / self.config_name).write_text(text, encoding="utf-8")
+
+    def config_text(self) -> str:
+        """The content of the class's JSON file."""
         content = {
             "_class_name": type(self).__name__,
             "_filmstrip_version": version_of("filmstrip"),
             **self.config.foreign(),
             **self.config,
         }
-        text = json.dumps(content, indent=2, sort_keys=True) + "\n"
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        (Path(folder) / self.config_name).write_text(text, encoding="utf-8")
+        return json.dumps(content, indent=2, sort_keys=True, default=_plain) + "\n"
+
+
+def _plain(value: object) -> object:
+    """What JSON has for an entry: a configuration within one is an object."""
+    if isinstance(value, Config):
+        return dict(value)
+    raise TypeError(f"{type(value).__name__} is nothing that a config.json can hold")
 
 
 def _recording(init: Any) -> Any:
-    """The constructor `init`, which also records its arguments if it is the one of the object's own class."""
+    """The constructor `init`, which also records its arguments if it is the one of the object's own class.
+
+    Arguments that it names in `recorded_if_given` are left out where they are left at their defaults.
+    """
     signature = inspect.signature(init)
     own_name = next(iter(signature.parameters))
+    optional: frozenset[str] = getattr(init, "recorded_if_given", frozenset())
     open_ended = [name for name, p in signature.parameters.items() if p.kind is inspect.Parameter.VAR_KEYWORD]
 
     @functools.wraps(init)
@@ -189,16 +261,28 @@ def _recording(init: Any) -> Any:
             given = set(bound.arguments)
             bound.apply_defaults()
             values = dict(bound.arguments)
-            del values[own_name]
+            left = {name for name in optional if values[name] == signature.parameters[name].default}
+            for name in (own_name, *left):
+                del values[name]
             for name in open_ended:
                 values.update(values.pop(name))
             # JSON has no arrays: what has a list form is recorded as that.
             values = {name: value.tolist() if hasattr(value, "tolist") else value for name, value in values.items()}
             # Past any __setattr__: a module's own comes to life only with its constructor.
-            self.__dict__["config"] = Config(values, defaulted=bound.arguments.keys() - given)
+            self.__dict__["config"] = Config(values, defaulted=values.keys() - given)
         init(self, *args, **kwargs)
 
     return recording_init
+
+
+def _misfit(error: Exception, config: Mapping[str, Any]) -> str:
+    """What does not fit together in a config whose entries have the right types, as far as an error tells."""
+    if isinstance(error, RuntimeError) and str(error):
+        return f"its entries do not fit together ({cut(' '.join(str(error).split()), 200)})"
+    lengths = [f"{name} {len(value)}" for name, value in sorted(config.items()) if isinstance(value, list)]
+    if isinstance(error, LookupError) and len(lengths) > 1:
+        return f"its lists do not fit together in their lengths ({', '.join(lengths)})"
+    return "its entries do not fit together"
 
 
 def _argument_names(cls: type) -> set[str]:

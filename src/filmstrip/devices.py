@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import os
 import platform
 import re
@@ -115,7 +116,7 @@ def summarize_devices() -> list[DeviceSummary]:
                 title, memory = str(properties.name), int(properties.total_memory)
             rows.append(DeviceSummary(name, title, memory, _dtype_names(name)))
     title = platform.processor() or platform.machine()
-    return [*rows, DeviceSummary("cpu", title, _physical_memory(), _dtype_names("cpu"))]
+    return [*rows, DeviceSummary("cpu", title, physical_memory(), _dtype_names("cpu"))]
 
 
 def _dtype_names(device: str) -> tuple[str, ...]:
@@ -123,7 +124,9 @@ def _dtype_names(device: str) -> tuple[str, ...]:
     return tuple(name for name in names if supports_dtype(device, getattr(torch, name)))
 
 
-def _physical_memory() -> int | None:
+@functools.cache
+def physical_memory() -> int | None:
+    """Bytes of memory that the machine has; None where that can't be found out."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):  # Windows has no sysconf
@@ -169,7 +172,7 @@ def free_memory(device: str | torch.device) -> int:
         lines = Path("/proc/meminfo").read_text().splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
     except (OSError, StopIteration):  # not Linux
-        return _physical_memory() or 0
+        return physical_memory() or 0
 
 
 def peak_memory(device: str | torch.device) -> int:

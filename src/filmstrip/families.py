@@ -64,6 +64,9 @@ class Family:
     """A pattern of the words that name it, none of which shared code may use; its name is a plain word if empty."""
     manifests: tuple[str, ...] = ()
     """Published checkpoints whose tensors its networks are held to have, as the tests' manifests are called."""
+    presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """What published checkpoints were made for: from a pattern of the last part of a name, in small letters, to
+    defaults of a call's arguments; `filmstrip.registry.preset_of` reads them."""
     package: str = ""
     """The module path of the folder; the registry fills it in."""
 

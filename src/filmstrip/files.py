@@ -17,6 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _LONGEST_BYTES = 160  # of the target's name in a hidden one; systems take 255 for the whole
+_LONGEST_NAME = 255  # bytes, as file systems have it
+_PARTING = frozenset('/\\:*?"<>|')  # here or on another system
 _PART = re.compile(r"\.(?P<machine>[0-9a-f]{8})-(?P<process>\d+)-[0-9a-f]{8}\.part")
 
 
@@ -71,9 +73,17 @@ def names_like(path: Path) -> Iterator[Path]:
         number += 1
 
 
-def is_plain_name(name: str) -> bool:
-    """Whether a name that came from elsewhere is that of one file or folder, wherever it is used."""
-    return name not in ("", ".", "..") and not set(name) & {"/", "\\", ":", "\0"}
+def is_single_part(name: str) -> bool:
+    """Whether a name that stands in a file is the name of one file or folder, inside of whatever it is put behind.
+
+    Names that mean something else on another system are none: of a drive, of a stream, with a trailing dot.
+    """
+    return (
+        name.isprintable()
+        and not _PARTING.intersection(name)
+        and name == name.rstrip(" .")
+        and 0 < len(name.encode("utf-8", "replace")) <= _LONGEST_NAME
+    )
 
 
 def check_space(folder: Path, nbytes: int, what: str) -> None:

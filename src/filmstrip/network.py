@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from filmstrip.configuration import Configured
 from filmstrip.devices import parse_device
+from filmstrip.hints import numbers_in
+from filmstrip.json_files import shown
 
 if TYPE_CHECKING:
     from filmstrip.checkpoints.loading import NameRules
@@ -103,16 +105,26 @@ class Model(Configured, nn.Module):
     ) -> ModelType:
         """`from_pretrained` for a component's folder on this machine."""
         from filmstrip.checkpoints.dtypes import resolve_dtype
-        from filmstrip.checkpoints.files import Weights, find_weights
+        from filmstrip.checkpoints.files import open_weights
         from filmstrip.checkpoints.loading import build_empty, fill
 
         place = None if device is None else parse_device(device)
         cls._check_is_component(folder)
-        config = cls.load_config(folder)
-        weights = Weights(find_weights(folder, variant, variant_required=variant_required))
+        weights = open_weights(folder, variant, variant_required=variant_required)
         resolved = resolve_dtype(dtype, weights.sizes(), place)
-        model = build_empty(lambda: cls.from_config(config))
+        model = build_empty(lambda: cls.from_folder(folder), for_weights=weights)
         return fill(model, weights, dtype=resolved, device=place or torch.device("cpu"), rules=cls.name_rules()).eval()
+
+    @classmethod
+    def check_entry(cls, name: str, value: Any, default: Any) -> None:
+        """See that an entry of a config can have this value: sizes and counts are at least 1, but where 0 is usual."""
+        super().check_entry(name, value, default)
+        takes_any = default is None or isinstance(default, (str, Sequence))
+        for number in numbers_in(value):
+            if isinstance(number, int) and number < (1 if default != 0 else 0):
+                raise ValueError(f"{name} must be at least {1 if default != 0 else 0}, got {shown(value)}.")
+            if isinstance(number, float) and not takes_any and not (number > 0 or default <= number == 0):
+                raise ValueError(f"{name} must be more than 0, got {shown(value)}.")
 
     @classmethod
     def name_rules(cls) -> NameRules:
@@ -148,13 +160,15 @@ class Model(Configured, nn.Module):
             variant: a word for the file names, such as "fp16".
             safe_serialization: False is taken from old code, with a warning: the files are safetensors all the same.
         """
-        from filmstrip.checkpoints.saving import save_weights, warn_of_pickles
+        from filmstrip.checkpoints.saving import no_half_folder, save_weights, warn_of_pickles
         from filmstrip.memory.quantization import check_unquantized
 
         warn_of_pickles(safe_serialization)
         check_unquantized(self, "it can't be saved; save it before, and quantise it after loading")
-        save_weights(self, folder, max_shard_size=max_shard_size, variant=variant)
-        self.save_config(folder)
+        self.config_text()  # fails before anything is written
+        with no_half_folder(Path(folder)):
+            save_weights(self, folder, max_shard_size=max_shard_size, variant=variant)
+            self.save_config(folder)
 
     @property
     def dtype(self) -> torch.dtype:

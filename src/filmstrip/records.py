@@ -9,6 +9,9 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+from filmstrip.hints import fits, hints_of, words_of
+from filmstrip.json_files import cut, shown
+
 Kind = TypeVar("Kind", bound=type)
 _KINDS: dict[str, type] = {}
 
@@ -44,11 +47,16 @@ def made(name: str, values: Mapping[str, Any]) -> Any:
         ValueError: there is no such record, or it has no such values.
     """
     if name not in _KINDS:
-        raise ValueError(f"it holds a {name!r}, which this version does not know")
+        raise ValueError(f"it holds a {shown(name)}, which this version does not know")
     kind = _KINDS[name]
     defaults = _defaults(kind)
     if unknown := sorted(values.keys() - defaults.keys()):
-        raise ValueError(f"its {name!r} has {', '.join(unknown)}, which this version does not know")
+        raise ValueError(f"its {name!r} has {cut(', '.join(unknown))}, which this version does not know")
+    hints = hints_of(kind)
+    for one, value in values.items():
+        # Written without what has done its part, and with arrays as they were given.
+        if value is not None and not hasattr(value, "tolist") and not fits(value, hints.get(one, Any)):
+            raise ValueError(f"{one} of its {name!r} must be {words_of(hints[one])}, not {shown(value)}")
     whole = {**{one: default() for one, default in defaults.items() if one not in values}, **values}
     if issubclass(kind, tuple):
         return kind(**whole)

@@ -7,6 +7,7 @@ elsewhere joins when its parent is put on `filmstrip.models.__path__`, at any ti
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import lru_cache
@@ -15,6 +16,7 @@ from typing import Any
 
 from filmstrip.families import Family, imported
 from filmstrip.hushing import hushed
+from filmstrip.json_files import cut, shown
 
 _MODELS = "filmstrip.models"
 _ASSEMBLY = "filmstrip.assembly"
@@ -56,6 +58,9 @@ _NETWORKS = (
     "UMT5EncoderModel",
 )
 _PROCESSORS = ("LlamaTokenizer", "LlamaTokenizerFast", "PreTrainedTokenizerFast", "TokenizersBackend")
+
+IMAGE_PROCESSOR_KINDS = ("Fast", "Pil")
+"""Behind the name of an image processor, whose settings stay the same."""
 
 # Checkpoints written by the reference name its packages; a class that lives beside a pipeline is filed under the
 # pipeline's folder there.
@@ -108,6 +113,12 @@ def _all_under(names: tuple[str, ...]) -> dict[str, str]:
     return dict.fromkeys(names, "transformers")
 
 
+def _with_kinds(names: tuple[str, ...]) -> dict[str, str]:
+    """Processors, with the names under which versions of transformers write image processors of another backend."""
+    kinds = (f"{name}{kind}" for name in names if name.endswith("ImageProcessor") for kind in IMAGE_PROCESSOR_KINDS)
+    return _all_under((*names, *kinds))
+
+
 PUBLIC = Table(lambda one: {name: f"{one.package}.{module}" for name, module in one.public.items()}, _SHARED)
 """Public name to the module that defines it."""
 
@@ -120,7 +131,7 @@ BUILTIN_MODELS = Table(lambda one: {one.name: one.package} if one.is_built_in el
 TRANSFORMERS_NETWORKS = Table(lambda one: _all_under(one.transformers_networks), _all_under(_NETWORKS))
 """Text and image encoders that checkpoints take from transformers, to the library."""
 
-TRANSFORMERS_PROCESSORS = Table(lambda one: _all_under(one.transformers_processors), _all_under(_PROCESSORS))
+TRANSFORMERS_PROCESSORS = Table(lambda one: _with_kinds(one.transformers_processors), _with_kinds(_PROCESSORS))
 """Tokenizers and image processors, which hold no weights, to the library."""
 
 MADE_INTO_VIDEOS = Table(lambda one: one.made_into_videos)
@@ -136,6 +147,14 @@ def find_family(pipeline_class: str | None, checkpoint: str = "") -> Family | No
     return next(iter(found), None)
 
 
+def preset_of(pipeline_class: str, checkpoint: str) -> dict[str, Any]:
+    """Defaults of a call's arguments that a published checkpoint was made for, known by its name or its folder's."""
+    family = find_family(pipeline_class, checkpoint)
+    last = re.split(r"[/\\]", checkpoint.rstrip("/\\"))[-1].lower()
+    rows = {} if family is None else family.presets
+    return next((dict(preset) for pattern, preset in rows.items() if re.fullmatch(pattern, last)), {})
+
+
 def canonical_library(library: str) -> str:
     """ "filmstrip" or "transformers", whichever serves the classes of `library` as checkpoints name it.
 
@@ -146,7 +165,7 @@ def canonical_library(library: str) -> str:
     for known, serves in ((ours, "filmstrip"), (_TRANSFORMERS_LIBRARIES, "transformers")):
         if any(library == name or library.startswith(f"{name}.") for name in known):
             return serves
-    raise ValueError(f"the library {library!r} is not one that checkpoints may name (diffusers, transformers).")
+    raise ValueError(f"the library {shown(library)} is not one that checkpoints may name (diffusers, transformers).")
 
 
 def reference_library(class_name: str) -> str:
@@ -161,9 +180,10 @@ def check_class(library: str, class_name: str) -> None:
     else:
         known = {*TRANSFORMERS_NETWORKS, *TRANSFORMERS_PROCESSORS}
     if class_name not in known:
+        class_name = cut(class_name) if class_name.isprintable() else shown(class_name)
         similar = difflib.get_close_matches(class_name, known, n=1)
         hint = f"; did you mean {similar[0]}?" if similar else "; only known classes are ever loaded."
-        raise ValueError(f"Filmstrip has no class {class_name} for the library {library!r}{hint}")
+        raise ValueError(f"Filmstrip has no class {class_name} for the library {shown(library)}{hint}")
 
 
 def resolve_class(library: str, class_name: str) -> Any:

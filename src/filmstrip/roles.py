@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from enum import Enum
+from typing import Any
 
 
 class Role(Enum):
@@ -41,3 +42,8 @@ USUAL = {
 def role_of(name: str, own: Mapping[str, Role]) -> Role | None:
     """What a component is for, as its pipeline says, or else as its name says; None if neither does."""
     return own.get(name) or USUAL.get(re.sub(r"_\d+$", "", name))
+
+
+def uncompiled(network: Any) -> Any:
+    """The network inside of what `torch.compile` made of it, or what is given itself if it is none of those."""
+    return getattr(network, "_orig_mod", network)

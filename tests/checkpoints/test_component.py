@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from filmstrip import registry
+from filmstrip import StableDiffusionControlNetPipeline, StableDiffusionPipeline, registry
+from filmstrip.assembly import Pipeline
 from filmstrip.checkpoints import (
     CheckpointError,
     component,
@@ -19,6 +20,7 @@ from filmstrip.checkpoints import (
 from filmstrip.checkpoints.files import check_variant
 from filmstrip.configuration import Configured
 from filmstrip.network import Model
+from tests.tiny_stable_diffusion import controlnet, parts
 
 
 class SmallNet(Model):
@@ -78,9 +80,107 @@ def test_names_of_all_writers_are_understood(library):
     [("os", "system"), ("diffusers", "Imaginary"), ("transformers", "AutoModel"), ("diffusers_evil", "LTXPipeline")],
 )
 def test_a_class_outside_the_tables_is_refused_by_name(tmp_path, library, class_name):
+    sentence = f"names the class {class_name} of the library '{library}' for vae"
     (tmp_path / "model_index.json").write_text(json.dumps({"vae": [library, class_name]}))
-    with pytest.raises(CheckpointError, match=f"names the class {class_name} of the library '{library}' for vae"):
+    with pytest.raises(CheckpointError, match=sentence):
+        inspect_checkpoint(tmp_path)
+    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "LTXPipeline", "vae": [library, class_name]}))
+    assert read_model_index(tmp_path).components == {}
+    for make in (Pipeline.outline, Pipeline.from_pretrained):
+        with pytest.raises(CheckpointError, match=sentence):
+            make(tmp_path)
+
+
+def test_a_part_that_is_not_loaded_may_have_any_class(tmp_path):
+    pipeline = StableDiffusionPipeline(**parts())
+    pipeline.save_pretrained(tmp_path)
+    index = json.loads((tmp_path / "model_index.json").read_text())
+    rows = {
+        "feature_extractor": ["transformers", "OfAnotherCentury"],
+        "safety_checker": ["os", "system"],
+        "evil": ["os", "system"],
+    }
+    (tmp_path / "model_index.json").write_text(json.dumps(index | rows))
+    assert type(Pipeline.from_pretrained(tmp_path)) is type(pipeline)
+    assert {one.name for one in inspect_checkpoint(tmp_path).components} == {
+        "scheduler",
+        "text_encoder",
+        "tokenizer",
+        "unet",
+        "vae",
+    }
+
+
+@pytest.mark.parametrize("table", [registry.TRANSFORMERS_NETWORKS, registry.TRANSFORMERS_PROCESSORS])
+def test_names_that_the_installed_transformers_writes_are_known(table):
+    import transformers
+
+    for name in table:
+        written = getattr(transformers, name, None)  # an older version has fewer, a newer one calls them otherwise
+        if written is not None:
+            registry.check_class("transformers", written.__name__)
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ({"vae": [3, {}]}, "must name a library and a class for vae"),
+        ({"_class_name": ["LTXPipeline"]}, "must have a text for _class_name"),
+        ({"_defaults": [1]}, "must have an object for _defaults"),
+    ],
+)
+def test_an_index_of_other_types_is_named(tmp_path, content, sentence):
+    (tmp_path / "model_index.json").write_text(json.dumps(content))
+    with pytest.raises(CheckpointError, match=rf"model_index\.json {sentence}"):
         read_model_index(tmp_path)
+
+
+class Unsavable:
+    pass
+
+
+def test_a_compiled_network_is_saved_as_what_is_inside(known, tmp_path):
+    network = SmallNet(5)
+    row = save_component(torch.compile(network), tmp_path / "net")
+    assert row == ("diffusers", "SmallNet")
+    assert torch.equal(load_component(*row, tmp_path / "net").layer.weight, network.layer.weight)
+    network.layer = torch.compile(network.layer)
+    network.save_pretrained(tmp_path / "part")
+    assert torch.equal(load_component(*row, tmp_path / "part").layer.weight, network.layer.weight)
+
+
+def test_a_pipeline_with_compiled_networks_is_saved_and_controls(tmp_path):
+    pipeline = StableDiffusionControlNetPipeline(**parts(), controlnet=controlnet(1))
+    for name in ("unet", "controlnet", "vae"):
+        setattr(pipeline, name, torch.compile(getattr(pipeline, name)))
+    pipeline.check_components()
+    pipeline.save_pretrained(tmp_path)
+    loaded = type(pipeline).from_pretrained(tmp_path)
+    assert torch.equal(next(loaded.controlnet.parameters()), next(pipeline.controlnet.parameters()))
+
+
+def test_nothing_is_written_before_all_is_checked(tmp_path):
+    pipeline = StableDiffusionPipeline(**parts())
+    pipeline.components["scheduler"] = Unsavable()
+    with pytest.raises(CheckpointError, match="a Unsavable can't be saved"):
+        pipeline.save_pretrained(tmp_path / "new" / "folder")
+    assert not (tmp_path / "new").exists()
+    with pytest.raises(ValueError, match="a size must be"):
+        StableDiffusionPipeline(**parts()).save_pretrained(tmp_path / "new", max_shard_size="many")
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("was_there", [False, True])
+def test_a_save_that_fails_leaves_no_half_folder(tmp_path, monkeypatch, was_there):
+    folder = tmp_path / "new" / "folder"
+    if was_there:
+        folder.mkdir(parents=True)
+        (folder / "notes.txt").write_text("mine")
+    monkeypatch.setattr("filmstrip.assembly.pipeline.write_model_index", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        StableDiffusionPipeline(**parts()).save_pretrained(folder)
+    assert folder.exists() == (tmp_path / "new").exists() == was_there
+    assert not was_there or (folder / "notes.txt").exists()
 
 
 def test_a_component_can_not_lie_outside_the_checkpoint(tmp_path):

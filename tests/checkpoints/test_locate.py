@@ -1,5 +1,8 @@
 """Names of checkpoints lead to folders, and a wrong one to a sentence."""
 
+import json
+import re
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,7 +13,8 @@ from huggingface_hub import errors
 
 from filmstrip import registry
 from filmstrip.checkpoints import CheckpointError, find_checkpoint, inspect_checkpoint, locate
-from filmstrip.checkpoints.hub import component_files
+from filmstrip.checkpoints import hub as hub_module
+from filmstrip.checkpoints.hub import component_files, revision_of
 
 INDEX = '{"_class_name": "LTXPipeline", "vae": ["diffusers", "AutoencoderKLLTXVideo"], "scheduler": [null, null]}'
 LISTING = [
@@ -121,6 +125,66 @@ def test_the_cache_serves_a_hub_name_when_the_hub_gives_no_answer(cache, monkeyp
     assert inspect_checkpoint("org/name", cache_dir=cache[0]).pipeline_class == "LTXPipeline"
     with pytest.raises(CheckpointError, match="no route"):
         find_checkpoint("org/other", cache_dir=cache[0])
+
+
+class ConnectError(Exception):
+    """As the clients below the hub's have them, which are no OSErrors."""
+
+
+def no_connection():
+    raise ConnectError("[Errno -3] Temporary failure in name resolution")
+
+
+def a_login_page():
+    return json.loads("<html>Welcome to the hotel</html>")
+
+
+@pytest.mark.parametrize("answer", [no_connection, a_login_page])
+@pytest.mark.parametrize("call", ["list_repo_files", "snapshot_download"])
+def test_whatever_the_hub_does_what_is_in_the_cache_serves_and_is_told(cache, monkeypatch, caplog, answer, call):
+    def answer_online(*_, local_files_only=False, **__):
+        return str(cache[1]) if local_files_only else answer()
+
+    monkeypatch.setattr("filmstrip.checkpoints.hub._hub_is_offline", lambda: False)
+    if call == "list_repo_files":
+        monkeypatch.setattr(huggingface_hub.HfApi, call, lambda self, repo_id, **how: answer())
+    else:
+        monkeypatch.setattr(huggingface_hub.HfApi, "list_repo_files", lambda self, repo_id, **how: LISTING)
+        monkeypatch.setattr(huggingface_hub, call, answer_online)
+    assert find_checkpoint("org/name", cache_dir=cache[0]) == cache[1]
+    [record] = caplog.records
+    assert record.levelname == "WARNING" and record.name.startswith("filmstrip")
+    assert re.match(r"the hub could not be asked for org/name \(.*\); it is taken from the cache", record.message)
+    if call == "list_repo_files":
+        with pytest.raises(CheckpointError, match=r"could not be fetched from the hub .*; check the connection"):
+            find_checkpoint("org/other", cache_dir=cache[0])
+
+
+def test_a_snapshot_with_fewer_files_than_the_repository_serves_offline(cache):
+    """Only what a pipeline needs is fetched; newer clients know the whole list of files, and miss the others."""
+    tree = pytest.importorskip("huggingface_hub._tree_cache")
+    entry = tree.TreeCacheEntry
+    try:
+        entries = {"media/example.gif": entry(size=1, blob_id="b" * 40)}
+        tree.write_tree_cache(str(cache[0] / "models--org--name"), "a" * 40, entries)
+    except TypeError:
+        pytest.skip("this version of the client keeps its lists otherwise")
+    assert find_checkpoint("org/name", cache_dir=cache[0], local_files_only=True) == cache[1]
+
+
+def test_the_revision_that_was_used_can_be_found_out(cache):
+    assert revision_of(cache[1]) == revision_of(str(cache[1] / "vae")) == "a" * 40
+    assert revision_of(cache[0]) is None
+    assert revision_of(cache[0] / "models--org--name" / "snapshots" / "main") is None
+
+
+def test_messages_name_commands_that_there_are():
+    said = "hf auth login"
+    assert said in Path(hub_module.__file__).read_text()
+    command = Path(sys.executable).with_name("hf")
+    if not command.exists():
+        pytest.skip("this version of the hub's client has no such command")
+    assert subprocess.run([command, *said.split()[1:], "--help"], capture_output=True).returncode == 0
 
 
 def test_what_is_not_in_the_cache_is_said_offline(cache):

@@ -22,7 +22,10 @@ OPTIONS = {
     },
     "decode": {"file", "--output", "-o", "--device", "--fetch", "--overwrite", "--json", "--quiet", "-q"},
     "show": {"file", "--json"},
-    "inspect": {"model", "--memory", "--device", "--json"},
+    "inspect": {
+        *("model", "--memory", "--device", "--size", "--num-frames", "--dtype", "--quantize"),
+        *("--quiet", "-q", "--json"),
+    },
     "models": {"--json"},
     "env": {"--json"},
 }

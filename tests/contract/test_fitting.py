@@ -7,7 +7,8 @@ import logging
 import pytest
 import torch
 
-from filmstrip.fitting.plan import DoesNotFitError, Planner, usual_request
+from filmstrip.fitting.plan import DoesNotFitError, Planner
+from filmstrip.fitting.usual import usual_request
 from tests.contract.registered import CASES
 from tests.contract.runs import fresh, over, over_all, video
 from tests.contract.test_footprint import KERNELS, measured

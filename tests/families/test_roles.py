@@ -6,7 +6,8 @@ import pytest
 import torch
 
 import filmstrip
-from filmstrip.fitting.plan import Planner, usual_request
+from filmstrip.fitting.plan import Planner
+from filmstrip.fitting.usual import usual_request
 from filmstrip.memory.residency import Grain, place
 from filmstrip.roles import USUAL, Role, role_of
 from tests.families.toy_cases import CASE

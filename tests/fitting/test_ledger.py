@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from filmstrip.fitting.ledger import AsWithValues, Ledger, replay, without_values
+from filmstrip.fitting.results import Results
 from filmstrip.kernels.valueless import in_turn, is_on_cpu, standing_for
 
 KILO = 1000
@@ -102,7 +103,7 @@ def test_a_network_is_gone_through_until_it_keeps_nothing_and_then_replayed():
     with ledger, torch.no_grad():
         hidden_states = torch.empty(1, 8, device="meta")
         for _ in range(4):
-            ledger.most = (0,) * len(ledger.most)
+            ledger.peaks.clear()
             network(hidden_states)
             peaks.append(ledger.peak)
         network(torch.empty(2, 8, device="meta"))
@@ -142,3 +143,84 @@ def test_weights_are_there_as_they_would_come():
 
     activations = 40 + 80
     assert ledger.peaks["", "a"] == (activations, activations + 1240, activations + 800, activations + 800)
+
+
+def two_networks():
+    """Two networks of two blocks each: of 400 bytes and of 800."""
+    made = {
+        name: nn.ModuleDict({"blocks": nn.ModuleList(nn.Linear(10, size, bias=False) for size in (10, size))})
+        for name, size in (("small", 10), ("large", 30))
+    }
+    return {name: without_values(one) for name, one in made.items()}
+
+
+@torch.no_grad()
+def gone_through(networks, *names, together=()):
+    ledger = Ledger(networks, on_cpu=False, together=together)
+    with ledger:
+        hidden_states = torch.empty(1, 10, device="meta")
+        for name in names:
+            ledger.enter(f"with {name}")
+            for layer in networks[name]["blocks"]:
+                layer(hidden_states)
+    return ledger
+
+
+def test_what_is_there_when_a_stage_begins_is_counted_as_it_came():
+    ledger = gone_through(two_networks(), "large", "small")
+    # 40 bytes go in and are there all the time, and 40 or 120 come out.
+    assert ledger.peaks["with small", "large"] == (40, 40 + 1600, 40 + 1200, 40 + 1200)
+    assert ledger.peaks["with small", "small"] == (80, 80 + 800, 80 + 400, 80 + 400)
+    assert ledger.at_work == {"with large": ["large"], "with small": ["small"]}
+
+
+def test_a_network_that_is_replayed_makes_others_leave_as_it_did():
+    networks = two_networks()
+    for network in networks.values():
+        network.forward = lambda given, layers=network["blocks"]: sum(layer(given).sum() for layer in layers)
+    ledger = Ledger(networks, on_cpu=False)
+    for name, network in networks.items():
+        replay(network, name, ledger)
+    with ledger, torch.no_grad():
+        hidden_states = torch.empty(1, 10, device="meta")
+        for stage, names in {"first": ("large", "small"), "second": ("large", "small")}.items():
+            ledger.enter(stage)
+            for name in names:
+                networks[name](hidden_states)
+    assert ledger.peaks["second", "large"] == ledger.peaks["first", "large"]
+    assert ledger.peaks["second", "small"] == ledger.peaks["first", "small"]
+    assert ledger.at_work["second"] == ["large", "small"]
+
+
+def test_those_that_take_turns_stay_side_by_side_in_the_ledger():
+    networks = two_networks()
+    apart, together = (gone_through(networks, "large", "small", "large", together=one) for one in ((), networks))
+    assert not apart.beside["with large", "large"]
+    assert together.beside["with large", "large"] == {"small"}
+    assert together.beside["with small", "small"] == {"large"}
+
+
+def test_operations_are_worked_out_once_for_a_kind_of_tensors(monkeypatch):
+    results, asked = Results(), []
+
+    def gives(func, *args, **kwargs):
+        def work():
+            asked.append(func)
+            return func(*args, **kwargs)
+
+        return results.of(func, work, args, kwargs)
+
+    aten = torch.ops.aten
+    made = [torch.empty(2, 3, device="meta") for _ in range(2)]
+    first, second = (gives(aten.mul.Tensor, one, 0.5 + number) for number, one in enumerate(made))
+    assert asked == [aten.mul.Tensor]
+    assert first is not second and first.shape == second.shape == (2, 3)
+    assert gives(aten.mul_.Tensor, made[0], 2.0) is made[0] and gives(aten.mul_.Tensor, made[1], 3.0) is made[1]
+    halves = [gives(aten.split.Tensor, one, 1) for one in made]
+    assert [len(one) for one in halves] == [2, 2]
+    assert halves[1][0].untyped_storage()._cdata == made[1].untyped_storage()._cdata  # a view is of its own tensor
+    assert gives(aten.mul.Tensor, torch.ones(2), 2.0).tolist() == gives(aten.mul.Tensor, torch.ones(2), 2.0).tolist()
+    assert float(gives(aten.mul.Tensor, torch.ones(1), 3.0)) == 3.0  # what has values is computed
+    assert gives(aten.sum.dim_IntList, made[0], [1]).shape == (2,)
+    assert gives(aten.sum.dim_IntList, made[0], [True]).shape == (2,)
+    assert gives(aten.sum.dim_IntList, made[0], [0]).shape == (3,)

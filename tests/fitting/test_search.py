@@ -100,3 +100,16 @@ def test_a_dearer_choice_for_the_whole_may_make_the_stages_cheaper():
     found = cheapest(alternatives, lambda stage, whole, own: whole[0].value + own[0].value, 5)
     assert found is not None
     assert [choice.said for choice in found.choices] == ["whole 1", "decode 0"]
+
+
+def test_what_can_not_fit_by_its_weights_is_not_measured():
+    asked = []
+
+    def need(stage, whole, own):
+        asked.append(whole[0].said)
+        return whole[0].value
+
+    alternatives = Alternatives(choices([(0, 9), (1, 2)], "whole"), {"decode": choices([(0, 0)], "decode")})
+    found = cheapest(alternatives, need, 5, lambda whole: whole[0].value)
+    assert found is not None
+    assert (found.choices[0].said, set(asked)) == ("whole 1", {"whole 1"})

@@ -33,8 +33,6 @@ def test_prompts_are_counted_and_negative_prompts_spread():
     [
         (None, None, NONE, "Neither prompt nor prompt_embeds"),
         ("a", None, GIVEN, "Both prompt and prompt_embeds"),
-        ("", None, NONE, "The prompt is empty"),
-        (["a", " "], None, NONE, "One of the prompts is empty"),
         (3, None, NONE, "prompt must be a text"),
         ("a", 3, NONE, "negative_prompt must be a text"),
         ("a", ["b", "c"], NONE, "2 negative prompts were given for 1 prompts"),

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from filmstrip import devices
-from filmstrip.fitting.plan import DoesNotFitError, Planner, usual_request
+from filmstrip.fitting.plan import DoesNotFitError, Planner
+from filmstrip.fitting.usual import usual_request
 from filmstrip.memory.coding import smaller_ways
 from filmstrip.memory.falling_back import decoded
 from tests.contract.registered import CASES

@@ -21,6 +21,8 @@ LEAVES = {
     "configuration",
     "devices",
     "families",
+    "hints",
+    "json_files",
     "outputs",
     "sharing",
     "randomness",
@@ -33,18 +35,20 @@ LEAVES = {
 SHARED = {"kernels", "nn", "media", "checkpoints", "schedulers", "memory", "network"}
 BELOW = {
     "": {"families", "registry", "versions"},  # the package's __init__ resolves public names through the table
-    "checks": set(),
+    "checks": {"json_files"},
     "files": set(),
     "configuration": LEAVES,
     "families": set(),
+    "hints": set(),
+    "json_files": set(),
     "hushing": set(),
     "outputs": {"randomness"},
     "sharing": {"files"},
     "randomness": {"records"},
-    "records": set(),
+    "records": {"hints", "json_files"},
     "roles": set(),
     "versions": set(),
-    "registry": {"families", "hushing"},  # and it reads each family's family.py
+    "registry": {"families", "hushing", "json_files"},  # and it reads each family's family.py
     "devices": LEAVES,
     **dict.fromkeys(SHARED, SHARED | LEAVES),
     "kernels": LEAVES,

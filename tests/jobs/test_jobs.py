@@ -104,7 +104,7 @@ def test_resolving_says_what_would_be_made_without_weights(asked, outline):
         ({"arguments": {"num_inference_steps": 2.5}, "said": {"num_inference_steps": "--steps"}}, "--steps takes"),
         ({"arguments": {"prompt": None}}, "PROMPT|prompt"),
         ({"seed": -1}, "--seed must be a whole number"),
-        ({"num_videos": 0}, "--num-videos must be at least 1"),
+        ({"num_videos": 0}, "--num-videos must be a whole number of at least 1"),
         ({"device": "abacus"}, "unknown device"),
         ({"dtype": "int8"}, "dtype must be one of"),
         ({"model": "./nowhere"}, "there is no folder './nowhere'"),

@@ -7,10 +7,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from filmstrip.memory import couriers
 from filmstrip.memory.residency import PLACED, rooms
+from tests.memory.other_device import There
 
 
 class Counts:
@@ -56,3 +58,51 @@ def present(networks: Mapping[str, nn.Module]) -> list[str]:
     """The networks that have something on the device."""
     places = dict.fromkeys(room for network in networks.values() for room in rooms(network, PLACED))
     return [unit.company for room in places for unit in room.present]
+
+
+class Device:
+    """Bytes of all tensors on the device of `other_device`: weights, and what is worked on."""
+
+    def __init__(self) -> None:
+        self.now = 0
+        self.stage = ""
+        self.most: dict[str, int] = {}
+        self._alive: dict[int, Any] = {}
+
+    def enter(self, stage: str) -> None:
+        """Begin a stage."""
+        self.stage = stage
+        self.most[stage] = max(self.now, self.most.get(stage, 0))
+
+    def hold(self, tensor: Tensor) -> None:
+        """A tensor is there, or another view of one."""
+        storage = tensor.untyped_storage()
+        key, size = storage._cdata, storage.nbytes()
+        if key in self._alive:
+            return
+        self._alive[key] = weakref.ref(storage, lambda _: self._leave(key, size))
+        self.now += size
+        self.enter(self.stage)
+
+    def _leave(self, key: int, size: int) -> None:
+        del self._alive[key]
+        self.now -= size
+
+
+@pytest.fixture
+def on_device(monkeypatch: pytest.MonkeyPatch) -> Device:
+    """All that is on the other device while a test runs; there attention has a kernel without a table of scores."""
+    device, make, function = Device(), There.__new__, There.__torch_function__
+
+    def made(cls: Any, held: Tensor) -> There:
+        device.hold(held)
+        return make(cls, held)
+
+    def called(func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is F.scaled_dot_product_attention:
+            return There(func(*(one.held for one in args), **{k: getattr(v, "held", v) for k, v in kwargs.items()}))
+        return function(func, types, args, kwargs)
+
+    monkeypatch.setattr(There, "__new__", staticmethod(made))
+    monkeypatch.setattr(There, "__torch_function__", staticmethod(called))
+    return device

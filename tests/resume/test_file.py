@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from filmstrip.generation.resolve import Resolved
 from filmstrip.randomness import NoiseState
-from filmstrip.resume.file import Unwritable, check_writable, is_light, read, write
+from filmstrip.resume.file import Unwritable, check_writable, is_light, read, sealed, write
 from filmstrip.schedulers.prediction import Level
 
 PLAIN = {
@@ -101,7 +101,7 @@ def test_only_records_are_made_and_by_names_that_stay(tmp_path):
     assert '"record": "size"' in header and "filmstrip." not in header, "no module and no class is named"
     for name in ("subprocess:Popen", "filmstrip.assembly.pipeline:Pipeline", "Pipeline"):
         content = {"format": 2, "of": "", "value": {"record": name, "values": {}}}
-        save_file({}, path, metadata={"filmstrip": json.dumps(content)})
+        save_file({}, path, metadata={"filmstrip": sealed(content, {})})
         with pytest.raises(ValueError, match="which this version does not know"):
             read(path)
 
@@ -113,7 +113,7 @@ def test_a_field_that_a_file_lacks_has_its_default_and_an_unknown_one_is_an_erro
 
     def read_with(**values):
         content = {"format": 2, "of": "", "value": {"record": "size", "values": values}}
-        save_file({}, path, metadata={"filmstrip": json.dumps(content)})
+        save_file({}, path, metadata={"filmstrip": sealed(content, {})})
         return read(path)
 
     assert read_with(**values).adjustments == () and read_with(**values).height == 64
@@ -136,4 +136,71 @@ def test_a_file_of_another_version_says_so(tmp_path):
         {}, tmp_path / "x", metadata={"filmstrip": json.dumps({"object": "filmstrip.generation.keeping:Unfinished"})}
     )
     with pytest.raises(ValueError, match="written by another version of filmstrip"):
+        read(tmp_path / "x")
+
+
+def test_any_byte_that_changes_is_found(tmp_path):
+    path = tmp_path / "x"
+    write(path, {"latents": torch.zeros(2, 3), "type": torch.bfloat16, "seed": 3})
+    whole = path.read_bytes()
+    for place in range(len(whole)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(ValueError, match="is cut off, damaged or no file of an unfinished video") as error:
+            read(path)
+        assert "\n" not in str(error.value)
+    path.write_bytes(whole)
+    assert read(path)["seed"] == 3
+
+
+def crafted(path, value, tensors=None):
+    tensors = tensors or {}
+    save_file(tensors, path, metadata={"filmstrip": sealed({"format": 2, "of": "", "value": value}, tensors)})
+
+
+CRAFTED = [
+    {},
+    {"tensor": "none"},
+    {"tensor": ["a"]},
+    {"tensor": "a", "more": 1},
+    {"float": "one"},
+    {"float": {}},
+    {"dtype": "Tensor"},
+    {"dtype": "load"},
+    {"dtype": 3},
+    {"tuple": 3},
+    {"dict": [[1]]},
+    {"dict": [[[1], 2]]},
+    {"array": "a", "shape": [7]},
+    {"array": "a"},
+    {"picture": "a"},
+    {"record": "size", "values": 3},
+    {"record": ["size"], "values": {}},
+    {"record": "level", "values": {"alpha": "much", "sigma": 0.5}},
+    {"record": "noise", "values": {"device": 3, "states": {"tuple": []}}},
+    {"unheard of": 1},
+]
+
+
+@pytest.mark.parametrize("value", CRAFTED, ids=range(len(CRAFTED)))
+def test_what_is_made_by_hand_is_refused_in_one_sentence(tmp_path, value):
+    crafted(tmp_path / "x", value, {"a": torch.zeros(3)})
+    with pytest.raises(ValueError, match="is cut off, damaged or no file of an unfinished video") as error:
+        read(tmp_path / "x")
+    assert "\n" not in str(error.value) and "NoneType" not in str(error.value)
+
+
+def test_a_file_without_a_checksum_is_refused(tmp_path):
+    save_file({}, tmp_path / "x", metadata={"filmstrip": json.dumps({"format": 2, "of": "", "value": 3})})
+    with pytest.raises(ValueError, match="it has no checksum"):
+        read(tmp_path / "x")
+
+
+def test_a_value_may_lie_deep_but_not_without_end(tmp_path):
+    value = 1
+    for _ in range(60):
+        value = {"a": [value]}
+    write(tmp_path / "x", value)
+    assert read(tmp_path / "x") == value
+    crafted(tmp_path / "x", json.loads("[" * 300 + "]" * 300))
+    with pytest.raises(ValueError, match="its header is nested more than 256 levels deep"):
         read(tmp_path / "x")

@@ -4,28 +4,31 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, cast
 
 import torch
+from torch import Tensor
 
 from filmstrip import registry
 from filmstrip.assembly.placement import Placement
 from filmstrip.assembly.progress import BarSettings
 from filmstrip.assembly.runs import Finishing
 from filmstrip.checkpoints import CheckpointError, find_checkpoint
-from filmstrip.checkpoints.component import load_component, outline_component, save_component
+from filmstrip.checkpoints.component import check_savable, load_component, outline_component, save_component
 from filmstrip.checkpoints.dtypes import requested_dtypes
 from filmstrip.checkpoints.files import check_variant
-from filmstrip.checkpoints.index import read_model_index, write_model_index
-from filmstrip.checkpoints.saving import warn_of_pickles
+from filmstrip.checkpoints.index import INDEX_NAME, read_model_index, write_model_index
+from filmstrip.checkpoints.saving import no_half_folder, parse_size, warn_of_pickles
 from filmstrip.devices import parse_device, supports_dtype
-from filmstrip.fitting.plan import Plan, fit, usual_request
+from filmstrip.fitting.plan import Plan, fit
+from filmstrip.fitting.usual import usual_request
 from filmstrip.generation.arguments import Arguments, arguments_named, completed, documentation_of
-from filmstrip.generation.events import Event
 from filmstrip.generation.output import Report, VideoOutput
 from filmstrip.generation.request import Request
+from filmstrip.schedulers import Scheduler
+from filmstrip.schedulers.flows import check_solver
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +52,8 @@ class Pipeline(Finishing, Placement):
 
     arguments: ClassVar[type[Arguments]]
     """What its call takes."""
+    follows_flow: ClassVar[bool | None] = None
+    """Whether its network was trained on a flow, or else by diffusion; None leaves the scheduler unchecked."""
 
     def __init_subclass__(cls, **settings: Any) -> None:
         super().__init_subclass__(**settings)
@@ -146,7 +151,7 @@ class Pipeline(Finishing, Placement):
             raise ValueError(f"torch_dtype names {', '.join(unknown)}; the checkpoint has {known}, and 'default'.")
         check_variant(folder, index.components.keys() - components.keys(), variant)
         made = cls._assemble(name, folder, load, components)
-        listed = {*index.components, *index.left_out}
+        listed = {*index.components, *index.unknown, *index.left_out}
         if left_out := [one for one in made._left_out if one in listed and one not in components]:
             logger.warning("%s: %s left out; nothing here uses such a part.", name, " and ".join(left_out))
         return made
@@ -203,6 +208,9 @@ class Pipeline(Finishing, Placement):
         pipeline_class = cls._class_for(index.pipeline_class, folder)
         names, flags = pipeline_class.component_names(), pipeline_class.flag_names()
         pipeline_class._check_known(components)
+        for component in names:
+            if component in index.unknown.keys() - {*components, *pipeline_class._left_out}:
+                raise CheckpointError(index.unknown[component])
         recorded = {**index.settings, **components}
         loaded: dict[str, Any] = {flag: recorded[flag] for flag in flags if flag in recorded}
         for component in names:
@@ -210,13 +218,17 @@ class Pipeline(Finishing, Placement):
                 loaded[component] = components[component]
             elif component in index.components and component not in pipeline_class._left_out:
                 loaded[component] = load(component, *index.components[component])
-            elif component in index.absent or component in pipeline_class._optional_components:
+            elif (
+                component in index.absent
+                or component in pipeline_class._left_out
+                or component in pipeline_class._optional_components
+            ):
                 loaded[component] = None
             else:
                 needed_by = pipeline_class.__name__
                 raise CheckpointError(f"{name} has no {component}, which {needed_by} needs; pass {component}=... too.")
         pipeline = pipeline_class(**loaded)
-        pipeline.defaults |= index.defaults
+        pipeline.defaults |= registry.preset_of(pipeline_class.__name__, str(name)) | index.defaults
         pipeline.name_or_path = str(name)
         return pipeline
 
@@ -226,9 +238,12 @@ class Pipeline(Finishing, Placement):
             return cls
         if class_name not in registry.PUBLIC:  # a pipeline of pictures that is not built here
             class_name = registry.MADE_INTO_VIDEOS.get(class_name, class_name)
-        found = registry.resolve_class("filmstrip", class_name)
+        try:
+            found = registry.resolve_class("filmstrip", class_name)
+        except ValueError as error:
+            raise CheckpointError(f"{folder / INDEX_NAME} names no pipeline that is known: {error}") from error
         if not (isinstance(found, type) and issubclass(found, Pipeline)):
-            raise CheckpointError(f"{folder} names {class_name} as its pipeline, which is not one.")
+            raise CheckpointError(f"{folder / INDEX_NAME} names {class_name} as its pipeline, which is not one.")
         return cast("type[PipelineType]", found)
 
     @classmethod
@@ -285,13 +300,16 @@ class Pipeline(Finishing, Placement):
         """Write a checkpoint that `from_pretrained` reads. The arguments are those of a network's `save_pretrained`."""
         warn_of_pickles(safe_serialization)
         folder = Path(folder)
-        rows: dict[str, tuple[str, str] | None] = {}
-        for name, component in self.components.items():
-            rows[name] = None
-            if component is not None:
-                rows[name] = save_component(component, folder / name, max_shard_size=max_shard_size, variant=variant)
+        parse_size(max_shard_size)
+        there = {name: component for name, component in self.components.items() if component is not None}
+        for component in there.values():
+            check_savable(component)
+        rows: dict[str, tuple[str, str] | None] = dict.fromkeys(self.components)
         settings = {"_defaults": changed} if (changed := self._checkpoint_defaults) else {}
-        write_model_index(folder, type(self).__name__, rows, **self.flags, **settings)
+        with no_half_folder(folder):
+            for name, component in there.items():
+                rows[name] = save_component(component, folder / name, max_shard_size=max_shard_size, variant=variant)
+            write_model_index(folder, type(self).__name__, rows, **self.flags, **settings)
 
     def usual_defaults(self) -> dict[str, Any]:
         """The family's defaults; a family whose components say more puts that beside them."""
@@ -310,20 +328,21 @@ class Pipeline(Finishing, Placement):
             ValueError: as the call itself would.
         """
         named = arguments_named(type(self).arguments, arguments, type(self).__name__)
-        return self.check(self.completed(named))
+        return self.requested(named)
+
+    def requested(self, arguments: Arguments) -> Request[Any]:
+        """The request that a call's arguments make, completed and checked."""
+        scheduler = self.components.get("scheduler")
+        if self.follows_flow is not None and isinstance(scheduler, Scheduler):
+            check_solver(scheduler, flow=self.follows_flow)
+        request: Request[Any] = self.check(self.completed(arguments))
+        return request
 
     def completed(self, arguments: Arguments) -> Arguments:
         """Arguments with the checkpoint's defaults, else the family's, and with what a plan has chosen."""
         arguments = completed(arguments, self.defaults)
         in_turn = arguments.in_turn() if self.plan is not None and self.plan.chosen("guidance") else None
         return arguments if in_turn is None else in_turn
-
-    def stream(self, **arguments: Any) -> Iterator[Event]:
-        """Yield what happens while a call with these arguments is carried out; to cancel it, stop reading.
-
-        The last event carries what the call would return. Arguments are checked at once, before the first event.
-        """
-        return self.run(self.request(**arguments))
 
     def fit(
         self,
@@ -363,6 +382,10 @@ class Pipeline(Finishing, Placement):
             ValueError: they were made for another task.
         """
 
+    def finished_latents(self, session: Any, latents: Tensor) -> Tensor:
+        """Latents in the shape that users get: as the run leaves them."""
+        return latents
+
     def output(self, frames: Any, report: Report) -> Any:
         """What users get of a run."""
         return VideoOutput(frames, report)
@@ -370,11 +393,3 @@ class Pipeline(Finishing, Placement):
     def check(self, arguments: Any) -> Any:
         """The request that a call's completed arguments make; every pipeline has its own."""
         raise NotImplementedError(f"{type(self).__name__} makes no videos; load the pipeline that a checkpoint names.")
-
-    def set_progress_bar_config(self, **settings: Any) -> None:
-        """Set how calls draw their progress on stderr; what is left out takes its usual value again.
-
-        Args:
-            settings: `disable` (None: draw on a terminal only), `leave` and `desc`, as tqdm has them.
-        """
-        self.bar = BarSettings(**settings)

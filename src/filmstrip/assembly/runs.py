@@ -50,6 +50,21 @@ class Finishing:
     keeping: Keeping | None = None
     bar: BarSettings
 
+    def set_progress_bar_config(self, **settings: Any) -> None:
+        """Set how calls draw their progress on stderr; what is left out takes its usual value again.
+
+        Args:
+            settings: `disable` (None: draw on a terminal only), `leave` and `desc`, as tqdm has them.
+        """
+        self.bar = BarSettings(**settings)
+
+    def stream(self, **arguments: Any) -> Iterator[Event]:
+        """Yield what happens while a call with these arguments is carried out; to cancel it, stop reading.
+
+        The last event carries what the call would return. Arguments are checked at once, before the first event.
+        """
+        return self.run(cast("Any", self).request(**arguments))
+
     def run(self, request: Request[Any], journal: FileJournal | None = None) -> Iterator[Event]:
         """Yield what happens while a request is carried out; what is kept of it is removed once all is read."""
         if journal is None:

@@ -11,9 +11,11 @@ from filmstrip.checkpoints.errors import CheckpointError
 from filmstrip.checkpoints.index import INDEX_NAME, read_json
 from filmstrip.checkpoints.loading import build_empty
 from filmstrip.checkpoints.locate import find_checkpoint
+from filmstrip.checkpoints.saving import tensors_to_save
 from filmstrip.configuration import Configured
 from filmstrip.memory.quantization import check_unquantized
 from filmstrip.registry import TRANSFORMERS_NETWORKS, canonical_library, reference_library, resolve_class
+from filmstrip.roles import uncompiled
 
 
 def load_component(
@@ -44,7 +46,7 @@ def load_component(
     component_class = _component_class(library, class_name, folder)
     if issubclass(component_class, torch.nn.Module):
         return component_class.load(folder, dtype=dtype, device=device, variant=variant, variant_required=False)
-    return component_class.from_config(component_class.load_config(folder))
+    return component_class.from_folder(folder)
 
 
 def outline_component(library: str, class_name: str, folder: str | Path) -> Any:
@@ -58,12 +60,11 @@ def outline_component(library: str, class_name: str, folder: str | Path) -> Any:
     if canonical_library(library) == "transformers":
         if class_name not in TRANSFORMERS_NETWORKS:
             return None
-        network_class = resolve_class(library, class_name)
-        settings = network_class.config_class.from_pretrained(folder, local_files_only=True)
-        return build_empty(lambda: network_class(settings))
+        from filmstrip.checkpoints.transformers_components import built_empty
+
+        return built_empty(resolve_class(library, class_name), folder)
     component_class = _component_class(library, class_name, folder)
-    config = component_class.load_config(folder)
-    return build_empty(lambda: component_class.from_config(config))
+    return build_empty(lambda: component_class.from_folder(folder))
 
 
 def outline_network(name: str | Path, *, local_files_only: bool = False) -> Any:
@@ -110,24 +111,36 @@ def convert(network: Any, dtype: torch.dtype) -> None:
         setattr(module, name.rpartition(".")[2], parameter)
 
 
+def check_savable(component: Any) -> None:
+    """See that `save_component` takes a component, before anything is written.
+
+    Raises:
+        CheckpointError: it does not.
+        ValueError: its weights are quantised.
+    """
+    component = uncompiled(component)
+    is_theirs = type(component).__module__.partition(".")[0] == "transformers"
+    if not (isinstance(component, Configured) or is_theirs):
+        raise CheckpointError(f"a {type(component).__name__} can't be saved as a component of a checkpoint.")
+    if isinstance(component, torch.nn.Module):
+        check_unquantized(component, "it can't be saved; save it before, and quantise it after loading")
+        tensors_to_save(component)
+    if isinstance(component, Configured):
+        component.config_text()
+
+
 def save_component(
     component: Any, folder: str | Path, *, max_shard_size: int | str = "5GB", variant: str | None = None
 ) -> tuple[str, str]:
     """Write a component to its folder and return what the index has to say about it: (library, class)."""
+    check_savable(component)
+    component = uncompiled(component)
     class_name = type(component).__name__
     is_network, is_ours = isinstance(component, torch.nn.Module), isinstance(component, Configured)
-    if is_ours:
-        if is_network:
-            component.save_pretrained(folder, max_shard_size=max_shard_size, variant=variant)
-        else:
-            component.save_config(folder)
-    elif type(component).__module__.partition(".")[0] == "transformers":
-        if is_network:
-            check_unquantized(component, "it can't be saved; save it before, and quantise it after loading")
-            component.save_pretrained(folder, max_shard_size=max_shard_size, variant=variant)
-        else:
-            component.save_pretrained(folder)
-        return "transformers", class_name
+    if is_network:
+        component.save_pretrained(folder, max_shard_size=max_shard_size, variant=variant)
+    elif is_ours:
+        component.save_config(folder)
     else:
-        raise CheckpointError(f"a {class_name} can't be saved as a component of a checkpoint.")
-    return reference_library(class_name), class_name
+        component.save_pretrained(folder)
+    return (reference_library(class_name) if is_ours else "transformers"), class_name

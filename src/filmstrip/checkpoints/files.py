@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -12,6 +11,8 @@ from torch import Tensor
 
 from filmstrip.checkpoints.errors import CheckpointError, first_of
 from filmstrip.checkpoints.tensors import TensorEntry, TensorFile, open_file
+from filmstrip.files import is_single_part
+from filmstrip.json_files import cut, read_object, shown
 
 _SHARD = re.compile(r"-\d{5}-of-\d{5}")
 STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")
@@ -19,9 +20,13 @@ _WEIGHTS = re.compile(rf"({'|'.join(STEMS)})\b.*\.(safetensors|bin)$")
 
 
 class Weights:
-    """All tensors of a component, over however many files."""
+    """All tensors of a component, over however many files.
 
-    def __init__(self, paths: tuple[Path, ...]) -> None:
+    Args:
+        listed: tensor to the name of its file, as an index says; None if there is none.
+    """
+
+    def __init__(self, paths: tuple[Path, ...], listed: Mapping[str, str] | None = None) -> None:
         self.files: tuple[TensorFile, ...] = tuple(open_file(path) for path in paths)
         self._file_of: dict[str, TensorFile] = {}
         for file in self.files:
@@ -29,6 +34,19 @@ class Weights:
                 if name in self._file_of:
                     raise CheckpointError(f"tensor {name} is in {self._file_of[name].path} and in {file.path}.")
                 self._file_of[name] = file
+        if listed is not None:
+            self._check_listed(listed)
+
+    def _check_listed(self, listed: Mapping[str, str]) -> None:
+        found = {name: file.path.name for name, file in self._file_of.items()}
+        if wrong := sorted(name for name in {*found, *listed} if found.get(name) != listed.get(name)):
+            name, folder = wrong[0], self.files[0].path.parent
+            where = f"is in {found[name]}" if name in found else "is in none of them"
+            said = f"in {listed[name]}" if name in listed else "in no file"
+            raise CheckpointError(
+                f"the files in {folder} are not those of their index: {len(wrong)} tensors lie elsewhere"
+                f" ({cut(name, 100)} {where}, the index has it {said}); download the checkpoint again."
+            )
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._file_of)
@@ -61,10 +79,22 @@ def find_weights(folder: Path, variant: str | None = None, *, variant_required: 
     Raises:
         CheckpointError: there are none, not in that variant, or a file of the set is missing.
     """
+    return _find(folder, variant, variant_required)[0]
+
+
+def open_weights(folder: Path, variant: str | None = None, *, variant_required: bool = True) -> Weights:
+    """The tensors in the files of `find_weights`, each in the file that an index says, if there is one."""
+    return Weights(*_find(folder, variant, variant_required))
+
+
+_Set = tuple[tuple[Path, ...], "dict[str, str] | None"]
+
+
+def _find(folder: Path, variant: str | None, variant_required: bool) -> _Set:
     for wanted in (variant,) if variant_required or variant is None else (variant, None):
         for kind in ("safetensors", "bin"):
             for stem in STEMS:
-                if found := _find_set(folder, stem, kind, wanted):
+                if (found := _find_set(folder, stem, kind, wanted)) is not None:
                     return found
     raise CheckpointError(_nothing_found(folder, variant))
 
@@ -85,8 +115,9 @@ def choose_files(names: Iterable[str], variant: str | None) -> list[str]:
                 ]
                 shards = [name for name in same if _SHARD.search(name) or name.endswith(".json")]
                 whole = [name for name in same if name not in shards]
+                is_listed = any(name.endswith(".json") for name in shards)
                 if whole or shards:
-                    return whole or shards
+                    return shards if is_listed else whole or shards
     return []
 
 
@@ -120,14 +151,13 @@ def variant_of(name: str) -> str | None:
     return rest[0] if rest else None
 
 
-def _find_set(folder: Path, stem: str, kind: str, variant: str | None) -> tuple[Path, ...]:
-    single = folder / (f"{stem}.{variant}.{kind}" if variant else f"{stem}.{kind}")
-    if single.is_file():
-        return (single,)
+def _find_set(folder: Path, stem: str, kind: str, variant: str | None) -> _Set | None:
+    # An index decides, also where a whole file of another save lies beside it.
     for name in _index_names(stem, kind, variant):
         if (folder / name).is_file():
-            return _shards(folder / name)
-    return ()
+            return _shards(folder / name, kind)
+    single = folder / (f"{stem}.{variant}.{kind}" if variant else f"{stem}.{kind}")
+    return ((single,), None) if single.is_file() else None
 
 
 def _index_names(stem: str, kind: str, variant: str | None) -> tuple[str, ...]:
@@ -140,20 +170,29 @@ def _index_names(stem: str, kind: str, variant: str | None) -> tuple[str, ...]:
     )
 
 
-def _shards(index: Path) -> tuple[Path, ...]:
+def _shards(index: Path, kind: str) -> _Set:
     try:
-        weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        names = sorted({str(name) for name in weight_map.values()})
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise CheckpointError(f"{index} is not an index of weight files; download or save it again.") from error
-    if outside := [name for name in names if Path(name).name != name]:
-        raise CheckpointError(f"{index} names files outside its folder ({first_of(outside)}), so it is not loaded.")
+        listed = read_object(index).get("weight_map")
+    except ValueError as error:
+        raise CheckpointError(f"{index} is not an index of weight files ({error})") from error
+    if not (isinstance(listed, dict) and listed and all(isinstance(name, str) for name in listed.values())):
+        raise CheckpointError(
+            f"{index} is not an index of weight files: its weight_map must name a file for each tensor;"
+            " download or save it again."
+        )
+    names = sorted(set(listed.values()))
+    if outside := [name for name in names if not is_single_part(name)]:
+        raise CheckpointError(
+            f"{index} names files outside its folder ({first_of(list(map(shown, outside)))}), so it is not loaded."
+        )
+    if others := [name for name in names if not name.endswith(f".{kind}")]:
+        raise CheckpointError(f"{index} names files that are no .{kind} ({first_of(others)}), so it is not loaded.")
     if missing := [name for name in names if not (index.parent / name).is_file()]:
         raise CheckpointError(
             f"{len(missing)} of the {len(names)} files that {index} lists are missing ({first_of(missing)});"
             " download the checkpoint again."
         )
-    return tuple(index.parent / name for name in names)
+    return tuple(index.parent / name for name in names), listed
 
 
 def _nothing_found(folder: Path, variant: str | None) -> str:

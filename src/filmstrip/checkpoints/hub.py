@@ -3,22 +3,47 @@
 from __future__ import annotations
 
 import fnmatch
+import logging
+import re
 from collections.abc import Collection, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from filmstrip.checkpoints.downloads import downloaded, is_told
-from filmstrip.checkpoints.errors import CheckpointError
+from filmstrip.checkpoints.errors import CheckpointError, reason_of
 from filmstrip.checkpoints.files import choose_files, variants_among
 from filmstrip.checkpoints.tensors import TensorEntry, dtype_of
+
+logger = logging.getLogger(__name__)
 
 _INDEX = "model_index.json"
 _TEXT_FILES = ("*.json", "*.txt", "*.model", "*.jinja")
 
 
+# No file has such a name. The hub's client takes a snapshot with fewer files than it was asked for to be broken, and
+# here only those that a pipeline needs were fetched: what is missing is said by whoever needs it.
+_NO_FILE = ["//"]
+
+
 class _UnreachableError(CheckpointError):
     """The hub gave no answer, so that its cache may serve instead."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(
+            f"{name!r} is not a folder here, and could not be fetched from the hub ({reason}); check the"
+            " connection, or give the path of a folder."
+        )
+        self.reason = reason
+
+
+def revision_of(folder: str | Path) -> str | None:
+    """The commit of the hub's repository that a fetched folder, or one inside of it, is of; None for other folders."""
+    parts = Path(folder).absolute().parts
+    for repository, kind, commit in zip(parts, parts[1:], parts[2:], strict=False):
+        if repository.startswith("models--") and kind == "snapshots" and re.fullmatch("[0-9a-f]{40}", commit):
+            return commit
+    return None
 
 
 class Repository:
@@ -47,14 +72,25 @@ class Repository:
     ) -> Path:
         """The folder of the repository in the cache, with the files that the whole pipeline or `subfolder` needs."""
         if self.is_offline:
-            return self._snapshot(local_files_only=True)
+            return self._cached()
         try:
-            listing = self._files()
+            return self._fetched(subfolder, variant, patterns, without)
         except _UnreachableError as error:
             try:
-                return self._snapshot(local_files_only=True)
+                folder = self._cached()
             except CheckpointError:
                 raise error from None
+            logger.warning(
+                "the hub could not be asked for %s (%s); it is taken from the cache, as it was fetched before.",
+                self.name,
+                error.reason,
+            )
+            return folder
+
+    def _fetched(
+        self, subfolder: str | None, variant: str | None, patterns: Sequence[str] | None, without: Collection[str]
+    ) -> Path:
+        listing = self._files()
         if patterns is not None:
             wanted = [name for name in listing if any(fnmatch.fnmatch(name, pattern) for pattern in patterns)]
         elif subfolder is not None:
@@ -71,6 +107,9 @@ class Repository:
         if not wanted:
             raise CheckpointError(f"the hub repository {self.name} has no {subfolder or 'checkpoint'} to load.")
         return self._snapshot(what=subfolder, local_files_only=False, allow_patterns=wanted)
+
+    def _cached(self) -> Path:
+        return self._snapshot(local_files_only=True, allow_patterns=_NO_FILE)
 
     @property
     def is_offline(self) -> bool:
@@ -152,14 +191,14 @@ class Repository:
                 f"{name!r} is not a folder here, nor in the hub's cache, and the hub is not reachable (or was not to be"
                 " asked); connect, or give the path of a folder."
             ) from error
-        except (errors.HfHubHTTPError, errors.OfflineModeIsEnabled, OSError) as error:
-            if isinstance(error, CheckpointError):
-                raise
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise _UnreachableError(
-                f"{name!r} is not a folder here, and could not be fetched from the hub ({reason}); check the"
-                " connection, or give the path of a folder."
-            ) from error
+        except errors.HFValidationError as error:
+            raise CheckpointError(f"{name!r} is neither a folder here nor a name that the hub can have.") from error
+        except CheckpointError:
+            raise
+        except Exception as error:
+            # Of many types: each version of the client has another library below, and a page in place of an answer,
+            # such as the login of a network, ends in an error of whatever reads it.
+            raise _UnreachableError(name, reason_of(error)) from error
 
 
 def component_files(listing: Sequence[str], folder: str, variant: str | None) -> list[str]:

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from filmstrip.checkpoints.errors import CheckpointError
+from filmstrip.files import is_single_part
+from filmstrip.json_files import cut, read_object, shown
 from filmstrip.registry import check_class
 from filmstrip.versions import version_of
 
@@ -23,7 +25,9 @@ class ModelIndex:
 
     pipeline_class: str
     components: dict[str, tuple[str, str]]
-    """Component to (library, class), for those that are there."""
+    """Component to (library, class), for those that are there and can be loaded."""
+    unknown: dict[str, str]
+    """Component to the sentence that says why it can't be loaded: its class is none of ours."""
     absent: tuple[str, ...]
     """Components that the checkpoint leaves out (null)."""
     settings: dict[str, Any]
@@ -38,7 +42,7 @@ def read_model_index(folder: str | Path) -> ModelIndex:
     """The components of the pipeline's checkpoint in `folder`; entries with an underscore are metadata.
 
     Raises:
-        CheckpointError: there is no such file, it is damaged, or it names a class that is not to be loaded.
+        CheckpointError: there is no such file, or it is damaged.
     """
     path = Path(folder) / INDEX_NAME
     if not path.is_file():
@@ -48,6 +52,7 @@ def read_model_index(folder: str | Path) -> ModelIndex:
         )
     content = read_json(path)
     components: dict[str, tuple[str, str]] = {}
+    unknown: dict[str, str] = {}
     absent: list[str] = []
     settings: dict[str, Any] = {}
     for name, value in content.items():
@@ -58,14 +63,32 @@ def read_model_index(folder: str | Path) -> ModelIndex:
         elif value == [None, None] or name in _NEVER_LOADED:
             absent.append(name)
         else:
-            components[name] = _checked(path, name, value)
+            _check_folder(path, name)
+            library, class_name = value
+            if not (isinstance(library, str) and isinstance(class_name, str) and class_name.isprintable()):
+                raise CheckpointError(
+                    f"{path} must name a library and a class for {name}, got {shown(value)}; download or save it again."
+                )
+            try:
+                check_class(library, class_name)
+            except ValueError as error:
+                said = f"the class {cut(class_name)} of the library {shown(library)} for {name}"
+                unknown[name] = f"{path} names {said}: {error}"
+            else:
+                components[name] = library, class_name
+    class_name, defaults = content.get("_class_name", ""), content.get("_defaults", {})
+    if not (isinstance(class_name, str) and isinstance(defaults, dict)):
+        what, wrong = ("a text", class_name) if isinstance(defaults, dict) else ("an object", defaults)
+        name = "_class_name" if isinstance(defaults, dict) else "_defaults"
+        raise CheckpointError(f"{path} must have {what} for {name}, got {shown(wrong)}; download or save it again.")
     return ModelIndex(
-        str(content.get("_class_name", "")),
+        class_name,
         components,
+        unknown,
         tuple(absent),
         settings,
         tuple(name for name in absent if content[name] != [None, None]),
-        dict(content.get("_defaults", {})),
+        defaults,
     )
 
 
@@ -81,25 +104,18 @@ def write_model_index(
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in a file."""
+    """The JSON object in a file of a checkpoint.
+
+    Raises:
+        CheckpointError: it holds something else, or can't be read.
+    """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        return read_object(path)
     except ValueError as error:
-        raise CheckpointError(f"{path} is not valid JSON ({error}); download or save it again.") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path} must hold one JSON object, got {type(content).__name__}.")
-    return content
+        raise CheckpointError(str(error)) from error
 
 
-def _checked(path: Path, name: str, value: list[Any]) -> tuple[str, str]:
-    library, class_name = str(value[0]), str(value[1])
+def _check_folder(path: Path, name: str) -> None:
     # The name is a folder: it may not lead out of the checkpoint.
-    if Path(name).name != name:
-        raise CheckpointError(f"{path} names a component {name!r}, which is not the name of a folder.")
-    try:
-        check_class(library, class_name)
-    except ValueError as error:
-        raise CheckpointError(
-            f"{path} names the class {class_name} of the library {library!r} for {name}: {error}"
-        ) from error
-    return library, class_name
+    if not is_single_part(name):
+        raise CheckpointError(f"{path} names a component {shown(name)}, which is not the name of a folder.")

@@ -9,11 +9,11 @@ from math import prod
 from pathlib import Path
 
 from filmstrip.checkpoints.errors import CheckpointError
-from filmstrip.checkpoints.files import Weights, find_weights, variants
+from filmstrip.checkpoints.files import open_weights, variants
 from filmstrip.checkpoints.hub import Repository
 from filmstrip.checkpoints.index import INDEX_NAME, read_json, read_model_index
 from filmstrip.checkpoints.locate import check_is_checkpoint, local_folder
-from filmstrip.registry import find_family
+from filmstrip.registry import MADE_INTO_VIDEOS, find_family
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,8 @@ def inspect_checkpoint(
         rows = {"": ("diffusers", class_name)}
     else:
         rows = index.components
+        if index.unknown and find_family(MADE_INTO_VIDEOS.get(index.pipeline_class, index.pipeline_class)) is None:
+            raise CheckpointError(next(iter(index.unknown.values())))
     components = tuple(_summarize(part, row, folder / part, variant, remote) for part, row in rows.items())
     pipeline_class = index.pipeline_class if index else None
     family = find_family(pipeline_class, str(name))
@@ -117,7 +119,7 @@ def _summarize(
     else:
         there = variants(folder)
         wanted = variant if variant in there else min(there, key=lambda word: word or "", default=None)
-        headers = {file.path: file.entries for file in Weights(find_weights(folder, wanted)).files} if there else {}
+        headers = {file.path: file.entries for file in open_weights(folder, wanted).files} if there else {}
     entries = [entry for header in headers.values() for entry in header.values()]
     sizes: Counter[str] = Counter()
     for entry in entries:

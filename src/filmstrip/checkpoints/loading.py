@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any, TypeVar
 
 import torch
@@ -24,12 +25,24 @@ _FILLING = frozenset({"uniform_", "normal_", "trunc_normal_", "fill_", "zero_"})
 _SCALING = frozenset({"mul", "__mul__", "__rmul__", "div", "__truediv__", "true_divide"})
 
 
+# A network of which no files are here: the published ones have up to 2000 tensors.
+_MOST_TENSORS = 20_000
+_TABLES = frozenset({torch.arange, torch.full, torch.linspace, torch.ones, torch.zeros})
+_LARGEST_TABLE = 2**26  # numbers
+
+
 class _WithoutWeights(TorchFunctionMode):
     """Puts what a checkpoint will fill on the meta device, and leaves computed tables real.
 
     Layers make their parameters with `torch.empty`, tables come from `arange` and the like: a table that no
     checkpoint holds (a non-persistent buffer) therefore needs no second computation.
+
+    It counts: a network that would never be whole, or hold a table that no machine does, is given up.
     """
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self._most, self._count = most, 0
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Any = None
@@ -37,7 +50,12 @@ class _WithoutWeights(TorchFunctionMode):
         kwargs = kwargs or {}
         if func in _UNFILLED and kwargs.get("device") is None:
             kwargs.pop("generator", None)
+            self._count += 1
+            if self._count > self._most:
+                raise CheckpointError(f"it would have more than {self._most:,} tensors")
             return torch.empty(*args, **kwargs | {"device": "meta"})
+        if func in _TABLES and _size_of_table(func, args) > _LARGEST_TABLE:
+            raise CheckpointError(f"it would need a table of {_size_of_table(func, args):,} numbers")
         first = args[0] if args else kwargs.get("tensor")
         if isinstance(first, Tensor) and first.is_meta and _only_gives_values(func, first, args):
             # Initial values that nobody sees. torch would do these in Python, and first import a second's worth of it.
@@ -53,9 +71,29 @@ def _only_gives_values(func: Callable[..., Any], first: Tensor, args: tuple[Any,
     return is_scaled or name in _FILLING
 
 
-def build_empty(build: Callable[[], ModuleType]) -> ModuleType:
-    """The module that `build` makes, its weights without memory until `fill` gives them values."""
-    with _WithoutWeights():
+def _size_of_table(func: Callable[..., Any], args: tuple[Any, ...]) -> float:
+    """How many numbers a call makes, at the most."""
+    numbers = [one for one in args if isinstance(one, (int, float))]
+    if func is torch.arange:
+        start, end, step = (0, *numbers, 1) if len(numbers) == 1 else (*numbers, 1)[:3] if numbers else (0, 0, 1)
+        return round(abs((end - start) / step)) if step else 0
+    if func is torch.linspace:
+        return numbers[2] if len(numbers) > 2 else 0
+    shape = args[0] if args and isinstance(args[0], (list, tuple)) else numbers
+    return prod(shape)
+
+
+def build_empty(build: Callable[[], ModuleType], *, for_weights: Weights | None = None) -> ModuleType:
+    """The module that `build` makes, its weights without memory until `fill` gives them values.
+
+    Args:
+        for_weights: those that it will be filled with, of which it can't have very many more.
+
+    Raises:
+        CheckpointError: it would have more tensors than any network of that kind.
+    """
+    # Some of a module's tensors are tied, or made and then replaced.
+    with _WithoutWeights(_MOST_TENSORS if for_weights is None else 4 * len(for_weights) + 1000):
         return build()
 
 
@@ -207,6 +245,24 @@ def _check_shapes(model: nn.Module, weights: Weights, matched: list[tuple[_Slot,
         raise CheckpointError(
             f"{weights} does not fit {type(model).__name__} as its config.json describes it: {first_of(wrong, 3)}."
         )
+    other = [
+        f"{source} is stored as {_kind(weights[source].dtype)} where the model has {_kind(slot.tensor.dtype)}"
+        for slot, source in matched
+        if _kind(weights[source].dtype) != _kind(slot.tensor.dtype)
+    ]
+    if other:
+        raise CheckpointError(
+            f"{weights} does not fit {type(model).__name__}: {first_of(other, 3)}; it was changed or packed by a"
+            " program that Filmstrip does not know."
+        )
+
+
+def _kind(dtype: torch.dtype) -> str:
+    if dtype == torch.bool:
+        return "truth values"
+    if dtype.is_complex:
+        return "complex numbers"
+    return "fractions" if dtype.is_floating_point else "whole numbers"
 
 
 def _shape(shape: Sequence[int]) -> str:

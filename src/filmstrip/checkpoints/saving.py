@@ -6,8 +6,9 @@ import json
 import logging
 import os
 import re
+import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -38,13 +39,12 @@ def save_weights(
         variant: a word for the file names, such as "fp16".
     """
     folder = Path(folder)
-    shards = _split(_tensors_to_save(model), parse_size(max_shard_size))
+    shards = _split(tensors_to_save(model), parse_size(max_shard_size))
     label = f"{stem}.{variant}" if variant else stem
     names = [f"{label}-{i:05d}-of-{len(shards):05d}.safetensors" for i in range(1, len(shards) + 1)]
     if len(shards) == 1:
         names = [f"{label}.safetensors"]
-    folder.mkdir(parents=True, exist_ok=True)
-    with _appearing_together(folder) as temporary:
+    with no_half_folder(folder), _appearing_together(folder) as temporary:
         for name, shard in zip(names, shards, strict=True):
             write_tensors(temporary(name), shard)
         if len(shards) > 1:
@@ -72,7 +72,7 @@ def parse_size(size: int | str) -> int:
     return count
 
 
-def _tensors_to_save(model: nn.Module) -> dict[str, Tensor]:
+def tensors_to_save(model: nn.Module) -> dict[str, Tensor]:
     """The state of `model`, tied weights once, under their first name."""
     state: dict[str, Tensor] = {}
     seen: set[int] = set()
@@ -81,7 +81,7 @@ def _tensors_to_save(model: nn.Module) -> dict[str, Tensor]:
             raise CheckpointError(f"{type(model).__name__} has no value for {name}, so it can't be saved.")
         if id(tensor) not in seen:
             seen.add(id(tensor))
-            state[name] = tensor.detach()
+            state[name.replace("_orig_mod.", "")] = tensor.detach()  # of a block that was compiled by itself
     return state
 
 
@@ -120,7 +120,23 @@ def _index(names: list[str], shards: list[dict[str, Tensor]]) -> str:
 
 
 @contextmanager
+def no_half_folder(folder: Path) -> Iterator[None]:
+    """If what is inside fails, remove the folder that it writes to, unless that was there before."""
+    new = [path for path in (folder, *folder.absolute().parents) if not path.exists()]
+    try:
+        yield
+    except BaseException:
+        if new:
+            shutil.rmtree(folder, ignore_errors=True)
+        for parent in new[1:]:
+            with suppress(OSError):
+                parent.rmdir()
+        raise
+
+
+@contextmanager
 def _appearing_together(folder: Path) -> Iterator[_Temporary]:
+    folder.mkdir(parents=True, exist_ok=True)
     temporary = _Temporary(folder)
     try:
         yield temporary

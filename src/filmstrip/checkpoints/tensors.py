@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import mmap
-import pickle
 import sys
 import weakref
 from dataclasses import dataclass
@@ -15,10 +13,12 @@ from typing import Any, BinaryIO, Protocol
 import torch
 from torch import Tensor
 
-from filmstrip.checkpoints.errors import CheckpointError, first_of
+from filmstrip.checkpoints.errors import CheckpointError
+from filmstrip.json_files import cut, parse_object, shown
 
 _REPAIR = "delete the file and download or save it again."
 _MAX_HEADER_BYTES = 100_000_000  # the limit of the safetensors format
+_MOST_NUMBERS = 2**59  # of one tensor, so that their bytes can be counted
 # Python names the flag from 3.13 on.
 _MAP_NORESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000 if sys.platform == "linux" else 0)
 _TYPE_NAMES = {
@@ -121,20 +121,12 @@ class SafetensorsFile:
             self._stream.close()  # type: ignore[union-attr]
 
 
-class TorchFile:
-    """A `.bin` file, read by torch's weights-only loader: it can hold tensors, not code."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._tensors = _load_weights_only(path)
-        self.entries = {name: TensorEntry(t.dtype, tuple(t.shape), 0) for name, t in self._tensors.items()}
-
-    def load(self, name: str, dtype: torch.dtype, device: torch.device) -> Tensor:
-        return self._tensors[name].to(device).to(dtype).contiguous()
-
-
 def open_file(path: Path) -> TensorFile:
-    return SafetensorsFile(path) if path.suffix == ".safetensors" else TorchFile(path)
+    if path.suffix == ".safetensors":
+        return SafetensorsFile(path)
+    from filmstrip.checkpoints.pickles import TorchFile
+
+    return TorchFile(path)
 
 
 def read_header(path: Path) -> dict[str, TensorEntry]:
@@ -155,12 +147,13 @@ def read_header(path: Path) -> dict[str, TensorEntry]:
             raise CheckpointError(f"{path} is not a safetensors file; {_REPAIR}")
         text = file.read(length)
     try:
-        header = json.loads(text)
-        if not isinstance(header, dict):
-            raise ValueError("it is not an object")
-        header.pop("__metadata__", None)
+        header = parse_object(text, largest=_MAX_HEADER_BYTES)
+    except ValueError as error:
+        raise CheckpointError(f"the header of {path} is damaged (it {error}); {_REPAIR}") from error
+    header.pop("__metadata__", None)
+    try:
         entries = {name: _entry(name, fields, 8 + length) for name, fields in header.items()}
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except ValueError as error:
         raise CheckpointError(f"the header of {path} is damaged ({error}); {_REPAIR}") from error
     _check_places(path, entries, 8 + length, size)
     return entries
@@ -168,21 +161,30 @@ def read_header(path: Path) -> dict[str, TensorEntry]:
 
 def dtype_of(name: str) -> torch.dtype:
     """The type that safetensors headers call by that name."""
-    dtype = getattr(torch, _TYPE_NAMES.get(name, ""), None)
+    dtype = getattr(torch, _TYPE_NAMES.get(name, ""), None) if isinstance(name, str) else None
     if not isinstance(dtype, torch.dtype):
-        raise ValueError(f"{name} is not a type of tensors")
+        raise ValueError(f"{shown(name)} is not a type of tensors")
     return dtype
 
 
-def _entry(name: str, fields: dict[str, Any], data_start: int) -> TensorEntry:
-    shape = tuple(fields["shape"])
-    if not all(type(extent) is int and extent >= 0 for extent in shape):
-        raise ValueError(f"tensor {name} has the shape {shape}")
-    begin, end = fields["data_offsets"]
-    entry = TensorEntry(dtype_of(fields["dtype"]), shape, data_start + begin)
-    if begin < 0 or end - begin != entry.nbytes:
-        raise ValueError(f"tensor {name} has {end - begin} bytes where its shape needs {entry.nbytes}")
+def _entry(name: str, fields: Any, data_start: int) -> TensorEntry:
+    said = cut(name, 100)
+    if not (isinstance(fields, dict) and fields.keys() >= {"dtype", "shape", "data_offsets"}):
+        raise ValueError(f"tensor {said} lacks a type, a shape or a place")
+    shape, offsets = fields["shape"], fields["data_offsets"]
+    if not _are_counts(shape) or prod(filter(None, shape)) >= _MOST_NUMBERS:
+        raise ValueError(f"tensor {said} has the shape {shown(shape)}")
+    if not _are_counts(offsets) or len(offsets) != 2:
+        raise ValueError(f"tensor {said} has the place {shown(offsets)}")
+    begin, end = offsets
+    entry = TensorEntry(dtype_of(fields["dtype"]), tuple(shape), data_start + begin)
+    if end - begin != entry.nbytes:
+        raise ValueError(f"tensor {said} has {end - begin} bytes where its shape needs {entry.nbytes}")
     return entry
+
+
+def _are_counts(values: Any) -> bool:
+    return isinstance(values, list) and all(type(one) is int and one >= 0 for one in values)
 
 
 def _check_places(path: Path, entries: dict[str, TensorEntry], position: int, size: int) -> None:
@@ -209,25 +211,3 @@ def _map_copy_on_write(path: Path) -> mmap.mmap:
 def _view(buffer: mmap.mmap | bytearray, entry: TensorEntry, offset: int) -> Tensor:
     flat = torch.frombuffer(buffer, dtype=entry.dtype, count=prod(entry.shape), offset=offset)
     return flat.view(entry.shape)
-
-
-def _load_weights_only(path: Path) -> dict[str, Tensor]:
-    try:
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        except RuntimeError as error:
-            if "mmap" not in str(error):
-                raise
-            # The format before torch 1.6 can't be mapped.
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"{path} holds more than tensors, so it is not loaded; use a safetensors file."
-        ) from error
-    except (RuntimeError, EOFError, OSError, ValueError) as error:
-        raise CheckpointError(f"{path} can't be read ({str(error).splitlines()[0]}); {_REPAIR}") from error
-    if not isinstance(state, dict):
-        raise CheckpointError(f"{path} holds a {type(state).__name__} instead of named tensors.")
-    if other := [str(name) for name, value in state.items() if not isinstance(value, Tensor)]:
-        raise CheckpointError(f"{path} holds more than tensors: {first_of(other)}; use a file of weights alone.")
-    return state

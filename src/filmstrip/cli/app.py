@@ -39,6 +39,10 @@ Fetch = Annotated[
 Memory = Annotated[
     str | None, typer.Option("--memory", metavar="SIZE", help="What may be used, such as 8GB or free; how is planned.")
 ]
+Dtype = Annotated[str | None, typer.Option("--dtype", help="Of the weights: bfloat16, float16, float32.")]
+Quantize = Annotated[str | None, typer.Option("--quantize", metavar="KIND", help="Smaller weights: int8, fp8 or int4.")]
+Size = Annotated[str | None, typer.Option("--size", metavar="WxH", help="In pixels, such as 704x512.")]
+NumFrames = Annotated[int | None, typer.Option("--num-frames", help="Exactly so many frames.")]
 Device = Annotated[str | None, typer.Option("--device", help="Such as gpu or cpu; the best one there is if left out.")]
 
 
@@ -105,10 +109,10 @@ def generate(
         typer.Option("--component", metavar="NAME=MODEL", help="A part from another checkpoint: controlnet=org/name."),
     ] = None,
     negative_prompt: Annotated[str | None, typer.Option("--negative-prompt", help="What it does not show.")] = None,
-    num_frames: Annotated[int | None, typer.Option("--num-frames", help="Exactly so many frames.")] = None,
+    num_frames: NumFrames = None,
     seconds: Annotated[float | None, typer.Option("--seconds", help="The length, instead of --num-frames.")] = None,
     fps: Annotated[float | None, typer.Option("--fps", help="Frames a second, of the motion and the file.")] = None,
-    size: Annotated[str | None, typer.Option("--size", metavar="WxH", help="In pixels, such as 704x512.")] = None,
+    size: Size = None,
     steps: Annotated[int | None, typer.Option("--steps", help="More steps, more detail, more time.")] = None,
     guidance_scale: Annotated[
         float | None, typer.Option("--guidance-scale", help="How strongly to follow the prompt.")
@@ -117,11 +121,11 @@ def generate(
     num_videos: Annotated[int, typer.Option("--num-videos", help="Videos, of this seed and those after it.")] = 1,
     device: Device = None,
     memory: Memory = None,
-    dtype: Annotated[str | None, typer.Option("--dtype", help="Of the weights: bfloat16, float16, float32.")] = None,
-    quantize: Annotated[
-        str | None, typer.Option("--quantize", metavar="KIND", help="Smaller weights: int8, fp8 or int4.")
+    dtype: Dtype = None,
+    quantize: Quantize = None,
+    scheduler: Annotated[
+        str | None, typer.Option("--scheduler", help="Another scheduler: euler, ddim, dpm++, unipc, ...")
     ] = None,
-    scheduler: Annotated[str | None, typer.Option("--scheduler", help="The class of another scheduler.")] = None,
     checkpoint_every: Annotated[
         int | None,
         typer.Option("--checkpoint-every", metavar="STEPS", help="Keep what is done after every so many steps, too."),
@@ -201,13 +205,19 @@ def inspect(
     device: Annotated[
         str | None, typer.Option("--device", help="That --memory is of; an accelerator if left out.")
     ] = None,
+    size: Size = None,
+    num_frames: NumFrames = None,
+    dtype: Dtype = None,
+    quantize: Quantize = None,
     json: Json = False,
+    quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
     """Say what a MODEL is made of and what it can make, and with --memory how it fits; reads no weights."""
-    from filmstrip.cli.inspection import show_model
+    from filmstrip.cli.inspection import PlanWords, show_model
 
-    show_model(model, memory, device, is_json=json)
+    words = PlanWords(memory, device, size, num_frames, dtype, quantize)
+    show_model(model, words, is_json=json, is_quiet=quiet)
 
 
 @app.command(cls=Command)

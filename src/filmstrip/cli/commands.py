@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import inspect
 import json
 import signal
@@ -15,9 +16,13 @@ from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
 
+from filmstrip.json_files import cut
+
+_ONE_OF_EACH = ("image", "video", "control_video")
 FAILURE, BAD_INPUT, INTERRUPTED = 1, 2, 130
 # Errors about a path that was given; any other trouble with files (a full disk) is a failure.
 _PATH_ERRORS = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError)
+_PATH_NUMBERS = {errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL}  # of paths that no system has
 
 
 @contextlib.contextmanager
@@ -41,13 +46,13 @@ def orderly_ends() -> Iterator[list[int]]:
 
 
 class Command(TyperCommand):
-    """A command in which no option is dropped because it is given again."""
+    """A command in which of settings the last one counts, and no picture or clip is dropped for another."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the words of a command line."""
         _, _, given = self.make_parser(ctx).parse_args(list(args))
         for option, times in Counter(given).items():
-            if times > 1 and not (getattr(option, "is_flag", True) or getattr(option, "multiple", True)):
+            if times > 1 and option.name in _ONE_OF_EACH:
                 raise ValueError(f"{option.opts[-1]} was given {times} times; give it once.")
         return super().parse_args(ctx, args)
 
@@ -116,8 +121,9 @@ def status_of(error: Exception) -> tuple[int, str]:
     if hasattr(error, "format_message"):  # a mistake in the command line itself
         return getattr(error, "exit_code", BAD_INPUT), " ".join(error.format_message().split())
     text = " ".join(str(error).split())
-    if isinstance(error, _PATH_ERRORS) and error.strerror:
-        return BAD_INPUT, f"{error.filename}: {error.strerror}."
+    is_path = isinstance(error, _PATH_ERRORS) or (isinstance(error, OSError) and error.errno in _PATH_NUMBERS)
+    if is_path and error.strerror and error.filename is not None:  # type: ignore[attr-defined]
+        return BAD_INPUT, f"{cut(str(error.filename), 200)}: {error.strerror}."  # type: ignore[attr-defined]
     if isinstance(error, (ValueError, *_PATH_ERRORS)):
         return BAD_INPUT, text
     if isinstance(error, FloatingPointError):

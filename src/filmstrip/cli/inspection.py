@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from filmstrip.cli.printing import bytes_of, number_of, print_facts, print_json, print_table
-from filmstrip.cli.progress import Notes
+from filmstrip.cli.progress import Notes, trying
 from filmstrip.families import Family
 from filmstrip.jobs.notes import library_notes
 from filmstrip.registry import (
@@ -21,14 +23,29 @@ if TYPE_CHECKING:
     from filmstrip.checkpoints import CheckpointSummary, ComponentSummary
 
 
-def show_model(name: str, memory: str | None, device: str | None, *, is_json: bool) -> None:
-    """Print what a model is, and how its usual video fits into a memory."""
-    if device is not None and memory is None:
-        raise ValueError("--device has no effect without --memory; give both.")
-    with library_notes(Notes(is_quiet=False)):
+@dataclass(frozen=True)
+class PlanWords:
+    """What `inspect` is told of the video to plan for."""
+
+    memory: str | None = None
+    device: str | None = None
+    size: str | None = None
+    num_frames: int | None = None
+    dtype: str | None = None
+    quantize: str | None = None
+
+
+def show_model(name: str, words: PlanWords, *, is_json: bool, is_quiet: bool) -> None:
+    """Print what a model is, and how its usual video, or the one that is asked about, fits into a memory."""
+    given = [f"--{one.replace('_', '-')}" for one, value in vars(words).items() if value is not None]
+    if given and words.memory is None:
+        has = "has" if len(given) == 1 else "have"
+        raise ValueError(f"{' and '.join(given)} {has} no effect without --memory; give that, too, such as 8GB.")
+    with library_notes(Notes(is_quiet=is_quiet)):
         content = described(name)
-        if memory is not None:
-            content["plan"] = _plan(content, memory, device)
+        if words.memory is not None:
+            with trying(is_quiet=is_quiet or is_json) as tell:
+                content["plan"] = _plan(content, words, words.memory, tell)
     print_json(content) if is_json else _print(content)
 
 
@@ -61,20 +78,35 @@ def described(name: str) -> dict[str, Any]:
     }
 
 
-def _plan(content: dict[str, Any], memory: str, device: str | None) -> dict[str, Any]:
-    """How the usual video of a model fits into a memory.
+def _plan(content: dict[str, Any], words: PlanWords, memory: str, tell: Callable[[str], None]) -> dict[str, Any]:
+    """How a video of a model fits into a memory.
 
     Raises:
         ValueError: it does not, or the model is not one that makes videos by itself.
     """
-    from filmstrip.fitting.plan import usual_request
+    from filmstrip.checkpoints import requested_dtype
+    from filmstrip.fitting.usual import usual_request
+    from filmstrip.jobs.calls import LENGTH, PipelineCall, parse_sides
     from filmstrip.jobs.plans import device_to_plan_for, plan_by_headers, plan_content
+    from filmstrip.memory.quantization import check_kind
 
     name, tasks = content["name"], content["tasks"]
     if not tasks:
         raise ValueError(f"{name} makes no videos by itself, so there is no memory to plan; leave --memory out.")
+    device, dtype = device_to_plan_for(words.device), requested_dtype(dtype=words.dtype)
+    if words.quantize is not None:
+        check_kind(words.quantize, device, dtype)
     outline: Any = resolve_class("filmstrip", next(iter(tasks.values()))).outline(name)
-    plan, notes = plan_by_headers(name, outline, usual_request(outline, {}), device_to_plan_for(device), memory)
+    call = PipelineCall(type(outline))
+    arguments: dict[str, Any] = {} if words.size is None else dict(parse_sides(words.size))
+    if words.num_frames is not None:
+        arguments[call.length or LENGTH] = words.num_frames
+    for argument in arguments:
+        if argument not in call:
+            option = "--num-frames" if argument == LENGTH else "--size"
+            raise ValueError(f"{option} has no effect on {call.name}, whose inputs decide it; leave it out.")
+    request = usual_request(outline, arguments)
+    plan, notes = plan_by_headers(name, outline, request, device, memory, dtype, words.quantize, tell)
     return {**plan_content(plan), "lines": list(plan.lines()), "notes": notes}
 
 

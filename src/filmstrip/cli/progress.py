@@ -5,8 +5,11 @@ from __future__ import annotations
 import shlex
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from rich.console import Console
+from rich.markup import escape
 
 from filmstrip.cli.printing import bytes_of
 from filmstrip.jobs import Advanced, Begun, Fetched, JobEvent, Kept, Learned, MadeVideo, Noted
@@ -148,6 +151,16 @@ class Notes:
         if sentence not in self._shown and (is_urgent or not self._is_quiet):
             self._shown.add(sentence)
             STDERR.print(f"Note: {sentence}", markup=False)
+
+
+@contextmanager
+def trying(*, is_quiet: bool) -> Iterator[Callable[[str], None]]:
+    """As long as it lasts, what it gives shows on a terminal what is tried, in one line that is gone in the end."""
+    if is_quiet or not STDERR.is_terminal:
+        yield lambda line: None
+        return
+    with STDERR.status("") as status:
+        yield lambda line: status.update(escape(line))
 
 
 def make_progress(notes: Notes, *, is_quiet: bool) -> Progress:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import copy
 import weakref
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
+from operator import gt
 from typing import Any, cast
 
 import torch
@@ -21,9 +22,10 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
+from filmstrip.fitting.presence import Presence
+from filmstrip.fitting.results import Results, kind, maker, tensors_in
 from filmstrip.kernels import onednn
 from filmstrip.kernels.valueless import is_on_cpu
-from filmstrip.memory.residency import Grain
 from filmstrip.memory.sizes import is_quantized, parts
 
 aten = torch.ops.aten
@@ -31,50 +33,28 @@ aten = torch.ops.aten
 
 Peaks = tuple[int, ...]
 """The most bytes by way of keeping weights: first without any, then with those that are there in each of `GRAINS`."""
-GRAINS = ("components", "blocks", "leaves")
 
 
 @dataclass(frozen=True)
 class _Measured:
     """Bytes that a work took beside what it gave, at its most and after it."""
 
-    most: Peaks
+    most: Mapping[str, Peaks]
+    """By the network whose weights were used last."""
     kept: int
+    after: Any
+    """Which weights were there in the end."""
 
     def of(self, share: float) -> _Measured:
         """The same for a share of the work, with all weights."""
-        without_weights, part = self.most[0], int(self.most[0] * share)
-        return _Measured(tuple(part + most - without_weights for most in self.most), int(self.kept * share))
+        return replace(
+            self, most={holder: _shared(most, share) for holder, most in self.most.items()}, kept=int(self.kept * share)
+        )
 
 
-class _Present:
-    """The weights that would be on a device, if they came to it in a grain when they are used."""
-
-    def __init__(self, networks: Mapping[str, nn.Module], grain: Grain, together: Collection[str]) -> None:
-        self.now = 0
-        self._together = frozenset(together)
-        self._units: dict[int, tuple[str, int]] = {}  # by storage: the network, and the number of its unit
-        self._sizes: dict[tuple[str, int], int] = {}
-        self._stays: set[tuple[str, int]] = set()
-        self._here: list[tuple[str, int]] = []
-        for name, network in networks.items():
-            for number, (modules, stays) in enumerate(grain.divide(network)):
-                unit = name, number
-                if stays:
-                    self._stays.add(unit)
-                own = (one for m in modules for one in (*m._parameters.values(), *m._buffers.values()))
-                held = {part.untyped_storage()._cdata: part for one in own if one is not None for part in parts(one)}
-                self._sizes[unit] = sum(part.nbytes for part in held.values())
-                self._units.update(dict.fromkeys(held, unit))
-
-    def use(self, storage: int) -> None:
-        """Have the unit of a weight come, and others leave as they would."""
-        unit = self._units.get(storage)
-        if unit is None or unit in self._here:
-            return
-        company = {unit[0], *(self._together if unit[0] in self._together else ())}
-        self._here = [one for one in self._here if one in self._stays and one[0] in company] + [unit]
-        self.now = sum(self._sizes[one] for one in self._here)
+def _shared(most: Peaks, share: float) -> Peaks:
+    without_weights, part = most[0], int(most[0] * share)
+    return tuple(part + one - without_weights for one in most)
 
 
 class Ledger(TorchDispatchMode):
@@ -85,6 +65,8 @@ class Ledger(TorchDispatchMode):
         given: other tensors that were there before, and are not counted.
         on_cpu: whether a CPU is to do the work; else tensors with values are the host's, and not counted.
         together: names of networks that work in turns and therefore stay side by side.
+        results: what operations gave before; nothing is known if None.
+        presence: which weights are there to begin with; none are if None.
     """
 
     def __init__(
@@ -94,18 +76,23 @@ class Ledger(TorchDispatchMode):
         *,
         on_cpu: bool,
         together: Collection[str] = (),
+        results: Results | None = None,
+        presence: Presence | None = None,
     ) -> None:
         super().__init__()
         self.live = self.operations = 0
-        self.most: Peaks = (0,) * (1 + len(GRAINS))
         self.stage = ""
-        self.network = ""
-        """The network whose weights were last used."""
         self.peaks: dict[tuple[str, str], Peaks] = {}
-        """The most bytes by stage and by the network that was at work."""
+        """The most bytes by stage and by the network whose weights were used last ("" before the first)."""
+        self.beside: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
+        """The networks that had stayed on the device then, too."""
+        self.at_work: defaultdict[str, list[str]] = defaultdict(list)
+        """The networks whose weights were used in each stage."""
         self.calls: Counter[str] = Counter()
         """How often each network was called."""
+        self.presence = Presence(networks, together) if presence is None else presence
         self._on_cpu = on_cpu
+        self._results = Results() if results is None else results
         self._alive: dict[int, Any] = {}
         self._given = {one.untyped_storage()._cdata: one for one in given}
         self._weights = {
@@ -114,41 +101,51 @@ class Ledger(TorchDispatchMode):
             for tensor in (*network.parameters(), *network.buffers())
             for part in parts(tensor)
         }
-        self._present = [_Present(networks, Grain(name), together) for name in GRAINS]
 
     @property
     def peak(self) -> int:
         """The most bytes beside weights."""
-        return self.most[0]
+        return max((most[0] for most in self.peaks.values()), default=0)
 
-    def enter(self, stage: str, network: str = "") -> None:
-        """Begin a stage of the work."""
-        self.stage, self.network = stage, network
+    def enter(self, stage: str) -> None:
+        """Begin a stage of the work; what the one before used last is still there."""
+        self.stage = stage
         self.grow_to(self.live)
 
     def grow_to(self, live: int) -> None:
         """Note that so many bytes were alive at a time."""
-        self._note((live, *(live + present.now for present in self._present)))
+        self._note(self.presence.holder, (live, *(live + weights for weights in self.presence.now)))
 
-    def _note(self, reached: Peaks) -> None:
-        self.most = _larger(self.most, reached)
-        key = self.stage, self.network
-        self.peaks[key] = _larger(self.peaks.get(key, reached), reached)
+    def _note(self, holder: str, reached: Peaks) -> None:
+        key = self.stage, holder
+        before = self.peaks.get(key)
+        if before is None:
+            self.peaks[key] = reached
+            self.beside[key] |= self.presence.beside
+        elif any(map(gt, reached, before)):
+            self.peaks[key] = _larger(before, reached)
 
     def measured(self, work: Callable[[], Any]) -> tuple[Any, _Measured]:
         """What a work gives, and what it took."""
-        before, most = self.live, self.most
-        self.most = (0,) * len(most)
+        outer, before, at_first = self.peaks, self.live, self.presence.holder
+        self.peaks = {}
         result = work()
         storages = {one.untyped_storage()._cdata: one for one in tree_leaves(result) if isinstance(one, Tensor)}
         given = sum(one.untyped_storage().nbytes() for one in storages.values())
-        took = _Measured(tuple(one - before - given for one in self.most), self.live - before - given)
-        self.most = _larger(most, self.most)
-        return result, took
+        inner, self.peaks = self.peaks, outer
+        most = {}
+        for (_, holder), reached in inner.items():
+            self._note(holder, reached)
+            if holder != at_first or self.presence.holder == at_first:  # others were only there still when it began
+                most[holder] = tuple(one - before - given for one in reached)
+        return result, _Measured(most, self.live - before - given, self.presence.state())
 
     def take(self, took: _Measured) -> None:
         """Note a work that was measured before, once there is room for what it gives."""
-        self._note(tuple(self.live + one for one in took.most))
+        self.presence.go_on_from(took.after)
+        self._works()
+        for holder, most in took.most.items():
+            self._note(holder, tuple(self.live + one for one in most))
         self.live += took.kept
 
     def repeat(self, work: Callable[[Tensor], Tensor], tensor: Tensor, known: dict[Any, Any]) -> Tensor:
@@ -168,21 +165,29 @@ class Ledger(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         self.operations += 1
-        for leaf in tree_leaves((args, kwargs)):
-            if isinstance(leaf, Tensor) and leaf.is_meta:
-                storage = leaf.untyped_storage()._cdata
-                if storage in self._weights:
-                    self.network = self._weights[storage][0]
-                    for present in self._present:
-                        present.use(storage)
+        for one in tensors_in((*args, *kwargs.values())):
+            if (
+                one.is_meta
+                and (storage := one.untyped_storage()._cdata) in self._weights
+                and self.presence.use(storage)
+            ):
+                self._works()
+                self.grow_to(self.live)
         rule = _rules().get(func)
-        result = func(*args, **kwargs) if rule is None else rule(self, func, *args, **kwargs)
-        for leaf in tree_leaves(result):
-            if isinstance(leaf, Tensor) and (leaf.is_meta or self._on_cpu):
-                self._count(leaf)
+        work = partial(func, *args, **kwargs) if rule is None else partial(rule, self, func, *args, **kwargs)
+        result = self._results.of(func, work, args, kwargs)
+        for one in tensors_in((result,)):
+            if one.is_meta or self._on_cpu:
+                self._count(one)
         if self._on_cpu and (scratch := _cpu_scratch().get(func)) is not None:
             self.grow_to(self.live + scratch(*args))
         return result
+
+    def _works(self) -> None:
+        name = self.presence.holder
+        if name not in self.at_work[self.stage]:
+            self.at_work[self.stage].append(name)
+        self.beside[self.stage, name] |= self.presence.beside
 
     def _count(self, tensor: Tensor, size: int | None = None) -> None:
         storage = tensor.untyped_storage()
@@ -316,7 +321,6 @@ def replay(network: nn.Module, name: str, ledger: Ledger) -> None:
     def forward_or_replay(*args: Any, **kwargs: Any) -> Any:
         leaves, form = tree_flatten((args, kwargs))
         key = (str(form), *map(_kind, leaves))
-        ledger.network = name
         ledger.calls[name] += 1
         if key in known:
             made, made_form, took = known[key]
@@ -326,7 +330,7 @@ def replay(network: nn.Module, name: str, ledger: Ledger) -> None:
         result, took = ledger.measured(lambda: forward(*args, **kwargs))
         if took.kept <= 0:
             made, made_form = tree_flatten(result)
-            remade = [_maker(one) if isinstance(one, Tensor) else one for one in made]
+            remade = [maker(one) if isinstance(one, Tensor) else one for one in made]
             known[key] = remade, made_form, replace(took, kept=0)
         return result
 
@@ -336,14 +340,7 @@ def replay(network: nn.Module, name: str, ledger: Ledger) -> None:
 def _kind(leaf: Any) -> Any:
     """What of an argument decides how much memory it leads to."""
     if isinstance(leaf, Tensor):
-        return tuple(leaf.shape), leaf.stride(), leaf.dtype
+        return kind(leaf)
     if isinstance(leaf, (int, float)) and not isinstance(leaf, bool):
         return type(leaf)
     return leaf if isinstance(leaf, (bool, str)) else id(leaf)
-
-
-def _maker(tensor: Tensor) -> Callable[[], Tensor]:
-    """What makes tensors like this one, with as much room around them."""
-    size, stride, offset = tensor.size(), tensor.stride(), tensor.storage_offset()
-    room, dtype = tensor.untyped_storage().nbytes() // tensor.itemsize, tensor.dtype
-    return lambda: torch.empty(room, dtype=dtype, device="meta").as_strided(size, stride, offset)

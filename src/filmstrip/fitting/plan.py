@@ -2,47 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import combinations, product
 from typing import Any
 
 import torch
-from PIL import Image
 
 from filmstrip.checkpoints.saving import parse_size
 from filmstrip.checkpoints.tensors import is_mapped
 from filmstrip.devices import STREAMED, free_memory, has_streams, supports_dtype
+from filmstrip.fitting.choices import (
+    MAPPED,
+    choices_of_decoding,
+    choices_of_denoising,
+    choices_of_residency,
+    choices_of_residency_on_cpu,
+    choices_of_types,
+)
+from filmstrip.fitting.host import waiting_bytes
 from filmstrip.fitting.rehearsal import STAGES, Footprint, Rehearsal, Types
 from filmstrip.fitting.search import (
-    COPY_RATE,
     USABLE,
     Alternatives,
     Choice,
     Choices,
     Found,
     cheapest,
-    largest_passing,
-    nbytes_of,
     smallest,
     total_cost,
 )
-from filmstrip.generation.arguments import Arguments, arguments_named, completed, facts_of
+from filmstrip.fitting.smaller import what_fits
 from filmstrip.generation.request import Request
 from filmstrip.memory.coding import Way, smaller_ways
-from filmstrip.memory.residency import Grain
 from filmstrip.memory.sizes import in_words
-
-CHUNK_TOKENS = 1024
-# What choices cost that no copying or computing explains, in the seconds of `Choice.cost`.
-HALF_COST, IN_TURN_COST, CHUNKS_COST, SMALLER_COST, SEAMS_COST, DECODING_SECONDS = 5.0, 1.0, 2.0, 0.5, 5.0, 10.0
-MAPPED_COST = 3.0
-MAPPED = "mapped"
-_SIDE = 512  # of a picture, where nothing says how large it is
-# How much of the copying is waited for: layers have much to do beside it; groups are copied while others compute.
-WAITING = {"components": 1.0, "blocks": 1.0, "leaves": 1.5}
-STREAMED_WAITING = 0.5
 
 
 class DoesNotFitError(ValueError):
@@ -63,6 +56,8 @@ class Plan:
     """What of that is not weights."""
     before: Mapping[str, Any] = field(default_factory=dict)
     """What the autoencoder was set to, of that which the plan sets."""
+    host: int | None = None
+    """Bytes of the machine's own memory for weights that wait there; None: the device has no other memory."""
 
     @property
     def peak(self) -> int:
@@ -89,6 +84,9 @@ class Plan:
                 stage,
                 f"{in_words(need)} at its most: weights {in_words(need - working)}, work {in_words(working)}",
             )
+        if self.host is not None:
+            waits = f"{in_words(self.host)} of the machine's own memory, for weights that wait there"
+            yield "host", waits if self.host else "nearly none of the machine's own memory: weights lie in their files"
 
     def __str__(self) -> str:
         return "\n".join(f"{name:12}{said}" for name, said in self.lines())
@@ -100,11 +98,26 @@ class Planner:
     Args:
         pipeline: a pipeline or the outline of one.
         stored: of an outline, the types of its networks' files.
+        waiting: bytes of each network's weights that do not lie in files; None: as the pipeline's networks are.
+        host: bytes of the machine's own memory that may be used beside the device's; None: as many as it takes.
+        tell: told what is tried next.
     """
 
-    def __init__(self, pipeline: Any, request: Request[Any], device: torch.device, stored: Types | None = None) -> None:
+    def __init__(
+        self,
+        pipeline: Any,
+        request: Request[Any],
+        device: torch.device,
+        stored: Types | None = None,
+        *,
+        waiting: Mapping[str, int] | None = None,
+        host: int | None = None,
+        tell: Callable[[str], None] | None = None,
+    ) -> None:
         self._pipeline, self._request, self._device = pipeline, request, device
         self._stored = dict(stored or {})
+        self._waiting = waiting_bytes(pipeline.networks) if waiting is None else waiting
+        self._host, self._tell = host, tell
         self._rehearsals: dict[torch.dtype | None, Rehearsal] = {}
         self._footprints: dict[Any, Footprint] = {}
 
@@ -114,34 +127,53 @@ class Planner:
         Raises:
             DoesNotFitError: there is none; says what would do.
         """
-        found = cheapest(self.alternatives, self.need, memory * USABLE)
+        self._check_host()
+        found = cheapest(self.alternatives, self.need, memory * USABLE, self.weights)
         if found is None:
             raise DoesNotFitError(self._least(memory))
         return self._plan(found, memory)
 
     def least(self) -> Plan:
         """The plan that needs least."""
+        self._check_host()
         found = smallest(self.alternatives, self.need)
         return self._plan(found, int(found.peak / USABLE) + 1)
+
+    def weights(self, whole: Choices) -> int:
+        """Bytes of weights that are on the device at some time, whatever else is there."""
+        rehearsal, residency = self._rehearsal(whole[0].value), whole[1].value
+        if residency is None:
+            return sum(rehearsal.sizes.values())
+        if residency == MAPPED:
+            return 0
+        return max(rehearsal.stays[name, grain] for name, grain in residency.items())
+
+    def host_need(self, whole: Choices) -> int:
+        """Bytes of the machine's own memory that weights need beside the device, with these choices."""
+        if self._device.type == "cpu":
+            return 0
+        dtype, residency = whole[0].value, whole[1].value
+        rehearsal = self._rehearsal(dtype)
+        waiting = sum(self._waiting.values() if dtype is None else rehearsal.sizes.values())
+        is_streamed = residency is not None and self._is_streamed(residency)
+        return waiting + (2 * max(rehearsal.largest_blocks.values()) if is_streamed else 0)
 
     def need(self, stage: str, whole: Choices, own: Choices) -> int:
         """Bytes that a stage needs with these choices."""
         dtype, residency = whole[0].value, whole[1].value
         working = self._footprint(stage, dtype, own)
-        networks = self._rehearsal(dtype).networks
+        rehearsal = self._rehearsal(dtype)
         if residency is None:
-            return working.activations(stage) + sum(nbytes_of(one.modules()) for one in networks.values())
+            return working.activations(stage) + sum(rehearsal.sizes.values())
         if residency == MAPPED:
-            weights = sum(nbytes_of(networks[name].modules()) for name in working.networks(stage))
-            return working.activations(stage) + weights
-        needs = []
-        for name in ("", *working.networks(stage)):
-            grain = residency.get(name, "components")
-            ahead = 0
-            if name and set(residency.values()) == {"blocks"} and self._device.type in STREAMED:
-                ahead = largest_passing(networks[name], Grain("blocks"))  # comes while another computes
-            needs.append(working.with_weights(stage, name, grain) + ahead)
-        return max(needs)
+            return working.activations(stage) + sum(rehearsal.sizes[name] for name in working.at_work[stage])
+        is_streamed = self._is_streamed(residency)
+        return max(
+            working.with_weights(stage, holder, residency, rehearsal.stays)
+            # comes while another computes
+            + (rehearsal.largest_blocks.get(holder, 0) if is_streamed else 0)
+            for holder in working.holders(stage)
+        )
 
     def activations(self, stage: str, found: Found) -> int:
         """What of a stage's need is not weights."""
@@ -150,72 +182,64 @@ class Planner:
     @cached_property
     def alternatives(self) -> Alternatives:
         """All that there is to choose from."""
-        whole = [(dtype, residency) for dtype in self._types() for residency in self._residencies(dtype)]
+        whole = [
+            one
+            for dtype in self._types()
+            for one in ((dtype, residency) for residency in self._residencies(dtype))
+            if self._host is None or self.host_need(one) <= self._host
+        ]
         return Alternatives(
             whole, {"encode": [()], "denoise": list(self._denoising()), "decode": list(self._decoding())}
         )
+
+    def _is_streamed(self, residency: Mapping[str, str]) -> bool:
+        return set(residency.values()) == {"blocks"} and self._device.type in STREAMED
+
+    def _check_host(self) -> None:
+        """See that weights have room where they wait."""
+        if self._host is not None and not self.alternatives.whole:
+            needed = sum(self._waiting.values())
+            raise DoesNotFitError(
+                f"weights that wait for {self._device} need {in_words(needed)} of the machine's own memory, of which"
+                f" {in_words(self._host)} is free; load them in the types of their files and not quantised, since they"
+                " then stay in the files, or free memory."
+            )
 
     # ---- what there is to choose from ------------------------------------------------------------------------------
 
     def _types(self) -> Iterator[Choice]:
         kept = {self._stored.get(name, one.dtype) for name, one in self._pipeline.networks.items()}
-        names = " and ".join(sorted(str(dtype).removeprefix("torch.") for dtype in kept))
-        yield Choice("weights", None, f"{names}, as they are")
         half = torch.bfloat16 if supports_dtype(self._device, torch.bfloat16) else torch.float16
-        if torch.float32 in kept and not self._pipeline.quantized:
-            name = str(half).removeprefix("torch.")
-            yield Choice("weights", half, name, HALF_COST, "half the memory and quicker; numbers are rounded")
+        return choices_of_types(kept, None if self._pipeline.quantized else half)
 
     def _residencies(self, dtype: Choice) -> Iterator[Choice]:
         if self._device.type == "cpu":
-            yield Choice("residency", None, "all weights in memory")
-            if dtype.value is None and all(map(_lies_in_files, self._pipeline.networks.values())):
-                price = "those that the system drops are read from their files again"
-                yield Choice("residency", MAPPED, "the weights of the network at work", MAPPED_COST, price)
-            return
-        yield Choice("residency", None, f"all weights on {self._device}")
+            lies_in_files = dtype.value is None and all(map(_lies_in_files, self._pipeline.networks.values()))
+            return choices_of_residency_on_cpu(lies_in_files=lies_in_files)
         calls = self._footprint("denoise", dtype.value, ()).calls
-        used = {name for stage in STAGES for name in self._footprint(stage, dtype.value, ()).networks(stage)}
-        sizes = {name: nbytes_of(self._rehearsal(dtype.value).networks[name].modules()) for name in sorted(used)}
-        often = {name: size * max(1, calls.get(name, 1)) for name, size in sizes.items()}
-        for in_blocks in (names for count in range(len(sizes)) for names in combinations(sizes, count)):
-            copied = sum(often[name] if name in in_blocks else size for name, size in sizes.items())
-            said = "one network at a time comes to the device, whole"
-            said += f" but {' and '.join(in_blocks)}, block by block" if in_blocks else ""
-            yield _moving(dict.fromkeys(sizes, "components") | dict.fromkeys(in_blocks, "blocks"), said, copied)
-        for grain, said in (("blocks", "block"), ("leaves", "layer")):
-            said = f"one {said} of a network at a time comes to the device"
-            yield _moving(dict.fromkeys(sizes, grain), said, sum(often.values()))
+        used = {name for stage in STAGES for name in self._footprint(stage, dtype.value, ()).at_work[stage]}
+        sizes = {name: self._rehearsal(dtype.value).sizes[name] for name in sorted(used)}
+        return choices_of_residency(str(self._device), sizes, calls)
 
     def _denoising(self) -> Iterator[Choices]:
-        guidances: list[Choices] = [()]
-        if self._request.arguments.in_turn() is not None:
-            price = "two calls of half the size: no slower for large videos"
-            guidances.append((Choice("guidance", True, "for the prompt and against it in turn", IN_TURN_COST, price),))
-        chunked: list[Choices] = [()]
         feed_forwards = [
             one for n in self._pipeline.networks.values() for one in n.modules() if hasattr(one, "chunking")
         ]
-        if feed_forwards and all(one.chunking is None for one in feed_forwards):  # else the user has chosen
-            said = f"feed-forward layers take {CHUNK_TOKENS} tokens at a time"
-            chunked.append((Choice("feed-forward", CHUNK_TOKENS, said, CHUNKS_COST, "a few percent of time"),))
-        for guidance, chunks in product(guidances, chunked):
-            yield (*guidance, *chunks)
+        # else the user has chosen
+        may_chunk = bool(feed_forwards) and all(one.chunking is None for one in feed_forwards)
+        return choices_of_denoising(
+            may_chunk=may_chunk, may_guide_in_turn=self._request.arguments.in_turn() is not None
+        )
 
     def _decoding(self) -> Iterator[Choices]:
-        yield ()
         size = self._request.size
-        for number, way in enumerate(smaller_ways(self._pipeline.vae, size.height, size.width), 1):
-            work = way.work(size.height, size.width) if way.tile else 1.0
-            price = f"{work:.2f} times the work of decoding" if way.tile else "little time"
-            seams = SEAMS_COST if way.tile else 0.0
-            cost = number * SMALLER_COST + seams + DECODING_SECONDS * (work - 1)
-            yield (Choice("decoding", way, way.name, cost, price),)
+        return choices_of_decoding(smaller_ways(self._pipeline.vae, size.height, size.width), size.height, size.width)
 
     # ---- what each needs -------------------------------------------------------------------------------------------
 
     def _rehearsal(self, dtype: torch.dtype | None) -> Rehearsal:
         if dtype not in self._rehearsals:
+            self._say("the prompt and the steps", dtype, ())
             types = self._stored if dtype is None else dict.fromkeys(self._pipeline.networks, dtype)
             made = Rehearsal(self._pipeline, self._request, self._device.type, types)
             self._footprints[dtype, "denoise", ()] = made.denoise()
@@ -230,6 +254,7 @@ class Planner:
         )
         key = dtype, stage, values
         if key not in self._footprints:
+            self._say("decoding" if stage == "decode" else "the steps", dtype, own)
             chosen = {choice.kind: choice.value for choice in own}
             if stage == "decode":
                 self._footprints[key] = rehearsal.decode(chosen.get("decoding"))
@@ -242,19 +267,39 @@ class Planner:
                     _set_chunks(rehearsal.networks, None)
         return self._footprints[key]
 
+    def _say(self, stage: str, dtype: torch.dtype | None, own: Choices) -> None:
+        if self._tell is not None:
+            name = "" if dtype is None else f" in {str(dtype).removeprefix('torch.')}"
+            self._tell(f"going through {stage}{name}" + "".join(f", {choice.said}" for choice in own))
+
     def _plan(self, found: Found, memory: int) -> Plan:
         activations = {stage: self.activations(stage, found) for stage in found.needs}
-        return Plan(memory, str(self._device), tuple(found.choices), found.needs, activations)
+        host = None if self._device.type == "cpu" else self.host_need(found.whole)
+        return Plan(memory, str(self._device), tuple(found.choices), found.needs, activations, host=host)
 
     def _least(self, memory: int) -> str:
-        least, size = self.least(), self._request.size
+        found, size = smallest(self.alternatives, self.need), self._request.size
+        least = self._plan(found, int(found.peak / USABLE) + 1)
         stage = max(least.needs, key=lambda one: least.needs[one])
         what = f"{size.width}x{size.height}" + (f" with {size.num_frames} frames" if size.num_frames > 1 else "")
+        usable = memory * USABLE
+        share = min((usable - (least.needs[one] - work)) / max(1, work) for one, work in least.activations.items())
+
+        def fits(request: Request[Any]) -> bool:
+            self._tell_of(request)
+            planner = Planner(self._pipeline, request, self._device, self._stored, waiting=self._waiting)
+            return all(planner.need(one, found.whole, own) <= usable for one, own in found.by_stage.items())
+
+        instead = what_fits(self._pipeline, self._request, share, fits)
+        advice = f"or make {' or '.join(instead)}" if instead else "since no smaller or shorter video would do"
         return (
             f"{what} does not fit into {in_words(memory)} on {self._device}: {stage} needs {in_words(least.peak)}"
-            f" even so ({'; '.join(choice.said for choice in least.choices)}). Give {in_words(least.memory)}, or make"
-            " a smaller or shorter video."
+            f" even so ({'; '.join(choice.said for choice in least.choices)}). Give {in_words(least.memory)}, {advice}."
         )
+
+    def _tell_of(self, request: Request[Any]) -> None:
+        size = request.size
+        self._say(f"{size.width}x{size.height} with {size.num_frames} frames", None, ())
 
 
 def fit(pipeline: Any, request: Request[Any], device: torch.device, memory: int | str | None) -> Request[Any]:
@@ -264,7 +309,10 @@ def fit(pipeline: Any, request: Request[Any], device: torch.device, memory: int 
         DoesNotFitError: no way needs as little; says what would do.
     """
     set_back(pipeline)
-    plan = Planner(pipeline, request, device).plan(memory_of(memory, device))
+    waiting = waiting_bytes(pipeline.networks)
+    present = sum(waiting.values()) if pipeline.device.type == "cpu" else 0  # which is not free, and need not be
+    host = None if device.type == "cpu" else free_memory("cpu") + present
+    plan = Planner(pipeline, request, device, waiting=waiting, host=host).plan(memory_of(memory, device))
     apply(plan, pipeline)
     in_turn = request.arguments.in_turn() if plan.chosen("guidance") else None
     return request if in_turn is None else replace(request, arguments=in_turn)
@@ -275,37 +323,6 @@ def memory_of(memory: int | str | None, device: torch.device) -> int:
     if memory is None or memory == "free":
         return free_memory(device)
     return parse_size(memory)
-
-
-def usual_request(pipeline: Any, arguments: Mapping[str, Any]) -> Request[Any]:
-    """The request of a call with these arguments, and with something in place of a text or of pictures that it needs.
-
-    Raises:
-        ValueError: as the call itself would, were all that given.
-    """
-    kind: type[Arguments] = type(pipeline).arguments
-    takes = completed(arguments_named(kind, arguments, type(pipeline).__name__), pipeline.defaults)
-    facts = facts_of(kind)
-    lacking = {
-        name: fact.role
-        for name, fact in facts.items()
-        if getattr(takes, name) is None and (not fact.instead or getattr(takes, fact.instead, None) is None)
-    }
-    sides = [getattr(takes, name) or _SIDE for name, fact in facts.items() if fact.role == "side"]
-    height, width = sides or (_SIDE, _SIDE)
-    lengths = [given for name, fact in facts.items() if fact.role == "length" and (given := getattr(takes, name))]
-    picture = Image.new("RGB", (width, height))
-    stand_ins: dict[Any, Any] = {"text": "a", "picture": picture, "clip": [picture] * (lengths or [1])[0]}
-    text = {name: stand_ins[role] for name, role in lacking.items() if role == "text"}
-    usual = {name: stand_ins[role] for name, role in lacking.items() if role in ("picture", "clip")}
-    subsets = [names for count in range(len(usual) + 1) for names in combinations(usual, count)]
-    errors: dict[str, list[ValueError]] = {}
-    for names in subsets:
-        try:
-            return pipeline.request(**{**arguments, **text, **{name: usual[name] for name in names}})
-        except ValueError as error:
-            errors.setdefault(str(error), []).append(error)
-    raise max(reversed(errors.values()), key=len)[0]  # what is wrong whatever else is given
 
 
 def set_back(pipeline: Any) -> None:
@@ -319,17 +336,6 @@ def set_back(pipeline: Any) -> None:
     for name, value in plan.before.items():
         setattr(pipeline.vae, name, value)
     pipeline.plan = None
-
-
-def _moving(grains: dict[str, str], said: str, copied: int) -> Choice:
-    """The choice to have networks come to the device in these grains, for so many bytes in all."""
-    kinds = set(grains.values())
-    waiting = max(WAITING[kind] for kind in kinds)
-    if kinds == {"blocks"}:
-        waiting = STREAMED_WAITING
-    seconds = waiting * copied / COPY_RATE
-    price = f"copies {in_words(copied)}, about {seconds:.2g} s of waiting"
-    return Choice("residency", grains, said, 1.0 + waiting + seconds, price)
 
 
 def apply(plan: Plan, pipeline: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
@@ -13,19 +13,27 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from filmstrip.fitting.ledger import GRAINS, AsWithValues, Ledger, Peaks, replay, without_values
+from filmstrip.fitting.ledger import AsWithValues, Ledger, Peaks, replay, without_values
+from filmstrip.fitting.presence import GRAINS, Presence
+from filmstrip.fitting.results import Results
+from filmstrip.fitting.search import largest_passing, nbytes_of
 from filmstrip.generation.arguments import Arguments
 from filmstrip.generation.request import Request
 from filmstrip.generation.session import Session
 from filmstrip.kernels.valueless import standing_for
 from filmstrip.memory.coding import Way
+from filmstrip.memory.residency import Grain
 
 STAGES = ("encode", "denoise", "decode")
-# Operations after which decoding is taken to go on as it began, once it has given so many runs of frames.
-ENOUGH_OPERATIONS, ENOUGH_RUNS = 30_000, 4
+# Runs of frames after which decoding is taken to go on as it did, if they were all alike: the first differ.
+ENOUGH_RUNS = 3
+# Operations after which it is in any case, once it has given as many runs.
+ENOUGH_OPERATIONS = 30_000
 _WINDOW = 512  # tokens of a text encoder that names no limit
 Types = Mapping[str, torch.dtype]
 """From the name of a network, the type of its weights; others keep their own."""
+Stays = Mapping[tuple[str, str], int]
+"""Bytes that stay of a network as long as it works, by its name and grain."""
 
 
 @dataclass(frozen=True)
@@ -33,29 +41,42 @@ class Footprint:
     """What a request needs on the device that does the work."""
 
     peaks: Mapping[tuple[str, str], Peaks]
-    """The most bytes by stage and by the network that was at work ("" before the first)."""
+    """The most bytes by stage and by the network whose weights were there ("" before the first)."""
     calls: Mapping[str, int]
     """How often each network was called."""
 
-    def networks(self, stage: str) -> list[str]:
-        """Those that work in a stage."""
-        return [name for of, name in self.peaks if of == stage and name]
+    beside: Mapping[tuple[str, str], frozenset[str]]
+    """The networks that had stayed on the device beside that one."""
+    at_work: Mapping[str, Sequence[str]]
+    """The networks that work in each stage."""
 
     def activations(self, stage: str) -> int:
         """The most bytes in a stage, beside weights."""
         return max((most[0] for (of, _), most in self.peaks.items() if of == stage), default=0)
 
-    def with_weights(self, stage: str, network: str, grain: str) -> int:
-        """The most bytes while a network works, with its weights coming in a grain; `network` may be ""."""
-        most = self.peaks.get((stage, network))
-        return 0 if most is None else most[1 + GRAINS.index(grain)]
+    def holders(self, stage: str) -> list[str]:
+        """The networks whose weights are there at some time in a stage; "" for a time when none are."""
+        return [holder for of, holder in self.peaks if of == stage]
+
+    def with_weights(self, stage: str, holder: str, grains: Mapping[str, str], stays: Stays) -> int:
+        """The most bytes while the weights of a network are there, by the grain in which each network comes."""
+        most = self.peaks[stage, holder]
+        if not holder:
+            return most[0]
+        others = sum(stays[name, grains[name]] for name in self.beside[stage, holder])
+        return most[1 + GRAINS.index(grains[holder])] + others
 
 
 def footprint(pipeline: Any, request: Request[Any], device_type: str) -> Footprint:
     """The memory of a request on a device of that kind, as the pipeline is set."""
     rehearsal = Rehearsal(pipeline, request, device_type)
     denoising, decoding = rehearsal.denoise(), rehearsal.decode()
-    return Footprint({**denoising.peaks, **decoding.peaks}, denoising.calls)
+    return Footprint(
+        {**denoising.peaks, **decoding.peaks},
+        denoising.calls,
+        {**denoising.beside, **decoding.beside},
+        {**denoising.at_work, **decoding.at_work},
+    )
 
 
 class Rehearsal:
@@ -77,6 +98,13 @@ class Rehearsal:
         self._forwards = {name: network.forward for name, network in self.networks.items()}
         self._latents: Tensor | None = None
         self._kept = 0
+        self._results = Results()
+        self._presence = Presence(self.networks, self.recipe._work_together)
+        self._empty = self._left = self._presence.state()
+        self.stays: Stays = self._presence.staying()
+        self.sizes = {name: nbytes_of(one.modules()) for name, one in self.networks.items()}
+        """Bytes of each network's weights."""
+        self.largest_blocks = {name: largest_passing(one, Grain("blocks")) for name, one in self.networks.items()}
 
     def denoise(self, arguments: Arguments | None = None) -> Footprint:
         """The memory of the stages before decoding, with these arguments in place of the request's own."""
@@ -86,8 +114,8 @@ class Rehearsal:
                 network.forward = self._forwards[name]
                 replay(network, name, ledger)
             self._latents = self._denoised(request, ledger)
-        self._kept = ledger.live
-        return Footprint(dict(ledger.peaks), dict(ledger.calls))
+        self._kept, self._left = ledger.live, ledger.presence.state()
+        return _footprint_of(ledger)
 
     def decode(self, way: Way | None = None) -> Footprint:
         """The memory of decoding what `denoise` gave, in a way or as the autoencoder is set."""
@@ -96,13 +124,17 @@ class Rehearsal:
             network.forward = self._forwards[name]
         with self._counting(self._request, self._latents) as ledger:
             ledger.live = self._kept
+            ledger.presence.go_on_from(self._left)
             ledger.enter("decode")
             session, coding = Session(self.recipe, self._request), None if way is None else way.coding
             runs = self.recipe.decode(session, self.recipe.vae, self._latents, coding)
-            for number, _frames in enumerate(runs, 1):  # each stays until the next has come, as with any reader
-                if number >= ENOUGH_RUNS and ledger.operations > ENOUGH_OPERATIONS:
+            seen: list[Any] = []
+            for frames in runs:  # each stays until the next has come, as with any reader
+                seen.append((frames.shape, ledger.live, dict(ledger.peaks)))
+                is_steady = len(seen) > ENOUGH_RUNS and all(one == seen[-1] for one in seen[-ENOUGH_RUNS:])
+                if is_steady or (len(seen) > ENOUGH_RUNS and ledger.operations > ENOUGH_OPERATIONS):
                     break
-        return Footprint(dict(ledger.peaks), {})
+        return _footprint_of(ledger)
 
     def _denoised(self, request: Request[Any], ledger: Ledger) -> Tensor:
         session = Session(self.recipe, request)
@@ -116,11 +148,21 @@ class Rehearsal:
     @contextmanager
     def _counting(self, request: Request[Any], *given: Tensor) -> Iterator[Ledger]:
         known = [one for one in tree_leaves([vars(request), vars(request.arguments)]) if isinstance(one, Tensor)]
+        self._presence.go_on_from(self._empty)
         ledger = Ledger(
-            self.networks, [*known, *given], on_cpu=self._device_type == "cpu", together=self.recipe._work_together
+            self.networks,
+            [*known, *given],
+            on_cpu=self._device_type == "cpu",
+            results=self._results,
+            presence=self._presence,
         )
         with torch.no_grad(), standing_for(self._device_type, ledger), AsWithValues(), ledger:
             yield ledger
+
+
+def _footprint_of(ledger: Ledger) -> Footprint:
+    beside = {key: frozenset(names) for key, names in ledger.beside.items()}
+    return Footprint(dict(ledger.peaks), dict(ledger.calls), beside, dict(ledger.at_work))
 
 
 def _shadow(pipeline: Any, types: Types) -> Any:

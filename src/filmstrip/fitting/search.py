@@ -78,15 +78,22 @@ class Found:
         return max(self.needs.values())
 
 
-def cheapest(alternatives: Alternatives, need: Need, memory: float) -> Found | None:
+def cheapest(
+    alternatives: Alternatives, need: Need, memory: float, floor: Callable[[Choices], int] | None = None
+) -> Found | None:
     """The choices that cost least of those with which every stage fits into so many bytes; None if none does.
 
     What does not fit does not fit into less, so more memory never makes a plan cost more.
+
+    Args:
+        floor: bytes that some stage needs at the least with the choices for all stages, known without measuring.
     """
     best: Found | None = None
     for whole in sorted(alternatives.whole, key=total_cost):
         if best is not None and total_cost(whole) >= best.cost:
             break
+        if floor is not None and floor(whole) > memory:
+            continue
         chosen: dict[str, Choices] = {}
         for stage, ways in alternatives.by_stage.items():
             fits = (way for way in sorted(ways, key=total_cost) if need(stage, whole, way) <= memory)
@@ -100,15 +107,25 @@ def cheapest(alternatives: Alternatives, need: Need, memory: float) -> Found | N
 
 
 def smallest(alternatives: Alternatives, need: Need) -> Found:
-    """The choices with which the stage that needs most needs least."""
-    found = []
-    for whole in alternatives.whole:
-        chosen = {
-            stage: min(ways, key=lambda way: (need(stage, whole, way), total_cost(way)))
-            for stage, ways in alternatives.by_stage.items()
-        }
-        found.append(_found(whole, chosen, need))
-    return min(found, key=lambda one: (one.peak, one.cost))
+    """The choices with which the stage that needs most needs least.
+
+    The last ways are tried first, since they are meant to need least; others are, for the stage that needs most.
+    """
+    found: Found | None = None
+    for whole in reversed(alternatives.whole):
+        chosen = {stage: ways[-1] for stage, ways in alternatives.by_stage.items()}
+        tried: set[str] = set()
+        while True:
+            one = _found(whole, chosen, need)
+            stage = max(one.needs, key=lambda name: one.needs[name])
+            if stage in tried:
+                break
+            tried.add(stage)
+            ways = alternatives.by_stage[stage]
+            chosen[stage] = min(ways, key=lambda way: (need(stage, whole, way), total_cost(way)))
+        found = one if found is None or (one.peak, one.cost) < (found.peak, found.cost) else found
+    assert found is not None, "there is always a way"
+    return found
 
 
 def _found(whole: Choices, chosen: dict[str, Choices], need: Need) -> Found:

@@ -20,6 +20,8 @@ from torch import Tensor
 
 from filmstrip.checks import check_choice, check_share, check_whole_number, known
 
+MOST_TOKENS = 8192
+"""Of a prompt: encoders are trained for a few hundred, and every token looks at every other."""
 OUTPUT_TYPES = ("pil", "np", "pt", "uint8", "latent")
 Texts = str | Sequence[str]
 Role = Literal["text", "picture", "clip", "length", "side"]
@@ -33,7 +35,8 @@ class Fact:
     sentence: str
     """What it is, for help and documentation."""
     range: str = ""
-    """What values make sense: "count", a whole number of at least 1; "share", from 0 to 1."""
+    """What values make sense: "count", a whole number of at least 1; "tokens", of those up to what an encoder takes in;
+    "share", from 0 to 1."""
     choices: tuple[str, ...] = ()
     role: Role | None = None
     instead: str = ""
@@ -46,7 +49,7 @@ class Fact:
     @property
     def words(self) -> str:
         """The range as a reader wants it."""
-        return {"count": "at least 1", "share": "from 0 to 1"}.get(self.range, "")
+        return {"count": "at least 1", "tokens": f"from 1 to {MOST_TOKENS}", "share": "from 0 to 1"}.get(self.range, "")
 
 
 def argument(sentence: str, default: Any = None, **facts: Any) -> Any:
@@ -119,6 +122,11 @@ class Guided(Arguments):
         """How strongly the prompt is followed."""
         return known(self.guidance_scale)
 
+    @property
+    def rescale(self) -> float:
+        """How far the contrast of guidance is brought back, from 0 (not) to 1 (fully)."""
+        return 0.0
+
     def in_turn(self: G) -> G | None:
         """The same call with guidance in turn, if there is guidance and the call does not say."""
         if self.sequential_guidance is None and self.is_guided:
@@ -137,6 +145,11 @@ class Rescaled(Guided):
     guidance_rescale: float = argument(
         "against overexposure (arXiv:2305.08891, section 3.4).", 0.0, range="share", only_guided=True
     )
+
+    @property
+    def rescale(self) -> float:
+        """How far the contrast of guidance is brought back."""
+        return self.guidance_rescale
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,8 +192,9 @@ class Embedded(Prompted):
 
     @property
     def embeds(self) -> dict[str, Tensor | None]:
-        """The embeddings by their names."""
-        return {"prompt_embeds": self.prompt_embeds, "negative_prompt_embeds": self.negative_prompt_embeds}
+        """The embeddings by their names, and their masks where a call takes such."""
+        names = (f"{sign}prompt_{what}" for sign in ("", "negative_") for what in ("embeds", "attention_mask"))
+        return {name: getattr(self, name) for name in names if hasattr(self, name)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -227,11 +241,14 @@ def _fields(arguments: type[Arguments]) -> Mapping[str, dataclasses.Field[Any]]:
 
 
 def completed(arguments: A, defaults: Mapping[str, Any]) -> A:
-    """The arguments with the checkpoint's or the family's defaults in place of None."""
-    missing = {name: defaults[name] for name in _fields(type(arguments)) if name in defaults}
-    return dataclasses.replace(
-        arguments, **{name: one for name, one in missing.items() if getattr(arguments, name) is None}
-    )
+    """The arguments with the checkpoint's or the family's defaults in place of None.
+
+    Where an argument is given in the place of another one, that has no default.
+    """
+    missing = [name for name in _fields(type(arguments)) if name in defaults and getattr(arguments, name) is None]
+    instead = {name: fact.instead for name, fact in facts_of(type(arguments)).items()}
+    left = [name for name in missing if getattr(arguments, instead[name] or name, None) is None]
+    return dataclasses.replace(arguments, **{name: defaults[name] for name in left})
 
 
 def arguments_named(kind: type[A], given: Mapping[str, Any], owner: str) -> A:
@@ -253,6 +270,9 @@ def check_ranges(arguments: Arguments) -> None:
             continue
         if fact.range == "count":
             check_whole_number(name, value)
+        elif fact.range == "tokens":
+            if check_whole_number(name, value) > MOST_TOKENS:
+                raise ValueError(f"{name} can be {MOST_TOKENS:,} at most, got {value}.")
         elif fact.range == "share":
             check_share(name, value)
         elif fact.choices:
@@ -300,7 +320,7 @@ def call(
             named[name] = value
         if unknown := named.keys() - _fields(kind).keys():
             raise TypeError(f"{owner} {_unknown(sorted(unknown)[0], _fields(kind))}")
-        return self.returned(self.check(self.completed(kind(**named))))
+        return self.returned(self.requested(kind(**named)))
 
     __call__.__signature__ = signature(kind, output)  # type: ignore[attr-defined]
     __call__.__doc__ = title

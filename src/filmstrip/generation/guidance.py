@@ -124,12 +124,11 @@ class Guidance(Generic[Conditions, Given]):
 
 
 def away_from_negatives(
-    arguments: Guided, *, rescale: float = 0.0, vary: Callable[[float, float], float] | None = None
+    arguments: Guided, *, vary: Callable[[float, float], float] | None = None
 ) -> Split[PromptsType]:
     """The rule of runs that are guided away from their negative prompts.
 
     Args:
-        rescale: see `ClassifierFree`.
         vary: from the scale and the timestep, the scale of that step; None keeps it.
     """
 
@@ -143,7 +142,7 @@ def away_from_negatives(
                 f"this run began without guidance, so its scale can't rise to {scale}; begin with a scale above 1."
             )
         varied = scale if vary is None else (lambda timestep: vary(scale, timestep))
-        return ClassifierFree(varied, rescale), [negative, prompts.positive]
+        return ClassifierFree(varied, arguments.rescale), [negative, prompts.positive]
 
     return split
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from filmstrip.generation.conditions import Rows
 from filmstrip.generation.events import TOLD
 from filmstrip.generation.finite import check_finite
+from filmstrip.generation.request import check_prompts
 from filmstrip.memory.residency import execution_device
 
 if TYPE_CHECKING:
@@ -88,10 +89,12 @@ def encode_prompts(
     texts: Sequence[str] | None,
     negatives: Sequence[str] | None,
     embeds: Mapping[str, Tensor | None],
+    encode_negatives: EncodeTexts | None = None,
 ) -> Prompts:
     """Prompts and negative prompts encoded, with the embeddings that were given in their place.
 
     Args:
+        encode_negatives: how negative prompts are, if not as prompts.
         negatives: None if there is no guidance, or if their embeddings were given.
         embeds: the call's prompt_embeds, ..., each None or in place of a text.
     """
@@ -103,7 +106,7 @@ def encode_prompts(
         made = dict(vars(encoded))
     if negatives is not None:
         length = max_length if texts is not None else given["prompt_embeds"].shape[1]
-        against = encode(negatives, length)
+        against = (encode_negatives or encode)(negatives, length)
         warn_of_cut_off("negative prompt", against.cut_off, length)
         made["negative_prompt_embeds"] = against.prompt_embeds
         made["negative_prompt_attention_mask"] = against.prompt_attention_mask
@@ -123,6 +126,31 @@ def encoded_prompts(session: Session[Any], encode: Callable[..., PromptsType]) -
     for tensor in prompts.tensors.values():
         check_finite(tensor, "text_encoder")
     return prompts.repeated(request.num_videos_per_prompt)
+
+
+def embeddings(
+    encode: Callable[..., Prompts],
+    prompt: str | Sequence[str] | None,
+    negative_prompt: str | Sequence[str] | None,
+    embeds: Mapping[str, Tensor | None],
+    *,
+    is_guided: bool,
+    times: int,
+    device: str | torch.device | None,
+    dtype: torch.dtype | None = None,
+) -> tuple[Tensor | None, ...]:
+    """What a pipeline's `encode_prompt` gives: the embeddings and masks under the names of `embeds`, in their order.
+
+    Args:
+        encode: as `encoded_prompts` has it.
+        times: rows of each prompt.
+        device, dtype: where and, but for masks, as what they are wanted; as the text encoder gives them if None.
+    """
+    texts, negatives, _ = check_prompts(prompt, negative_prompt, embeds, is_guided=is_guided)
+    with torch.no_grad():
+        encoded = encode(texts, negatives, embeds).repeated(times)
+    rows = ((getattr(encoded, name), None if name.endswith("mask") else dtype) for name in embeds)
+    return tuple(None if one is None else one.to(device, wanted) for one, wanted in rows)
 
 
 def warn_of_cut_off(of: Literal["prompt", "negative prompt"], cut_off: Iterable[str], max_length: int) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 from filmstrip.checks import check_whole_number, known
 from filmstrip.generation.arguments import Arguments, Prompted, Sized, Watched, check_ranges, without_effect
 from filmstrip.generation.events import TOLD
-from filmstrip.generation.resolve import Resolved, Rules, resolve
+from filmstrip.generation.resolve import Resolved, Rules, check_held, resolve
 from filmstrip.media.pixels import preprocess_video
 from filmstrip.randomness import Generators
 
@@ -78,6 +78,7 @@ def prompted(
     prompts, negatives, count = check_prompts(
         arguments.prompt, arguments.negative_prompt, arguments.embeds, is_guided=arguments.is_guided
     )
+    check_held(size, count * per_prompt)
     adjustments = [*size.adjustments]
     if unused := list(without_effect(arguments)):
         adjustments.append(f"Without guidance (guidance_scale of 1 or less), {', '.join(unused)} has no effect.")
@@ -133,9 +134,6 @@ def check_prompts(
         if embeds[f"{name}_embeds"] is None and embeds[f"{name}_attention_mask"] is not None:
             raise ValueError(f"{name}_attention_mask has no effect without {name}_embeds; drop it or pass both.")
     prompts = None if prompt is None else _texts("prompt", prompt)
-    if prompts is not None and not all(text.strip() for text in prompts):
-        which = "The prompt" if len(prompts) == 1 else "One of the prompts"
-        raise ValueError(f'{which} is empty; describe the video, for example "a red star spinning".')
     count = len(prompts) if prompts is not None else len(given) if given is not None else 0
 
     negatives = None
@@ -166,11 +164,27 @@ def _check_same_shapes(embeds: Mapping[str, Tensor | None], count: int) -> None:
         raise ValueError(f"negative_prompt_embeds has {len(negative)} rows for {count} prompts; give one for each.")
 
 
+def asked(rules: Rules, sized: Sized, num_frames: int, frame_rate: float) -> Resolved:
+    """What has to be made for a call's size, completed, and a length."""
+    height, width = known(sized.height), known(sized.width)
+    return resolve(rules, height=height, width=width, num_frames=num_frames, frame_rate=frame_rate)
+
+
 def read_clips(rules: Rules, clips: Any, sized: Sized) -> Tensor:
     """The pixels of one clip or several in the size of the video to make, (clips, 3, frames, height, width)."""
-    height, width = known(sized.height), known(sized.width)
-    resolve(rules, height=height, width=width, num_frames=1, frame_rate=1)  # says what is wrong with a size
-    return preprocess_video(clips, height, width)
+    size = asked(rules, sized, 1, 1)  # says what is wrong with a size
+    return preprocess_video(clips, size.height, size.width)
+
+
+def check_shape(name: str, latents: Tensor, *shapes: tuple[int, ...], asked_for: str = "size and length") -> None:
+    """See that latents have one of the shapes that a request asks for.
+
+    Args:
+        asked_for: what of the request the shapes follow from, for the message.
+    """
+    if tuple(latents.shape) not in shapes:
+        allowed = " or ".join(map(str, shapes))
+        raise ValueError(f"{name} must have the shape {allowed} for this {asked_for}, got {tuple(latents.shape)}.")
 
 
 def check_steps(num_inference_steps: Any, timesteps: collections.abc.Sized | None, usual_steps: int) -> None:

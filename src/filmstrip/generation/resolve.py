@@ -5,7 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from filmstrip.checks import check_whole_number
+from filmstrip.devices import physical_memory
 from filmstrip.records import record
+
+_LEAST_BYTES = 4 * 4  # of one position of the latents: four channels in float32, for noise and what is made of it
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,7 @@ def resolve(rules: Rules, *, height: int, width: int, num_frames: int, frame_rat
         ValueError: a size that the model can't make, or numbers that make no sense.
     """
     for name, value in (("height", height), ("width", width)):
-        _check_count(name, value)
+        check_whole_number(name, value)
         if extra := value % rules.size_multiple:
             lower, higher = value - extra, value - extra + rules.size_multiple
             nearest = f"{lower} or {higher}" if lower else str(higher)
@@ -91,7 +95,7 @@ def resolve(rules: Rules, *, height: int, width: int, num_frames: int, frame_rat
                 f"{name} must be a multiple of {rules.size_multiple} for {rules.title} ({rules.size_reason}), "
                 f"got {value}; use {nearest}."
             )
-    _check_count("num_frames", num_frames)
+    check_whole_number("num_frames", num_frames)
     if not frame_rate > 0:
         raise ValueError(f"frame_rate must be positive, got {frame_rate}.")
 
@@ -104,7 +108,7 @@ def resolve(rules: Rules, *, height: int, width: int, num_frames: int, frame_rat
         counts = rules.frame_counts
         adjustments.append(f"{rules.title} makes {counts} frames: {generated} are generated, the last {cut} cut off.")
     latent_size = spare + latent_frames, height // rules.spatial_ratio, width // rules.spatial_ratio
-    return Resolved(
+    resolved = Resolved(
         height=height,
         width=width,
         num_frames=num_frames,
@@ -115,8 +119,21 @@ def resolve(rules: Rules, *, height: int, width: int, num_frames: int, frame_rat
         spare_latents=spare,
         adjustments=tuple(adjustments),
     )
+    check_held(resolved)
+    return resolved
 
 
-def _check_count(name: str, value: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}.")
+def check_held(size: Resolved, num_videos: int = 1) -> None:
+    """See that the latents of a run, of which there are a few copies at a time, could be held by this machine at all.
+
+    Raises:
+        ValueError: they could not; says how much they would take.
+    """
+    needed = num_videos * math.prod(size.latent_size) * _LEAST_BYTES
+    memory = physical_memory()
+    if memory is not None and needed > memory:
+        raise ValueError(
+            f"{num_videos} x {size.num_frames} frames of {size.width}x{size.height} take at least"
+            f" {needed / 1e9:,.0f} GB for their latents alone, and this machine has {memory / 1e9:,.0f} GB;"
+            " ask for less."
+        )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import difflib
 import json
-import math
-import types
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, get_type_hints
+
+from filmstrip.hints import fits, is_plain, words_of
+from filmstrip.json_files import cut, parse_json, shown
 
 if TYPE_CHECKING:
     from filmstrip.assembly import Pipeline
@@ -48,9 +49,6 @@ _TASKS = {"control_video": "control-to-video", "video": "video-to-video", "image
 CHANGE = "denoise_strength"
 _HOLDING = frozenset({CHANGE, "strength", "frame_index"})
 
-_WORDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", type(None): "null"}
-_UNIONS = (Union, types.UnionType)
-
 
 def is_clip(name: str) -> bool:
     """Whether an argument takes a clip, and not one picture."""
@@ -66,7 +64,7 @@ def parse_sides(text: str) -> dict[str, int]:
     """The arguments for a size such as "704x512", of width and height."""
     width, _, height = text.lower().replace("*", "x").partition("x")
     if not (width.strip().isdecimal() and height.strip().isdecimal()):
-        raise ValueError(f"--size takes WIDTHxHEIGHT in pixels, such as 704x512, got {text!r}.")
+        raise ValueError(f"--size takes WIDTHxHEIGHT in pixels, such as 704x512, got {shown(text)}.")
     return {"width": int(width), "height": int(height)}
 
 
@@ -104,7 +102,7 @@ class PipelineCall:
     @property
     def settable(self) -> list[str]:
         """Arguments that --set takes: those whose values can be written as JSON or text."""
-        return [name for name, hint in self.hints.items() if name not in OWNED and _is_plain(hint)]
+        return [name for name, hint in self.hints.items() if name not in OWNED and is_plain(hint)]
 
     def checked(self, name: str, value: object, said: str) -> object:
         """The value, if the call takes that argument and such a value.
@@ -114,8 +112,8 @@ class PipelineCall:
         """
         if name not in self:
             raise ValueError(f"{said} has no effect: {self.name} takes no {name}; drop it.")
-        if not _fits(value, self.hints[name]):
-            raise ValueError(f"{said} takes {_words(self.hints[name])}, got {_shown(value)}.")
+        if not fits(value, self.hints[name]):
+            raise ValueError(f"{said} takes {words_of(self.hints[name])}, got {_shown(value)}.")
         return value
 
     def parse(self, assignment: str) -> tuple[str, object]:
@@ -127,17 +125,17 @@ class PipelineCall:
         name, sign, text = assignment.partition("=")
         name = name.strip().replace("-", "_")
         if not sign or not name:
-            raise ValueError(f"--set takes NAME=VALUE, such as num_inference_steps=30, got {assignment!r}.")
+            raise ValueError(f"--set takes NAME=VALUE, such as num_inference_steps=30, got {shown(assignment)}.")
         if name not in self:
             similar = difflib.get_close_matches(name, self.settable, n=1)
             hint = f"did you mean {similar[0]!r}?" if similar else f"it takes {', '.join(self.settable)}."
-            raise ValueError(f"{self.name} has no argument {name!r}; {hint}")
+            raise ValueError(f"{self.name} has no argument {shown(name)}; {hint}")
         if name not in self.settable:
             option = OWNED.get(name)
             remedy = f"give {option}" if option else "call the pipeline from Python"
             raise ValueError(f"{name} can't be given with --set; {remedy} instead.")
         value = _parsed(text)
-        if not _fits(value, self.hints[name]):
+        if not fits(value, self.hints[name]):
             value = text
         return name, self.checked(name, value, f"--set {name}")
 
@@ -148,51 +146,12 @@ class PipelineCall:
 
 
 def _parsed(text: str) -> object:
-    def refuse(constant: str) -> object:
-        raise ValueError(constant)
-
     try:
-        value: object = json.loads(text, parse_constant=refuse)
+        value: object = parse_json(text)
     except ValueError:
         return text
     return value
 
 
-def _members(hint: Any) -> tuple[Any, ...]:
-    return get_args(hint) if get_origin(hint) in _UNIONS else (hint,)
-
-
-def _is_sequence(hint: Any) -> bool:
-    origin = get_origin(hint)
-    return isinstance(origin, type) and issubclass(origin, Sequence)
-
-
-def _is_plain(hint: Any) -> bool:
-    """Whether some value other than null can be written for it."""
-    return any((part in _WORDS and part is not type(None)) or _is_sequence(part) for part in _members(hint))
-
-
-def _fits(value: object, hint: Any) -> bool:
-    return any(_fits_one(value, part) for part in _members(hint))
-
-
-def _fits_one(value: object, hint: Any) -> bool:
-    if _is_sequence(hint):
-        return isinstance(value, (list, tuple)) and all(_fits(item, get_args(hint)[0]) for item in value)
-    if hint is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    return hint in _WORDS and type(value) is hint
-
-
-def _words(hint: Any) -> str:
-    said = []
-    for part in _members(hint):
-        if part in _WORDS and part is not type(None):
-            said.append(_WORDS[part])
-        elif _is_sequence(part):
-            said.append("a list (in JSON) of which each is " + _words(get_args(part)[0]))
-    return " or ".join(said)
-
-
 def _shown(value: object) -> str:
-    return repr(value) if isinstance(value, str) else json.dumps(value, default=str)
+    return shown(value) if isinstance(value, str) else cut(json.dumps(value, default=str))

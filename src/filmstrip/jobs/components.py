@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import difflib
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from filmstrip.jobs.calls import PipelineCall, task_of
@@ -100,13 +102,37 @@ def not_here(job: Job) -> list[str]:
 
 
 def find_scheduler(name: str) -> type[Scheduler]:
-    """The scheduler class of that name."""
-    from filmstrip.checks import check_choice
+    """The scheduler class of that name, which may be its short one, in small letters or not."""
     from filmstrip.registry import PUBLIC, resolve_class
 
-    known = [public for public in PUBLIC if public.endswith("Scheduler")]
-    found: type[Scheduler] = resolve_class("filmstrip", check_choice("--scheduler", name, known))
+    short = short_names()
+    known = {one: one for one in PUBLIC if one.endswith("Scheduler")} | short
+    given = name if name in known else name.lower().replace("_", "-")
+    if given not in known:
+        similar = difflib.get_close_matches(name, known, n=1) or difflib.get_close_matches(given, known, n=1)
+        hint = f" Did you mean {similar[0]!r}?" if similar else ""
+        raise ValueError(f"--scheduler must be one of {', '.join(short)}, or a class, got {name!r}.{hint}")
+    found: type[Scheduler] = resolve_class("filmstrip", known[given])
     return found
+
+
+def short_names() -> dict[str, str]:
+    """What the command calls schedulers, to their classes: "euler" stands for EulerDiscreteScheduler."""
+    from filmstrip.registry import PUBLIC, families
+
+    prefixes = [family.name for family in families()]
+    return {_short(name, prefixes): name for name in sorted(PUBLIC) if name.endswith("Scheduler")}
+
+
+def _short(name: str, prefixes: Sequence[str]) -> str:
+    """The name of a class without what all have in common, its words in small letters."""
+    words = (
+        name.removesuffix("Scheduler").replace("Discrete", "").replace("Multistep", "").replace("DPMSolver", "DPM++")
+    )
+    for prefix in prefixes:
+        if words.lower().startswith(prefix):
+            return f"{prefix}-{words[len(prefix) :].lower()}"
+    return re.sub(r"(?<=.)(?=[A-Z][a-z])", "-", words).lower()
 
 
 def load_pipeline(

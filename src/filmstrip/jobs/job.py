@@ -49,7 +49,7 @@ class Job:
     pipeline: str | None = None
     """Name of the pipeline class; None chooses it by what is given."""
     scheduler: str | None = None
-    """Name of the class of another scheduler than the checkpoint's."""
+    """Another scheduler than the checkpoint's, by its short name or by its class."""
     device: str | None = None
     dtype: str | None = None
     memory: str | None = None

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
 
     from filmstrip.assembly import Pipeline
-    from filmstrip.fitting.plan import Plan
+    from filmstrip.fitting.plan import Plan, Planner
     from filmstrip.generation.request import Request
 
 
@@ -21,37 +21,67 @@ def plan_by_headers(
     memory: str,
     dtype: torch.dtype | None = None,
     quantize: str | None = None,
+    tell: Callable[[str], None] | None = None,
     *,
     local_files_only: bool = False,
 ) -> tuple[Plan, list[str]]:
     """The plan for a request by the JSON files and headers of a checkpoint alone, and what is assumed for it.
 
+    Args:
+        tell: told what is tried next.
+
     Raises:
         DoesNotFitError: there is none.
     """
+    from filmstrip.fitting.plan import memory_of
+    from filmstrip.memory.sizes import in_words
+
+    is_here = _is_here(device)
+    if not is_here and memory == "free":
+        raise ValueError(f"there is no {device} here whose free memory could be asked; give a size, such as 8GB.")
+    size = memory_of(memory, device)
+    how = dtype, quantize, tell
+    planner, notes = planner_by_headers(model, outline, request, device, *how, local_files_only=local_files_only)
+    if not is_here:
+        notes.insert(0, f"There is no {device} here; this is planned as for one with {in_words(size)}.")
+    return planner.plan(size), notes
+
+
+def planner_by_headers(
+    model: str,
+    outline: Pipeline,
+    request: Request[Any],
+    device: torch.device,
+    dtype: torch.dtype | None = None,
+    quantize: str | None = None,
+    tell: Callable[[str], None] | None = None,
+    *,
+    local_files_only: bool = False,
+) -> tuple[Planner, list[str]]:
+    """What plans a request, and what is assumed; the arguments are those of `plan_by_headers`."""
     import torch
 
     from filmstrip.checkpoints import inspect_checkpoint
     from filmstrip.checkpoints.dtypes import resolve_dtype
-    from filmstrip.devices import supports_dtype
-    from filmstrip.fitting.plan import Planner, memory_of
+    from filmstrip.devices import free_memory, supports_dtype
+    from filmstrip.fitting.host import waiting_bytes_by_headers
+    from filmstrip.fitting.plan import Planner
 
+    if tell is not None:
+        tell("reading what the checkpoint says of itself")
     half = torch.bfloat16 if supports_dtype(device, torch.bfloat16) else torch.float16
     whole = type(outline).outline(model, with_encoders=True, local_files_only=local_files_only)
     for name, component in whole.components.items():
         if outline.components.get(name) is None and component is not None:
             outline.components[name] = component
     stored: dict[str, torch.dtype] = {}
-    missing = []
+    in_files: dict[str, dict[torch.dtype, int]] = {}
     summary = inspect_checkpoint(model, local_files_only=local_files_only)
     sizes = {one.name: one.bytes_per_dtype for one in summary.components}
     for name in outline.networks:
-        if of_files := sizes.get(name):
-            listed = Counter({getattr(torch, of): size for of, size in of_files.items()})
-            stored[name] = resolve_dtype(dtype, listed.items(), device)
-        else:
-            stored[name] = dtype or half
-            missing.append(name)
+        in_files[name] = {getattr(torch, of): size for of, size in sizes.get(name, {}).items()}
+        listed = in_files[name].items()
+        stored[name] = resolve_dtype(dtype, listed, device) if listed else dtype or half
     if quantize is not None:
         if quantize == "int4":
             raise ValueError("int4 is packed by the device, so it can't be planned without weights; plan int8 or fp8.")
@@ -59,10 +89,22 @@ def plan_by_headers(
             network.to(stored[name])
         outline.quantize(quantize)
     notes = []
+    missing = [name for name, listed in in_files.items() if not listed]
     if missing and dtype is None:
         assumed = str(half).removeprefix("torch.")
         notes.append(f"The weights of {' and '.join(missing)} are not there; {assumed} is assumed.")
-    return Planner(outline, request, device, stored).plan(memory_of(memory, device)), notes
+    waiting = {
+        name: waiting_bytes_by_headers(network, in_files[name], stored[name])
+        for name, network in outline.networks.items()
+    }
+    host = free_memory("cpu") if device.type != "cpu" and _is_here(device) else None
+    return Planner(outline, request, device, stored, waiting=waiting, host=host, tell=tell), notes
+
+
+def _is_here(device: torch.device) -> bool:
+    from filmstrip.devices import has_accelerator
+
+    return device.type in ("cpu", "meta") or has_accelerator(device.type)
 
 
 def device_to_plan_for(name: str | None) -> torch.device:
@@ -89,4 +131,5 @@ def plan_content(plan: Plan) -> dict[str, Any]:
         "peaks": dict(plan.needs),
         "activations": dict(plan.activations),
         "cost": plan.cost,
+        "host": plan.host,
     }

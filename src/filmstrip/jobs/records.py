@@ -6,13 +6,39 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from filmstrip.hints import fits, members, words_of
 from filmstrip.jobs.calls import TEXTS
 from filmstrip.jobs.job import Disclosure, Job, Source
 from filmstrip.jobs.resolution import ResolvedJob
+from filmstrip.json_files import shown
 from filmstrip.sharing import place_of, shared_name
 
 if TYPE_CHECKING:
     from filmstrip.assembly import Pipeline
+
+# What a record has to hold for a job to be made of it; the settings are arguments, which the call itself checks.
+_ENTRIES: dict[str, Any] = {
+    **dict.fromkeys(TEXTS, str | list[str] | None),
+    "seed": int,
+    "model": str,
+    "pipeline": str,
+    "settings": Mapping[str, Any],
+    "fps": float,
+    "inputs": Mapping[str, Mapping[str, Any]],
+    "components": Mapping[str, str] | None,
+    "scheduler": str | None,
+    "device": str,
+    "dtype": str,
+    "memory": str | None,
+    "quantize": str | None,
+}
+_SOURCE: dict[str, Any] = {
+    "source": str,
+    "num_frames": int | None,
+    "is_edges": bool | None,
+    "fit": str | None,
+    "pixels_sha256": str,
+}
 
 
 def record_of(resolved: ResolvedJob, pipeline: Pipeline, seed: int, told: Disclosure) -> dict[str, object]:
@@ -78,37 +104,43 @@ def job_of(record: Mapping[str, Any], made: Path) -> Job:
     Raises:
         ValueError: the record is not one of `record_of`.
     """
-    try:
-        arguments = {**record["settings"], **{name: record[name] for name in TEXTS}}
-        model = place_of(str(record["model"]), [made.parent])
-        parts = {str(name): place_of(str(one), [made.parent]) for name, one in record.get("components", {}).items()}
-        return Job(
-            model=model,
-            seed=int(record["seed"]),
-            arguments={name: value for name, value in arguments.items() if value is not None},
-            inputs={str(name): _source_of(dict(entry), made) for name, entry in record["inputs"].items()},
-            fps=float(record["fps"]),
-            components=parts,
-            local=[model, *parts.values()],
-            pipeline=str(record["pipeline"]),
-            scheduler=record["scheduler"],
-            device=str(record["device"]),
-            dtype=str(record["dtype"]),
-            memory=record.get("memory"),
-            quantize=record.get("quantize"),
-        )
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise ValueError(
-            f"{made} was not made by `filmstrip generate`: its metadata lack {error}; rerun needs all of them."
-        ) from error
+    for name, hint in _ENTRIES.items():
+        if name not in record and type(None) not in members(hint):
+            raise ValueError(f"{made} was not made by `filmstrip generate`: its metadata lack {name!r}.")
+        _check(made, name, record.get(name), hint)
+    arguments = {**record["settings"], **{name: record.get(name) for name in TEXTS}}
+    model = place_of(record["model"], [made.parent])
+    parts = {name: place_of(one, [made.parent]) for name, one in (record.get("components") or {}).items()}
+    return Job(
+        model=model,
+        seed=record["seed"],
+        arguments={name: value for name, value in arguments.items() if value is not None},
+        inputs={name: _source_of(entry, made) for name, entry in record["inputs"].items()},
+        fps=float(record["fps"]),
+        components=parts,
+        local=[model, *parts.values()],
+        pipeline=record["pipeline"],
+        scheduler=record.get("scheduler"),
+        device=record["device"],
+        dtype=record["dtype"],
+        memory=record.get("memory"),
+        quantize=record.get("quantize"),
+    )
+
+
+def _check(made: Path, name: str, value: object, hint: Any) -> None:
+    if not fits(value, hint):
+        raise ValueError(f"{made} can't be made again: in its metadata {name} is {shown(value)}, not {words_of(hint)}.")
 
 
 def _source_of(entry: Mapping[str, Any], made: Path) -> Source:
+    for name, hint in _SOURCE.items():
+        _check(made, f"the {name} of an input", entry.get(name), hint)
     return Source(
-        place=place_of(str(entry.get("source", "")), [made.parent]),
+        place=place_of(entry["source"], [made.parent]),
         num_frames=entry.get("num_frames"),
         is_edges=bool(entry.get("is_edges")),
-        fit=str(entry.get("fit", "stretch")),  # what was done before it was written down
-        pixels_sha256=str(entry.get("pixels_sha256")),
+        fit=entry.get("fit") or "stretch",  # what was done before it was written down
+        pixels_sha256=entry["pixels_sha256"],
         made=str(made),
     )

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+from filmstrip.checks import check_whole_number
 from filmstrip.jobs import calls
 from filmstrip.jobs.calls import PipelineCall, is_clip
 from filmstrip.jobs.components import check_placement, check_quantization, choose_pipeline, find_scheduler
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 LARGEST_SEED = 2**63 - 1
 _OTHER_FPS = 8.0
-_CHANGE = 0.7  # how much of a clip is made anew where nothing is said about it
+_NOISE = 0.75  # the level from which a clip is made anew where nothing is said about it: its shapes stay
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,12 @@ class ResolvedJob:
         return str(self.arguments.get("prompt") or "")
 
     @property
+    def scheduler(self) -> str | None:
+        """The class of the scheduler, if there is one."""
+        scheduler = self.outline.components.get("scheduler")
+        return None if scheduler is None else type(scheduler).__name__
+
+    @property
     def settings(self) -> dict[str, object]:
         """Every argument of the call that can be written down, with its defaults filled in."""
         return self.call.recorded(vars(self.request.arguments))
@@ -63,8 +70,7 @@ def resolve_job(job: Job) -> ResolvedJob:
     """
     from filmstrip.fitting.plan import memory_of
 
-    if job.num_videos < 1:
-        raise ValueError(f"--num-videos must be at least 1, got {job.num_videos}.")
+    check_whole_number("--num-videos", job.num_videos)
     if not 0 <= job.seed <= LARGEST_SEED - job.num_videos:
         raise ValueError(f"--seed must be a whole number from 0 to {LARGEST_SEED}, got {job.seed}.")
     inputs = {name: read_input(name, source) for name, source in job.inputs.items()}
@@ -83,9 +89,10 @@ def resolve_job(job: Job) -> ResolvedJob:
     request, arguments, pictures, notes = _sized(outline, arguments, inputs, generator)
     clips = {name: given for name, given in pictures.items() if isinstance(given, list)}
     if call.only_repeats(arguments, clips, request.size.num_frames):
-        arguments[calls.CHANGE] = _CHANGE
+        change = cast("Any", outline).strength_at(request, _NOISE)
+        arguments[calls.CHANGE] = change
         request = outline.request(**arguments, **pictures, generator=generator)
-        notes += (f"The clip is changed ({calls.CHANGE} {_CHANGE}); to extend it, ask for more frames than it has.",)
+        notes += (f"The clip is changed ({calls.CHANGE} {change:g}); to extend it, ask for more frames than it has.",)
     if request.num_videos != 1:
         raise ValueError(f"{request.num_videos} prompts were given; give one, and --num-videos for more videos of it.")
     notes += _note_of_words(job.model, call.name, str(arguments.get("prompt") or ""))
@@ -99,7 +106,12 @@ def resolve_job(job: Job) -> ResolvedJob:
         device=device,
         dtype=dtype,
         fps=_file_fps(job, inputs, call, request),
-        notes=(*notes, *request.size.adjustments, *framing_notes(inputs, request.size.width, request.size.height)),
+        notes=(
+            *_preset_notes(job, call, request),
+            *notes,
+            *request.size.adjustments,
+            *framing_notes(inputs, request.size.width, request.size.height),
+        ),
     )
 
 
@@ -110,6 +122,16 @@ def _note_of_words(model: str, pipeline: str, prompt: str) -> tuple[str, ...]:
         return ()
     kinds = "; ".join(f"{kind}: {', '.join(words)}" for kind, words in family.understands.items())
     return (f"The prompt has none of the words that {model} understands, so the video will hardly show it ({kinds}).",)
+
+
+def _preset_notes(job: Job, call: PipelineCall, request: Request[Any]) -> list[str]:
+    """What is used because the checkpoint was made for it."""
+    from filmstrip.registry import preset_of
+
+    preset, chosen = preset_of(call.name, job.model), vars(request.arguments)
+    used = [name for name, value in preset.items() if name not in job.arguments and chosen.get(name) == value]
+    said = ", ".join(f"{name} {chosen[name]}" for name in used)
+    return [f"{job.model} was made for {said}; these are used where nothing else is said."] if used else []
 
 
 def generator_of(seed: int) -> torch.Generator:
@@ -185,6 +207,8 @@ def _arguments(job: Job, call: PipelineCall, defaults: Mapping[str, object]) -> 
         values[length] = _num_frames(job.seconds, job.fps, call, length, values, defaults)
     if "prompt" in call and values.get("prompt") is None:
         raise ValueError('a prompt is needed: say what the video shows, such as "a boat turning in the wind".')
+    if isinstance(prompt := values.get("prompt"), str) and not prompt.strip():
+        raise ValueError('The prompt is empty; describe the video, for example "a red star spinning".')
     return values
 
 

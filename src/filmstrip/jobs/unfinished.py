@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING
 
-from filmstrip.files import is_plain_name, unused
+from filmstrip.files import is_single_part, unused
 from filmstrip.jobs.components import check_placement, choose_pipeline, find_scheduler, load_pipeline
 from filmstrip.jobs.events import Advanced, Begun, MadeVideo, Tell
 from filmstrip.jobs.job import Disclosure, Job
@@ -46,7 +46,7 @@ class KeptVideo:
         """Beside what is kept of it, under the name that it was to have; in the way of no other file."""
         named = PureWindowsPath(str(self.unfinished.about.get("target") or "")).name  # which knows both separators
         path = self.path.absolute()
-        return unused(path.with_name(named) if is_plain_name(named) else _beside(path))
+        return unused(path.with_name(named) if is_single_part(named) else _beside(path))
 
     @property
     def notes(self) -> tuple[str, ...]:

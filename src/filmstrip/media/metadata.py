@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from filmstrip.files import partial_path
+from filmstrip.json_files import parse_object
 from filmstrip.media.animations import pictures_in
 from filmstrip.media.facts import FILE_KEY
 from filmstrip.media.formats import FORMATS
@@ -27,10 +28,10 @@ def encode(metadata: Mapping[str, Any] | None, facts: Mapping[str, Any]) -> str:
 def decode(text: str | bytes | None) -> dict[str, Any] | None:
     """What `encode` was given, with the facts under `FILE_KEY`; None for text that is not ours."""
     try:
-        record = json.loads(text or "")
-    except (TypeError, ValueError, RecursionError):
+        record = parse_object(text or "")
+    except (TypeError, ValueError):
         return None
-    return record if isinstance(record, dict) and FILE_KEY in record else None
+    return record if FILE_KEY in record else None
 
 
 def read_metadata(path: Path | str) -> dict[str, Any]:

@@ -12,6 +12,9 @@ from fractions import Fraction
 from operator import attrgetter
 from typing import Any, ClassVar, Generic, TypeVar
 
+from filmstrip.checks import LARGEST_COUNT, check_whole_number
+from filmstrip.roles import uncompiled
+
 Size = tuple[int, int]
 Step = int | Fraction
 Item = TypeVar("Item")
@@ -42,6 +45,23 @@ class Coding:
     """Whether longer videos are encoded in tiles in time."""
     is_framewise_decoding: bool = False
     """Whether longer videos are decoded in tiles in time."""
+
+    def __post_init__(self) -> None:
+        sizes: dict[str, tuple[int, ...]] = {
+            "tile": self.tile,
+            "latent_tile": self.latent_tile or (),
+            "chunk": self.chunk,
+        }
+        sizes |= {"frame_tile": self.frame_tile, "frames_at_once": (self.frames_at_once or 1,)}
+        for name, values in sizes.items():
+            for value in values:
+                check_whole_number(f"{name} of an autoencoder's work", value)
+        for step in self.stride:
+            if not 0 < step <= LARGEST_COUNT:
+                raise ValueError(
+                    f"tiles must lie more than 0 pixels apart, got {float(step):g}; let them overlap by less than a"
+                    " whole tile."
+                )
 
     @property
     def overlap(self) -> tuple[float, float]:
@@ -177,6 +197,7 @@ class CodesInPortions:
 
 def coding_settings(vae: Any, coding: Coding | None = None) -> dict[str, Any]:
     """A coding, or how an autoencoder is set, by the names of its attributes: plain values that a file can hold."""
+    vae = uncompiled(vae)
     if not isinstance(vae, CodesInPortions):
         return {}
     coding = coding or vae.coding
@@ -185,6 +206,7 @@ def coding_settings(vae: Any, coding: Coding | None = None) -> dict[str, Any]:
 
 def coding_of(vae: Any, settings: Mapping[str, Any]) -> Coding:
     """The coding that `coding_settings` told; names that this autoencoder does not have are left out."""
+    vae = uncompiled(vae)
     coding: Coding = vae.coding
     for name, setting in _settings(vae).items():
         if name in settings:

@@ -27,6 +27,16 @@ class Tile:
     stride: int
 
 
+Tiles = tuple[Tile, Tile]
+"""Rows and columns."""
+
+
+def exceeds(video: Tensor, tiles: Tiles) -> bool:
+    """Whether a video, or a picture, is larger than a tile."""
+    rows, columns = tiles
+    return video.shape[-2] > rows.size or video.shape[-1] > columns.size
+
+
 def blend(before: Tensor, after: Tensor, length: int, dim: int) -> Tensor:
     """`after`, with its start mixed with the end of `before`, more of itself at each further position."""
     length = min(before.shape[dim], after.shape[dim], length)

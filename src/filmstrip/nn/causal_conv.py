@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -13,29 +15,59 @@ from filmstrip.nn.streaming import FrameStream
 
 Triple = tuple[int, int, int]
 """Of frames, rows and columns."""
-Geometry = tuple[Triple, Triple, Triple]
-"""Kernel, stride and dilation."""
 TIME_PADDINGS = ("replicate", "zeros", "none")
 SPACE_PADDINGS = ("zeros", "replicate", "reflect")
 
 
-class _CausalConvolution(nn.Module):
-    """Pads a video in time, and in space where zeros won't do, for the convolution that it holds or is."""
+class CausalConv3d(nn.Module):
+    """A convolution that sees, in time, only the past (causal) or as far ahead as back; a level of names in files.
 
-    before: int
-    after: int
-    time_padding: str
-    space_padding: str
-    margins: tuple[int, int]
-    size: tuple[int, int, int]
-    """Frames, rows and columns that one output is computed from."""
-    steps: tuple[int, int, int]
-    out_channels: int
+    It pads in time, and in space where zeros won't do, for the layer that it holds.
+
+    Args:
+        time_padding: beyond the first frame and the last one these are repeated ("replicate"), or are "zeros"; with
+            "none" only frames come out for which there are enough.
+        space_padding: beyond the edges of a frame there are "zeros", its edge ("replicate") or its rows and columns
+            the other way round ("reflect").
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | Triple = 3,
+        stride: int | Triple = 1,
+        is_causal: bool = True,
+        dilation: int | Triple = 1,
+        time_padding: str = "replicate",
+        space_padding: str = "zeros",
+    ) -> None:
+        for name, value, known in (
+            ("time_padding", time_padding, TIME_PADDINGS),
+            ("space_padding", space_padding, SPACE_PADDINGS),
+        ):
+            if value not in known:
+                raise ValueError(f"{name} is one of {', '.join(known)}, got {value!r}.")
+        kernel, steps, gaps = _triple(kernel_size), _triple(stride), _triple(dilation)
+        reach, rows, columns = (gap * (extent - 1) for gap, extent in zip(gaps, kernel, strict=True))
+        margins = rows // 2, columns // 2
+        self._build(in_channels, out_channels, kernel, steps, (0, *margins) if space_padding == "zeros" else 0, gaps)
+        self.out_channels, self.steps, self.margins = out_channels, steps, margins
+        self.size = reach + 1, rows + 1, columns + 1  # frames, rows and columns that one output is computed from
+        self.before, self.after = (reach, 0) if is_causal else (reach // 2, reach // 2)
+        if time_padding == "none":
+            self.before = self.after = 0
+        self.time_padding, self.space_padding = time_padding, space_padding
+
+    def _build(self, *arguments: Any) -> None:
+        """Make the layer, with the arguments of `nn.Conv3d`."""
+        super().__init__()
+        self.conv = Conv3d(*arguments)
 
     @property
     def layer(self) -> nn.Conv3d:
         """The convolution."""
-        raise NotImplementedError
+        return self.conv
 
     @property
     def is_plain(self) -> bool:
@@ -78,74 +110,12 @@ class _CausalConvolution(nn.Module):
             return F.pad(hidden_states, (0, 0, 0, 0, before, after)) if before or after else hidden_states
         return repeat_ends(hidden_states, before, after)
 
-    def _pad_as(self, geometry: Geometry, is_causal: bool, time_padding: str, space_padding: str) -> Triple:
-        """Remember how to pad; what is left to the layer is returned."""
-        kernel, self.steps, dilation = geometry
-        for name, value, known in (
-            ("time_padding", time_padding, TIME_PADDINGS),
-            ("space_padding", space_padding, SPACE_PADDINGS),
-        ):
-            if value not in known:
-                raise ValueError(f"{name} is one of {', '.join(known)}, got {value!r}.")
-        reach, rows, columns = (gap * (extent - 1) for gap, extent in zip(dilation, kernel, strict=True))
-        self.size = reach + 1, rows + 1, columns + 1
-        self.before, self.after = (reach, 0) if is_causal else (reach // 2, reach // 2)
-        if time_padding == "none":
-            self.before = self.after = 0
-        self.time_padding, self.space_padding = time_padding, space_padding
-        self.margins = rows // 2, columns // 2
-        return (0, *self.margins) if space_padding == "zeros" else (0, 0, 0)
 
-
-class CausalConv3d(_CausalConvolution):
-    """A convolution that sees, in time, only the past (causal) or as far ahead as back; a level of names in files.
-
-    Args:
-        time_padding: beyond the first frame and the last one these are repeated ("replicate"), or are "zeros"; with
-            "none" only frames come out for which there are enough.
-        space_padding: beyond the edges of a frame there are "zeros", its edge ("replicate") or its rows and columns
-            the other way round ("reflect").
-    """
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int | Triple = 3,
-        stride: int | Triple = 1,
-        is_causal: bool = True,
-        dilation: int | Triple = 1,
-        time_padding: str = "replicate",
-        space_padding: str = "zeros",
-    ) -> None:
-        super().__init__()
-        geometry = _triple(kernel_size), _triple(stride), _triple(dilation)
-        padding = self._pad_as(geometry, is_causal, time_padding, space_padding)
-        self.out_channels = out_channels
-        self.conv = Conv3d(in_channels, out_channels, *geometry[:2], padding, geometry[2])
-
-    @property
-    def layer(self) -> nn.Conv3d:
-        return self.conv
-
-
-class BareCausalConv3d(_CausalConvolution, Conv3d):
+class BareCausalConv3d(CausalConv3d, Conv3d):
     """As `CausalConv3d`, without a level of names of its own."""
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int | Triple = 3,
-        stride: int | Triple = 1,
-        is_causal: bool = True,
-        dilation: int | Triple = 1,
-        time_padding: str = "replicate",
-        space_padding: str = "zeros",
-    ) -> None:
-        geometry = _triple(kernel_size), _triple(stride), _triple(dilation)
-        Conv3d.__init__(self, in_channels, out_channels, *geometry[:2], 0, geometry[2])
-        self.padding = self._pad_as(geometry, is_causal, time_padding, space_padding)
+    def _build(self, *arguments: Any) -> None:
+        Conv3d.__init__(self, *arguments)
 
     @property
     def layer(self) -> nn.Conv3d:

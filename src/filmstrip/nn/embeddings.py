@@ -9,10 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from filmstrip.nn.activations import ACTIVATIONS
-
-EMBEDDING_ACTIVATIONS = ACTIVATIONS
-
 
 def sinusoidal_embedding(
     timestep: Tensor,  # (batch,)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import math
@@ -20,12 +21,14 @@ from torch import Tensor
 
 from filmstrip import records, registry
 from filmstrip.files import partial_path, settle
+from filmstrip.json_files import parse_json, shown
 from filmstrip.media.levels import to_rgb
 from filmstrip.media.opening import open_picture
 from filmstrip.media.places import check_file
 
 FORMAT = 2
-_KEY = "filmstrip"
+_KEY, _SEAL = "filmstrip", "sha256"
+_LARGEST_HEADER, _DEEPEST = 64 * 2**20, 256
 _PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA")
 
 
@@ -47,8 +50,7 @@ def write(path: Path, value: Any, of: str = "", *, may_replace: bool = True) -> 
         OSError: the disk does not take it.
     """
     tensors: dict[str, Tensor] = {}
-    content = {"format": FORMAT, "of": of, "value": _packed(value, "", tensors)}
-    header = json.dumps(content, allow_nan=False)
+    header = sealed({"format": FORMAT, "of": of, "value": _packed(value, "", tensors)}, tensors)
     partial = partial_path(path)
     try:
         try:
@@ -79,14 +81,47 @@ def read(path: Path) -> Any:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no dictionary)
         if header is None:
             raise ValueError("it has tensors of something else")
-        content = json.loads(header)
-        if not isinstance(content, dict) or content.get("format") != FORMAT:
-            raise ValueError("it was written by another version of filmstrip; finish it with that one")
+        content = _opened(header, tensors)
         if content["of"] in registry.PUBLIC:  # its module knows its records
             registry.resolve_class("filmstrip", content["of"])
         return _unpacked(content["value"], tensors)
-    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
-        raise ValueError(f"{path} is cut off, damaged or no file of an unfinished video: {error}.") from error
+    except SafetensorError:
+        reason = "it is not what the header of a file of tensors says"
+    except (ValueError, ImportError) as error:
+        reason = " ".join(str(error).split()).removesuffix(".")
+    except (AttributeError, LookupError, OSError, RuntimeError, TypeError):
+        reason = "what it holds does not fit together"
+    raise ValueError(f"{path} is cut off, damaged or no file of an unfinished video: {reason}.")
+
+
+def sealed(content: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    """A header with the digest of itself and of all tensors in it, by which damage is found."""
+    return json.dumps({**content, _SEAL: _digest(content, tensors)}, allow_nan=False)
+
+
+def _opened(header: str, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The content of a header that is whole, and whose tensors are."""
+    try:
+        content = parse_json(header, largest=_LARGEST_HEADER, deepest=_DEEPEST)
+    except ValueError as error:
+        raise ValueError(f"its header {error}") from None
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise ValueError("it was written by another version of filmstrip; finish it with that one")
+    seal = content.pop(_SEAL, None)
+    if seal != _digest(content, tensors):
+        raise ValueError("bytes of it have changed since it was written" if seal else "it has no checksum")
+    if not isinstance(content.get("of"), str) or "value" not in content:
+        raise ValueError("it does not say what it holds")
+    return content
+
+
+def _digest(content: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def check_writable(value: Any) -> None:
@@ -153,6 +188,8 @@ def _unpacked(packed: Any, tensors: Mapping[str, Tensor]) -> Any:
         return [_unpacked(one, tensors) for one in packed]
     if not isinstance(packed, dict):
         return packed
+    if packed.keys() != {"record", "values"} and len(packed) != (2 if "array" in packed else 1):
+        raise ValueError(f"it holds {shown(packed)}")
     kind, content = next(iter(packed.items()))
     if kind == "float":
         return float(content)
@@ -166,7 +203,10 @@ def _unpacked(packed: Any, tensors: Mapping[str, Tensor]) -> Any:
         with open_picture(io.BytesIO(tensors[content].numpy().tobytes())) as picture:
             return picture.copy()
     if kind == "dtype":
-        return getattr(torch, content)
+        found = getattr(torch, content, None)
+        if not isinstance(found, torch.dtype):
+            raise ValueError(f"it holds the type {shown(content)}")
+        return found
     if kind == "dict":
         return {_unpacked(key, tensors): _unpacked(one, tensors) for key, one in content}
     if kind != "record":

@@ -151,7 +151,10 @@ def settings_of(scheduler: Any) -> str:
     """Class and settings of a scheduler, to be compared."""
     if scheduler is None:
         return ""
-    return json.dumps([type(scheduler).__name__, dict(scheduler.config)], default=lambda one: type(one).__name__)
+    return json.dumps(
+        [type(scheduler).__name__, {**scheduler.config.foreign(), **scheduler.config}],
+        default=lambda one: type(one).__name__,
+    )
 
 
 def versions() -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
@@ -15,6 +16,7 @@ from filmstrip.checkpoints import find_checkpoint
 from filmstrip.configuration import Configured
 from filmstrip.outputs import Output
 from filmstrip.schedulers.diffusion import SigmaTable, trained_tables
+from filmstrip.schedulers.flows import between_flows
 from filmstrip.schedulers.prediction import Estimator
 from filmstrip.schedulers.runs import Run
 from filmstrip.schedulers.schedule import Levels, respacing_of
@@ -42,6 +44,10 @@ class Scheduler(Configured):
     num_inference_steps: int | None = None
 
     takes_whole_numbers: ClassVar[bool] = True  # in `step`, or they are taken for indices and refused
+    knows_flows: ClassVar[bool] = False  # whether networks of flow matching can be followed, as settings say
+    makes_noise: ClassVar[bool] = False  # of videos, and not the other way round
+    is_flow: bool = False
+    """Whether these settings are of flow matching, with levels `(1 - sigma) * clean + sigma * noise`."""
     _held: Run
     _timesteps: Tensor
     _sigmas: Tensor
@@ -85,7 +91,7 @@ class Scheduler(Configured):
             local_files_only=local_files_only,
             patterns=[f"{subfolder}/{cls.config_name}" if subfolder else cls.config_name],
         )
-        return cls.from_config(cls.load_config(folder), **overrides)
+        return cls.from_folder(folder, **overrides)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the settings to `folder`, from where `from_pretrained` reads them."""
@@ -103,6 +109,15 @@ class Scheduler(Configured):
             generator: of fresh noise; without effect where the solver draws none.
         """
         raise NotImplementedError
+
+    @property
+    def predicts(self) -> str:
+        """What the network predicts."""
+        return str(self.config.prediction_type)
+
+    @classmethod
+    def _understood(cls, config: Mapping[str, Any], accepted: Collection[str]) -> dict[str, Any]:
+        return between_flows(super()._understood(config, accepted), config, accepted, cls.__name__)
 
     @property
     def timesteps(self) -> Tensor:
@@ -140,18 +155,22 @@ class Scheduler(Configured):
     def index_for_timestep(self, timestep: float | Tensor, schedule_timesteps: Tensor | None = None) -> int | Tensor:
         """Index of the step with this timestep, or a tensor of indices for a batch of timesteps.
 
-        Of equal timesteps it is the second, so that a run which starts in the middle of a schedule skips no level.
-        A timestep may be off by rounding.
+        Of equal timesteps it is the second, as in Diffusers; `step` itself skips none of them. A timestep may be off
+        by rounding.
 
         Args:
             schedule_timesteps: where to look; the held run's timesteps if None.
         """
         schedule = self._held.timesteps if schedule_timesteps is None else schedule_timesteps
         table = schedule.double().cpu().numpy()
+
+        def index_of(value: float) -> int:
+            equal = np.flatnonzero(table == value)
+            return int(equal[1]) if len(equal) > 1 else self._index_in(table, value)
+
         if isinstance(timestep, Tensor) and timestep.ndim:
-            indices = [self._index_in(table, value) for value in timestep.tolist()]
-            return torch.tensor(indices, device=schedule.device)
-        return self._index_in(table, float(timestep))
+            return torch.tensor([index_of(value) for value in timestep.tolist()], device=schedule.device)
+        return index_of(float(timestep))
 
     @property
     def compatibles(self) -> list[type[Scheduler]]:
@@ -188,12 +207,13 @@ class Scheduler(Configured):
         return index
 
     def _due_index(self, timestep: float | Tensor) -> int:
-        """Index of the step that is due; the first one is found by its timestep."""
+        """Index of the step that is due; the first one is found by its place in `timesteps`, or else by its value."""
         if self._step_index is None:
             self._step_index = self._begin_index
         if self._step_index is None:
-            table = self._held.timesteps.double().numpy()
-            self._step_index = self._index_in(table, self._value(timestep))
+            self._step_index = self._place_of(timestep)
+        if self._step_index is None:
+            self._step_index = self._index_in(self._held.timesteps.double().numpy(), float(timestep))
         if self._step_index >= len(self._timesteps):
             raise ValueError(
                 f"all {len(self._timesteps)} steps of this schedule are done; call set_timesteps to start another run."
@@ -203,21 +223,29 @@ class Scheduler(Configured):
     def _indices(self, timesteps: Tensor) -> Tensor:
         """Indices of timesteps, (batch,); once a first step was set or made, that step's for all of them."""
         if self._begin_index is None:
-            return torch.as_tensor(self.index_for_timestep(timesteps.flatten()))
+            table = self._held.timesteps.double().numpy()
+            return torch.tensor([self._index_in(table, value) for value in timesteps.flatten().tolist()])
         return torch.full((len(timesteps),), self._begin_index if self._step_index is None else self._step_index)
 
     def _value(self, timestep: float | Tensor) -> float:
         """A timestep as a number; one that was taken from `timesteps` is read without waiting for the device."""
-        if isinstance(timestep, Tensor) and timestep.device.type != "cpu":
-            table = self._timesteps.untyped_storage().data_ptr()
-            if timestep.untyped_storage().data_ptr() == table:
-                return float(self._held.timesteps[timestep.storage_offset()])
-        return float(timestep)
+        place = None if isinstance(timestep, Tensor) and timestep.device.type == "cpu" else self._place_of(timestep)
+        return float(timestep if place is None else self._held.timesteps[place])
+
+    def _place_of(self, timestep: float | Tensor) -> int | None:
+        """Index of a timestep that was taken from `timesteps`, which tells equal ones apart; None for others."""
+        if not isinstance(timestep, Tensor) or timestep.numel() != 1 or timestep.device != self._timesteps.device:
+            return None
+        shown = self._timesteps.untyped_storage()
+        is_of_it = timestep.dtype == self._timesteps.dtype and timestep.untyped_storage()._cdata == shown._cdata
+        return int(timestep.storage_offset() - self._timesteps.storage_offset()) if is_of_it else None
 
     def _index_in(self, table: np.ndarray[Any, Any], timestep: float) -> int:
+        """Index of the step that begins at a timestep; the first one if there are several."""
         matches = np.flatnonzero(table == timestep)
         if len(matches):
-            return int(matches[min(1, len(matches) - 1)])
+            begins = matches[matches % self.order == 0]  # the other calls of a step are in its middle
+            return int(begins[0] if len(begins) else matches[0])
         nearest = int(np.abs(table - timestep).argmin())
         # float32 rounds a timestep of 1000 by 3e-5; schedules are not finer than this tolerance.
         if abs(table[nearest] - timestep) > 1e-6 * len(self):

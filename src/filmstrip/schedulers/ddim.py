@@ -11,7 +11,7 @@ from filmstrip.randomness import Generators, draw_noise
 from filmstrip.schedulers.discrete import DenoisedOutput, DiscreteRun, DiscreteScheduler, Ending, Transition, told
 from filmstrip.schedulers.prediction import Estimator, combine, scaled
 from filmstrip.schedulers.schedule import Numbers
-from filmstrip.schedulers.settings import Clipped, Thresholded, WithoutSignal, setting, taking
+from filmstrip.schedulers.settings import Clipped, Exact, Thresholded, WithoutSignal, setting, taking
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -68,7 +68,7 @@ def _check_eta(eta: float) -> None:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class DDIMInverseSettings(Clipped, WithoutSignal, Ending):
+class DDIMInverseSettings(Clipped, WithoutSignal, Exact, Ending):
     """Settings of DDIM run backwards."""
 
     set_alpha_to_one: bool = setting(
@@ -77,7 +77,7 @@ class DDIMInverseSettings(Clipped, WithoutSignal, Ending):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class DDIMSettings(Thresholded, Clipped, WithoutSignal, Ending):
+class DDIMSettings(Thresholded, Clipped, WithoutSignal, Exact, Ending):
     """Settings of DDIM."""
 
 
@@ -136,6 +136,8 @@ class DDIMScheduler(DiscreteScheduler):
 
 class DDIMInverseScheduler(DiscreteScheduler):
     """Settings of DDIM run backwards, from clean latents to the noise that DDIM would make them of."""
+
+    makes_noise = True
 
     @taking(DDIMInverseSettings)
     def __init__(self, settings: DDIMInverseSettings) -> None:

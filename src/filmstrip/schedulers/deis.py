@@ -11,7 +11,7 @@ from torch import Tensor
 from filmstrip.randomness import Generators
 from filmstrip.schedulers.multistep import MultistepRun, MultistepScheduler, MultistepSettings, stepped
 from filmstrip.schedulers.prediction import Level, combine
-from filmstrip.schedulers.schedule import interpolation_weights
+from filmstrip.schedulers.schedule import Numbers, interpolation_weights
 from filmstrip.schedulers.settings import Spaced, setting, taking
 
 
@@ -54,7 +54,7 @@ class DEISSettings(Spaced, MultistepSettings):
 
 
 class DEISMultistepScheduler(MultistepScheduler[DEISRun]):
-    """Settings of DEIS, whose runs end above no noise."""
+    """Settings of DEIS, whose runs end above no noise, but for those of a flow."""
 
     _run_type = DEISRun
     ends_with_last = True
@@ -63,9 +63,19 @@ class DEISMultistepScheduler(MultistepScheduler[DEISRun]):
     def __init__(self, settings: DEISSettings) -> None:
         self._train()
 
-    def start(self, num_inference_steps: int | None = None, *, mu: float | None = None) -> DEISRun:
-        visited, sigmas = self._schedule(num_inference_steps, mu=mu)
-        return self._run(visited, sigmas, orders=self._lowered([self.config.solver_order] * len(visited)))
+    def start(
+        self,
+        num_inference_steps: int | None = None,
+        *,
+        timesteps: Numbers | None = None,
+        sigmas: Numbers | None = None,
+        mu: float | None = None,
+    ) -> DEISRun:
+        visited, levels = self._schedule(num_inference_steps, timesteps, sigmas, mu)
+        orders = [self.config.solver_order] * len(visited)
+        if not self._ends_above_zero():
+            orders[-1] = 1
+        return self._run(visited, levels, orders=self._lowered(orders))
 
     def set_timesteps(
         self, num_inference_steps: int, device: str | torch.device | None = None, mu: float | None = None
@@ -74,4 +84,4 @@ class DEISMultistepScheduler(MultistepScheduler[DEISRun]):
         self._set(device, num_inference_steps=num_inference_steps, mu=mu)
 
     def _ends_above_zero(self) -> bool:
-        return True
+        return not self.is_flow

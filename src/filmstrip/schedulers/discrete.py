@@ -131,17 +131,23 @@ class DiscreteScheduler(TrainedScheduler):
         """Timesteps and transitions of a run.
 
         As in the reference, spaced timesteps step by `num_train_timesteps // num_steps`, which need not lead to the
-        next one exactly. Given timesteps step to the next one, and the last one to the final level.
+        next one exactly, unless the settings say so. Given timesteps step to the next one, and the last one to the
+        final level.
         """
         given = whole_timesteps(timesteps, len(self))
         num_steps = number_of_steps(num_inference_steps, None, given)
-        if given is None:
-            visited = self._spaced(num_steps)
-            followers = visited - len(self) // num_steps
+        visited = self._spaced(num_steps) if given is None else given
+        if given is None and not self._is_exact:
+            ratio = len(self) // num_steps
+            transitions = tuple(self._transition(int(t), int(t) - ratio) for t in visited)
         else:
-            visited, followers = given, np.append(given[1:], -1)
-        transitions = tuple(self._transition(int(t), int(after)) for t, after in zip(visited, followers, strict=True))
+            transitions = self._linked(visited.tolist())
         return torch.from_numpy(visited.copy()), transitions
+
+    @property
+    def _is_exact(self) -> bool:
+        """Whether steps lead to the next timestep of the run, and not to one that is a ratio lower."""
+        return bool(self.config.get("exact_schedule"))
 
     def _linked(self, timesteps: Sequence[int]) -> tuple[Transition, ...]:
         """The steps from each of the timesteps to the next one, and from the last one past the end."""
@@ -155,6 +161,11 @@ class DiscreteScheduler(TrainedScheduler):
             )
         config = self.config
         spaced = spaced_timesteps(config.timestep_spacing, num_steps, len(self), config.steps_offset)
+        if (highest := spaced.max(initial=0)) > len(self) - 1:
+            raise ValueError(
+                f"{num_steps} steps with steps_offset={config.steps_offset} begin at timestep {highest:g}, and the"
+                f" network was trained with those up to {len(self) - 1}; take fewer steps, or a steps_offset of 0."
+            )
         return spaced.round().astype(np.int64)
 
     def _transition(self, timestep: int, next_timestep: int) -> Transition:
@@ -163,8 +174,11 @@ class DiscreteScheduler(TrainedScheduler):
 
     def _transition_from(self, timestep: float | Tensor) -> Transition:
         """The held run's step from a timestep, which need not be one of the run's."""
-        first = int(self._value(timestep))
-        return self._transition(first, first - len(self) // self._num_steps())
+        first, ratio = int(self._value(timestep)), len(self) // self._num_steps()
+        if not self._is_exact:
+            return self._transition(first, first - ratio)
+        lower = [timestep for timestep in self._held.timesteps.tolist() if timestep < first]
+        return self._transition(first, max(lower, default=-1))
 
     def _level(self, timestep: int, past_end: bool = False) -> Level:
         if past_end and timestep < 0:

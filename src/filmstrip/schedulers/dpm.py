@@ -161,13 +161,14 @@ class DPMSolverScheduler(MultistepScheduler[DPMSolverRun]):
         num_inference_steps: int | None = None,
         *,
         timesteps: Numbers | None = None,
+        sigmas: Numbers | None = None,
         mu: float | None = None,
         generator: Generators = None,
     ) -> DPMSolverRun:
-        visited, sigmas = self._schedule(num_inference_steps, timesteps, mu=mu)
+        visited, levels = self._schedule(num_inference_steps, timesteps, sigmas, mu)
         return self._run(
             visited,
-            sigmas,
+            levels,
             generator=generator,
             algorithm=self._algorithm,
             is_midpoint=self._solver_type == "midpoint",

@@ -16,6 +16,7 @@ from filmstrip.schedulers.runs import Run
 from filmstrip.schedulers.schedule import (
     Levels,
     Numbers,
+    dynamic_shift,
     falling_levels,
     number_of_steps,
     respaced_levels,
@@ -23,7 +24,7 @@ from filmstrip.schedulers.schedule import (
     shift_levels,
     stretch_to_terminal,
 )
-from filmstrip.schedulers.settings import Respaced, Shifted, setting, taking
+from filmstrip.schedulers.settings import Exact, Respaced, Shifted, setting, taking
 
 logger = logging.getLogger(__name__)
 
@@ -109,7 +110,7 @@ def _mixed(clean: Tensor, noise: Tensor, sigma: float | Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False)
-class FlowMatchEulerSettings(Respaced, Shifted):
+class FlowMatchEulerSettings(Respaced, Shifted, Exact):
     """Settings of Euler's method for flow matching."""
 
     num_train_timesteps: int = setting("the timestep that stands for pure noise.", 1000)
@@ -128,6 +129,9 @@ class FlowMatchEulerDiscreteScheduler(Scheduler):
     """Settings of Euler sampling for flow matching."""
 
     takes_whole_numbers = False
+    knows_flows = True
+    is_flow = True
+    predicts = "flow_prediction"
     _held: FlowMatchEulerRun
 
     @taking(FlowMatchEulerSettings)
@@ -173,9 +177,11 @@ class FlowMatchEulerDiscreteScheduler(Scheduler):
             timesteps: what the network is fed, used as given. Without `sigmas`, the levels are
                 `timesteps / num_train_timesteps`, shifted and respaced too, except that with dynamic shifting and
                 no `mu` they are used as they are.
-            mu: the dynamic shift; without effect if the settings do not ask for one.
+            mu: the dynamic shift, where the settings ask for one.
             generator: of the noise that stochastic sampling adds.
         """
+        if mu is not None and not self.config.use_dynamic_shifting:
+            raise ValueError("mu is the shift of schedulers with use_dynamic_shifting=True; leave it out.")
         given_sigmas = falling_levels("sigmas", sigmas, 1.0)
         given_timesteps = falling_levels("timesteps", timesteps, float(self.config.num_train_timesteps))
         num_steps = number_of_steps(num_inference_steps, given_sigmas, given_timesteps)
@@ -190,7 +196,11 @@ class FlowMatchEulerDiscreteScheduler(Scheduler):
                     " as they are; give sigmas instead to have both moved."
                 )
             return self._run(moved, given_timesteps, generator)
-        levels = np.linspace(self.sigma_max, self.sigma_min, num_steps) if given_sigmas is None else given_sigmas
+        levels = given_sigmas
+        if levels is None:
+            # As in the reference, the lowest level of the training, which is shifted, is shifted once more.
+            lowest = 1 / self.config.num_train_timesteps if self.config.get("exact_schedule") else self.sigma_min
+            levels = np.linspace(self.sigma_max, lowest, num_steps)
         return self._run(self._respaced(self._shifted(levels, mu)), given_timesteps, generator)
 
     def _shifted(self, levels: Levels, mu: float | None) -> Levels:
@@ -200,11 +210,7 @@ class FlowMatchEulerDiscreteScheduler(Scheduler):
             raise ValueError(
                 "a scheduler with use_dynamic_shifting needs mu; compute it with calculate_shift(tokens, ...)."
             )
-        if self.config.time_shift_type == "exponential":
-            return shift_levels(levels, math.exp(mu))
-        if mu <= 0:
-            raise ValueError(f"mu must be above 0 with time_shift_type='linear', got {mu}.")
-        return shift_levels(levels, mu)
+        return shift_levels(levels, dynamic_shift(mu, self.config.time_shift_type))
 
     def _respaced(self, levels: Levels) -> Levels:
         if self.config.shift_terminal:
@@ -240,7 +246,11 @@ class FlowMatchEulerDiscreteScheduler(Scheduler):
         mu: float | None = None,
         timesteps: Numbers | None = None,
     ) -> None:
-        """Hold a new run (see `start`), with `timesteps` and `sigmas` on `device`."""
+        """Hold a new run (see `start`), with `timesteps` and `sigmas` on `device`.
+
+        As Diffusers' pipelines give `mu` always, it has no effect here if the settings ask for no dynamic shift.
+        """
+        mu = mu if self.config.use_dynamic_shifting else None
         self._hold(self.start(num_inference_steps, sigmas=sigmas, timesteps=timesteps, mu=mu), device)
         self.num_inference_steps = len(self._timesteps)
 

@@ -19,10 +19,12 @@ from filmstrip.schedulers.runs import TrainedRun
 from filmstrip.schedulers.schedule import (
     Levels,
     Numbers,
+    dynamic_shift,
     falling_levels,
     number_of_steps,
     respaced_levels,
     shift_levels,
+    stretch_to_terminal,
 )
 from filmstrip.schedulers.settings import Respaced, Shifted, Thresholded, Trained, setting
 
@@ -40,9 +42,12 @@ class MultistepSettings(Thresholded, Respaced, Shifted, Trained):
     lower_order_final: bool = setting("the last steps of runs with less than 15 are of lower order.", True)
     use_flow_sigmas: bool | None = setting("levels of a flow, `(1 - sigma) * clean + sigma * noise`.", False)
     flow_shift: float | None = setting("the shift of these levels.", 1.0)
+    shift_terminal: float | None = setting("the last noise level of a flow before the end.", None, is_ours=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.shift_terminal is not None and not self.use_flow_sigmas:
+            raise ValueError("shift_terminal is a level of a flow; set use_flow_sigmas=True, or leave it out.")
         if self.solver_order < 1:
             raise ValueError(f"solver_order must be at least 1, got {self.solver_order}.")
 
@@ -89,7 +94,13 @@ class MultistepScheduler(SigmaScheduler[RunType]):
     """Schedules in sigmas or in levels of a flow, and the calls of Diffusers' loops around them."""
 
     _held: RunType
+    knows_flows = True
     ends_with_last: ClassVar[bool] = False  # a respaced schedule that ends above zero repeats its last level
+
+    @property
+    def is_flow(self) -> bool:  # type: ignore[override]  # here the settings decide
+        """Whether these settings are of flow matching, with levels `(1 - sigma) * clean + sigma * noise`."""
+        return bool(self.config.use_flow_sigmas)
 
     def _train(self) -> None:
         super()._train()
@@ -98,7 +109,8 @@ class MultistepScheduler(SigmaScheduler[RunType]):
                 raise ValueError(f"only one spacing of sigmas can be used, got lu and {self._respacing}.")
             self._respacing = "exponential"  # even logarithms of signal to noise are the same
         # Until set_timesteps is called, the layer holds the schedule of the training.
-        self._hold(self._run(*self._trained()))
+        visited, sigmas = self._trained()
+        self._hold(self._run(visited.astype(np.int64), sigmas))
 
     def step(
         self, model_output: Tensor, timestep: int | Tensor, sample: Tensor, return_dict: bool = True
@@ -139,7 +151,7 @@ class MultistepScheduler(SigmaScheduler[RunType]):
             return len(table) - 1
 
     def _level(self, sigma: float) -> Level:
-        if self.config.use_flow_sigmas:
+        if self.is_flow:
             return Level(1 - sigma, sigma)
         alpha = 1 / math.hypot(sigma, 1)
         return Level(alpha, sigma * alpha)
@@ -150,30 +162,49 @@ class MultistepScheduler(SigmaScheduler[RunType]):
         timesteps: Numbers | None = None,
         sigmas: Numbers | None = None,
         mu: float | None = None,
-    ) -> tuple[Levels, Levels]:
-        """Timesteps and sigmas of a run, the last sigma included."""
-        config = self.config
-        given_sigmas, given = falling_levels("sigmas", sigmas, 1.0), whole_timesteps(timesteps, len(self))
-        num_steps = number_of_steps(num_inference_steps, given_sigmas, given)
-        plain = self._respacing is None
-        if mu is not None and not config.use_dynamic_shifting:
-            raise ValueError("mu is the shift of schedulers with use_dynamic_shifting=True; leave it out.")
-        if given_sigmas is not None and not (plain and config.use_flow_sigmas):
-            raise ValueError("sigmas can be chosen only with use_flow_sigmas=True and no respacing; leave them out.")
-        if given is not None and not (plain and not config.use_flow_sigmas):
-            raise ValueError("timesteps can't be chosen where the settings choose the sigmas; leave them out.")
-        lowest = float(self._table.sigmas[0])
-        if plain and config.use_flow_sigmas:
-            levels = self._flow_levels(num_steps, given_sigmas, mu)
-            visited = levels * len(self)
-        elif plain:
+    ) -> tuple[NDArray[Any], Levels]:
+        """Timesteps and sigmas of a run, the last sigma included.
+
+        As in the reference, timesteps are cut to whole numbers; those that are given to a flow stay as they are.
+        """
+        levels = falling_levels("sigmas", sigmas, 1.0)
+        given: NDArray[Any] | None = whole_timesteps(timesteps, len(self)) if not self.is_flow else None
+        if self.is_flow:
+            given = falling_levels("timesteps", timesteps, float(len(self)))
+        num_steps = number_of_steps(num_inference_steps, levels, given)
+        self._check_given(levels, given, mu)
+        if self.is_flow and (self._respacing is None or levels is not None or given is not None):
+            is_final = levels is None and given is not None and self.config.use_dynamic_shifting and mu is None
+            if levels is None and given is not None:
+                levels = given / len(self)
+            levels = levels if levels is not None and is_final else self._flow_levels(num_steps, levels, mu)
+            levels = np.minimum(levels, 1 - 1e-6)  # with no signal at all, the first step would have no direction
+            visited = levels * len(self) if given is None else given
+        elif self._respacing is None:
             visited = self._spaced(num_steps) if given is None else given.astype(np.float64)
             levels = self._table.at(visited)
         else:
             levels, visited = self._respaced(num_steps)
-        ends_with_last = self.ends_with_last and not (plain and not config.use_flow_sigmas)
-        final = (float(levels[-1]) if ends_with_last else lowest) if self._ends_above_zero() else 0.0
-        return visited, np.append(levels, final)
+        if not self._ends_above_zero():
+            final = 0.0
+        elif self.ends_with_last and (self.is_flow or self._respacing is not None):
+            final = float(levels[-1])
+        else:
+            final = float(self._table.sigmas[0])
+        is_as_given = self.is_flow and given is not None
+        return visited.astype(np.float32 if is_as_given else np.int64), np.append(levels, final)
+
+    def _check_given(self, sigmas: Levels | None, timesteps: NDArray[Any] | None, mu: float | None) -> None:
+        """See that a run's schedule can be chosen so with these settings."""
+        is_plain, is_chosen = self._respacing is None, sigmas is not None or timesteps is not None
+        if mu is not None and not (self.config.use_dynamic_shifting and self.is_flow):
+            raise ValueError("mu is the shift of schedulers with use_dynamic_shifting=True; leave it out.")
+        if mu is not None and not (is_plain or is_chosen):
+            raise ValueError(f"mu has no effect with use_{self._respacing}_sigmas, which chooses the levels; drop it.")
+        if sigmas is not None and not self.is_flow:
+            raise ValueError("sigmas can be chosen only with use_flow_sigmas=True; leave them out.")
+        if timesteps is not None and not (is_plain or self.is_flow):
+            raise ValueError("timesteps can't be chosen where the settings choose the sigmas; leave them out.")
 
     def _ends_above_zero(self) -> bool:
         return bool(self.config.get("final_sigmas_type") == "sigma_min")
@@ -196,21 +227,25 @@ class MultistepScheduler(SigmaScheduler[RunType]):
         if self.config.get("use_lu_lambdas"):
             table = np.exp(np.log(table).astype(np.float64))  # as the reference rounds them
         levels = respaced_levels(self._respacing, *self._ends(table[-1], table[0]), np.empty(num_steps))
-        if self.config.use_flow_sigmas:
+        if self.is_flow:
             levels = levels / (levels + 1)
             return levels, levels * len(self)
         visited = self._table.timesteps_of(levels)
         return levels, visited.round() if self._rounds_respaced() else visited
 
     def _flow_levels(self, num_steps: int, given: Levels | None, mu: float | None) -> Levels:
-        """Shares of noise, shifted."""
-        levels = (1 - np.linspace(1, 1 / len(self), num_steps + 1))[:0:-1] if given is None else given
-        return shift_levels(levels, self._shift(mu))
+        """Shares of noise, shifted, and those that were given respaced too."""
+        levels = shift_levels(self._even_levels(num_steps) if given is None else given, self._shift(mu))
+        if self.config.get("shift_terminal"):
+            levels = stretch_to_terminal(levels, self.config.shift_terminal)
+        return respaced_levels(self._respacing, float(levels[0]), float(levels[-1]), levels)
+
+    def _even_levels(self, num_steps: int) -> Levels:
+        """Shares of noise, not yet shifted."""
+        return (1 - np.linspace(1, 1 / len(self), num_steps + 1))[:0:-1]
 
     def _shift(self, mu: float | None) -> float:
-        if mu is None:
-            return float(self.config.flow_shift)
-        return math.exp(mu) if self.config.time_shift_type == "exponential" else mu
+        return float(self.config.flow_shift) if mu is None else dynamic_shift(mu, self.config.time_shift_type)
 
     def _spaced(self, num_steps: int) -> Levels:
         config, used = self.config, len(self)
@@ -223,6 +258,5 @@ class MultistepScheduler(SigmaScheduler[RunType]):
     def _run(self, timesteps: NDArray[Any], sigmas: Levels, **more: Any) -> RunType:
         """The run over a schedule."""
         narrow = torch.from_numpy(np.asarray(sigmas, dtype=np.float32))
-        visited = torch.from_numpy(np.asarray(timesteps).astype(np.int64))
         levels = tuple(map(self._level, narrow.tolist()))
-        return self._run_type(visited, narrow, levels, estimator=self._estimator, **more)
+        return self._run_type(torch.from_numpy(timesteps), narrow, levels, estimator=self._estimator, **more)

@@ -14,7 +14,7 @@ from filmstrip.schedulers.base import SchedulerOutput
 from filmstrip.schedulers.diffusion import Timesteps
 from filmstrip.schedulers.discrete import DiscreteRun, DiscreteScheduler, Ending, Transition
 from filmstrip.schedulers.prediction import Terms, combine, noise_weights, scaled
-from filmstrip.schedulers.settings import setting, taking
+from filmstrip.schedulers.settings import Exact, setting, taking
 
 _ORDER = 4
 _RUNGE_KUTTA = (1 / 6, 1 / 3, 1 / 3, 1 / 6)
@@ -30,6 +30,12 @@ class PNDMRun(DiscreteRun):
     predictions: list[Tensor] = field(default_factory=list, init=False, repr=False)  # of whole steps, oldest first
     begun: list[Tensor] = field(default_factory=list, init=False, repr=False)  # latents that are stepped from again
     stages: list[Tensor] = field(default_factory=list, init=False, repr=False)  # predictions of a Runge-Kutta step
+
+    @property
+    def begins(self) -> list[int]:
+        after = self.num_warm_up or min(2, len(self.timesteps))  # without a warm-up, the first step is taken twice
+        first = [*range(0, self.num_warm_up, 4)] if self.num_warm_up else [0]
+        return [*first, *range(after, len(self.timesteps))]
 
     def solve(self, prediction: Tensor, step_index: int, latents: Tensor, generator: Generators) -> Tensor:
         transition = self.transitions[step_index]
@@ -73,7 +79,7 @@ class PNDMRun(DiscreteRun):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class PNDMSettings(Ending):
+class PNDMSettings(Exact, Ending):
     """Settings of pseudo numerical methods."""
 
     prediction_type: Literal["epsilon", "v_prediction"] = "epsilon"
@@ -98,14 +104,12 @@ class PNDMScheduler(DiscreteScheduler):
 
     def start(self, num_inference_steps: int | None = None) -> PNDMRun:
         """The schedule and solver of one generation, which calls the network more often than it steps."""
-        warm_up, others = self._calls(num_inference_steps)
-        timesteps = np.concatenate([warm_up, others])
+        calls = self._calls(num_inference_steps)
+        timesteps = np.concatenate(calls)
         ratio = len(self) // (num_inference_steps or 1)
-        transitions = tuple(
-            self._call(int(timestep), index, warm_up, ratio) for index, timestep in enumerate(timesteps)
-        )
+        transitions = tuple(self._call(int(timestep), index, calls, ratio) for index, timestep in enumerate(timesteps))
         visited = torch.from_numpy(timesteps)
-        return PNDMRun(visited, transitions, estimator=self._estimator, num_warm_up=len(warm_up))
+        return PNDMRun(visited, transitions, estimator=self._estimator, num_warm_up=len(calls[0]))
 
     def set_timesteps(self, num_inference_steps: int, device: str | torch.device | None = None) -> None:
         self._hold_new(device, num_inference_steps)
@@ -132,7 +136,7 @@ class PNDMScheduler(DiscreteScheduler):
         self, model_output: Tensor, timestep: int | Tensor, sample: Tensor, return_dict: bool = True
     ) -> SchedulerOutput | tuple[Tensor]:
         """The next call of the warm-up."""
-        transition = self._due_call(timestep, self.prk_timesteps)
+        transition = self._due_call(timestep)
         latents = self._begun_run().warm_up(model_output, sample, transition, self.counter % 4)
         return self._counted(latents.to(torch.promote_types(sample.dtype, model_output.dtype)), return_dict)
 
@@ -146,9 +150,10 @@ class PNDMScheduler(DiscreteScheduler):
         latents = run.multistep(model_output, sample, transition, again)
         return self._counted(latents.to(torch.promote_types(sample.dtype, model_output.dtype)), return_dict)
 
-    def _due_call(self, timestep: int | Tensor, warm_up: Timesteps) -> Transition:
+    def _due_call(self, timestep: int | Tensor, warm_up: Timesteps | None = None) -> Transition:
         ratio = len(self) // self._num_steps()
-        return self._call(int(self._value(timestep)), self.counter, warm_up, ratio)
+        calls = self.prk_timesteps if warm_up is None else warm_up, self.plms_timesteps
+        return self._call(int(self._value(timestep)), self.counter, calls, ratio)
 
     def _counted(self, latents: Tensor, return_dict: bool) -> SchedulerOutput | tuple[Tensor]:
         self.counter += 1
@@ -169,14 +174,22 @@ class PNDMScheduler(DiscreteScheduler):
                 f"`num_inference_steps` must be >= {_ORDER}, which the warm-up takes, got {len(steps)};"
                 " use skip_prk_steps=True for fewer."
             )
-        half = len(self) // len(steps) // 2
-        ends = np.stack([steps[:_ORDER] + half, steps[:_ORDER]], axis=1).flatten()[1:]
+        middles = steps[:_ORDER] + len(self) // len(steps) // 2
+        if self._is_exact:
+            middles = np.append(steps[:1], (steps[: _ORDER - 1] + steps[1:_ORDER]) // 2)
+        ends = np.stack([middles, steps[:_ORDER]], axis=1).flatten()[1:]
         return ends.repeat(2)[1:-1], steps[_ORDER - 1 :]
 
-    def _call(self, timestep: int, index: int, warm_up: Timesteps, ratio: int) -> Transition:
+    def _call(self, timestep: int, index: int, calls: tuple[Timesteps, Timesteps], ratio: int) -> Transition:
         """The step that a call of the network decides."""
+        warm_up, others = calls
         if index < len(warm_up):
-            return self._transition(int(warm_up[index // 4 * 4]), timestep - (0 if index % 2 else ratio // 2))
+            after = int(warm_up[index | 1]) if self._is_exact else timestep - (0 if index % 2 else ratio // 2)
+            return self._transition(int(warm_up[index // 4 * 4]), after)
+        higher, lower = timestep + ratio, timestep - ratio
+        if self._is_exact:
+            higher = int(others[others > timestep].min(initial=len(self) - 1))
+            lower = int(others[others < timestep].max(initial=-1))
         if index == 1 and not len(warm_up):  # the first step once more, from its beginning
-            return self._transition(timestep + ratio, timestep)
-        return self._transition(timestep, timestep - ratio)
+            return self._transition(higher, timestep)
+        return self._transition(timestep, lower)

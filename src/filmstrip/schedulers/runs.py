@@ -23,6 +23,19 @@ class Run:
 
     order: ClassVar[int] = 1
 
+    @property
+    def begins(self) -> range | list[int]:
+        """Where each step begins among the calls of the network, of which some solvers make several for a step."""
+        return range(0, len(self.timesteps), self.order)
+
+    def begin_of(self, strength: float) -> int:
+        """The call at which a run begins that makes this share of its steps, those at the clean end; all leaves none.
+
+        As in the reference, the number of steps is rounded down.
+        """
+        begins = [*self.begins, len(self.timesteps)]
+        return begins[max(len(begins) - 1 - int((len(begins) - 1) * strength), 0)]
+
     def noise_level(self, step_index: int) -> Level:
         """How noisy latents are before this step."""
         raise NotImplementedError

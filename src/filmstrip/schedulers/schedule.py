@@ -37,6 +37,15 @@ def calculate_shift(
     return base_shift + slope * (image_seq_len - base_seq_len)
 
 
+def dynamic_shift(mu: float, kind: str) -> float:
+    """The shift that `mu` stands for: its exponential, or by the "linear" kind itself."""
+    if kind == "exponential":
+        return math.exp(mu)
+    if mu <= 0:
+        raise ValueError(f"mu must be above 0 with time_shift_type='linear', got {mu}.")
+    return mu
+
+
 def stretch_to_terminal(levels: Levels, terminal: float) -> Levels:
     """Scale the distances from pure noise so that the last level is `terminal`.
 

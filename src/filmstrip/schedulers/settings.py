@@ -24,9 +24,13 @@ OfNetwork = Literal["epsilon", "sample", "v_prediction"]
 FinalLevel = Literal["zero", "sigma_min"]
 
 
-def setting(sentence: str, default: Any) -> Any:
-    """A field of a scheduler's settings: what it is, for help, and its default."""
-    return dataclasses.field(default=default, metadata={"sentence": sentence})
+def setting(sentence: str, default: Any, *, is_ours: bool = False) -> Any:
+    """A field of a scheduler's settings: what it is, for help, and its default.
+
+    Args:
+        is_ours: other programs that read the config don't know it, so that it is written down only where it is given.
+    """
+    return dataclasses.field(default=default, metadata={"sentence": sentence, "is_ours": is_ours})
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +79,18 @@ class Spaced(Settings):
 
     timestep_spacing: Spacing = setting("how the timesteps of a run are spread over those of the training.", "linspace")
     steps_offset: int = setting("added to the timesteps of the leading spacing.", 0)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Exact(Settings):
+    """Schedules as their equations have them."""
+
+    exact_schedule: bool = setting(
+        "each step leads to the very level where the next one begins, and a flow's levels are shifted once; without it"
+        " the numbers are those of Diffusers.",
+        False,
+        is_ours=True,
+    )
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -145,6 +161,9 @@ def taking(kind: Callable[P, Kind]) -> Callable[[Callable[[Any, Kind], None]], C
         __init__.__signature__ = signature  # type: ignore[attr-defined]
         __init__.__doc__ = help_of(settings)
         __init__.__annotations__ = {}
+        fields = dataclasses.fields(settings)
+        ours = frozenset(one.name for one in fields if one.metadata.get("is_ours"))
+        __init__.recorded_if_given = ours  # type: ignore[attr-defined]
         return __init__
 
     return decorate

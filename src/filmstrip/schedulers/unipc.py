@@ -16,7 +16,7 @@ from filmstrip.schedulers.base import Scheduler
 from filmstrip.schedulers.multistep import MultistepRun, MultistepScheduler, MultistepSettings, stepped
 from filmstrip.schedulers.prediction import Level, combine
 from filmstrip.schedulers.runs import Run
-from filmstrip.schedulers.schedule import Levels, Numbers, shift_levels, stretch_to_terminal
+from filmstrip.schedulers.schedule import Levels, Numbers
 from filmstrip.schedulers.settings import Bounded, FinalLevel, Spaced, WithoutSignal, setting, taking
 
 
@@ -104,8 +104,6 @@ class UniPCSettings(Bounded, Spaced, WithoutSignal, MultistepSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.shift_terminal is not None and not self.use_flow_sigmas:
-            raise ValueError("shift_terminal is a level of a flow; set use_flow_sigmas=True, or leave it out.")
         if not self.predict_x0 and self.final_sigmas_type == "zero":
             raise ValueError("predict_x0=False can't end at no noise; use final_sigmas_type='sigma_min'.")
 
@@ -125,11 +123,12 @@ class UniPCMultistepScheduler(MultistepScheduler[UniPCRun]):
         self,
         num_inference_steps: int | None = None,
         *,
+        timesteps: Numbers | None = None,
         sigmas: Numbers | None = None,
         mu: float | None = None,
     ) -> UniPCRun:
         config = self.config
-        visited, levels = self._schedule(num_inference_steps, sigmas=sigmas, mu=mu)
+        visited, levels = self._schedule(num_inference_steps, timesteps, sigmas, mu)
         num_steps = len(visited)
         orders = [config.solver_order] * num_steps
         if config.lower_order_final:
@@ -162,11 +161,5 @@ class UniPCMultistepScheduler(MultistepScheduler[UniPCRun]):
             raise ValueError("a scheduler with use_dynamic_shifting needs mu.")
         return super()._shift(mu)
 
-    def _flow_levels(self, num_steps: int, given: Levels | None, mu: float | None) -> Levels:
-        """Shares of noise, shifted, from just below 1."""
-        levels = np.linspace(1, 1 / len(self), num_steps + 1)[:-1] if given is None else given
-        levels = shift_levels(levels, self._shift(mu))
-        if self.config.shift_terminal:
-            levels = stretch_to_terminal(levels, self.config.shift_terminal)
-        levels[0] = min(levels[0], 1 - 1e-6)  # with no signal at all, the first step would have no direction
-        return levels
+    def _even_levels(self, num_steps: int) -> Levels:
+        return np.linspace(1, 1 / len(self), num_steps + 1)[:-1]

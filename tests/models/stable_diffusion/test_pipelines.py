@@ -77,3 +77,16 @@ def test_a_run_projects_its_prompt_once_and_forgets_it(joint):
         calls.clear()
         pipeline("a cat", control, sequential_guidance=not joint, **{**CALL, "num_inference_steps": 4})
         assert len(calls) == (2 if joint else 4)  # for each of two networks, and not for each of four steps
+
+
+@pytest.mark.parametrize("types", [(torch.bfloat16, torch.float32), (torch.float32, torch.bfloat16)], ids=str)
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_controlnet_may_be_of_another_type_than_the_unet(types, count):
+    of_network, of_control = types
+    nets = [controlnet(seed).to(of_control if seed == 0 else torch.float32) for seed in range(count)]
+    pipeline = filmstrip.StableDiffusionControlNetPipeline(**parts(), controlnet=nets if count > 1 else nets[0])
+    for name in ("vae", "text_encoder", "unet"):
+        pipeline.components[name].to(of_network)
+    pictures = list(torch.rand(count, 1, 3, 16, 16, generator=seeded()))
+    made = pipeline("a cat", pictures if count > 1 else pictures[0], **CALL, generator=seeded())
+    assert torch.isfinite(torch.as_tensor(made.images)).all()

@@ -12,21 +12,12 @@ from itertools import count
 import torch
 from torch import Tensor, nn
 
-from filmstrip.memory.coding import (
-    CodesInPortions,
-    Coding,
-    Way,
-    half_settings,
-    overlap_settings,
-    tile_settings,
-    tile_way,
-)
-from filmstrip.memory.tiling import Tile, tiled_in_space
+from filmstrip.memory.coding import Coding, Way, half_settings, overlap_settings, tile_settings
+from filmstrip.memory.tiling import Tile, exceeds, tiled_in_space
 from filmstrip.models.cogvideox.autoencoder_coders import CogVideoXDecoder3D, CogVideoXEncoder3D
-from filmstrip.network import Model
+from filmstrip.nn.autoencoder import Autoencoder, check_block_types
 from filmstrip.nn.streaming import FrameStream
-from filmstrip.outputs import DiagonalGaussian, EncoderOutput, SampleOutput
-from filmstrip.randomness import Generators
+from filmstrip.outputs import SampleOutput
 
 DOWN_BLOCK, UP_BLOCK = "CogVideoXDownBlock3D", "CogVideoXUpBlock3D"
 
@@ -34,7 +25,7 @@ DOWN_BLOCK, UP_BLOCK = "CogVideoXDownBlock3D", "CogVideoXUpBlock3D"
 Coder = Callable[[Tensor, FrameStream], Tensor]
 
 
-class AutoencoderKLCogVideoX(CodesInPortions, Model):
+class AutoencoderKLCogVideoX(Autoencoder):
     """Compresses video to latents and back, a few frames at a time.
 
     A video is (batch, 3, frames, height, width) in [-1, 1]; its latents are (batch, latent_channels,
@@ -46,7 +37,6 @@ class AutoencoderKLCogVideoX(CodesInPortions, Model):
         `latents_std` and `invert_scale_latents` from the config; the network itself does not scale.
     """
 
-    _supports_gradient_checkpointing = True
     sets_latent_tiles = True
     computing_methods = ("encode", "decode", "encode_stream", "decode_stream")
     keep_precise = ("norm", r"coder\.conv_in", r"coder\.conv_out")
@@ -76,35 +66,12 @@ class AutoencoderKLCogVideoX(CodesInPortions, Model):
         invert_scale_latents: bool = False,
     ) -> None:
         super().__init__()
-        for name, types, known in (
-            ("down_block_types", down_block_types, DOWN_BLOCK),
-            ("up_block_types", up_block_types, UP_BLOCK),
-        ):
-            if tuple(types) != (known,) * len(block_out_channels):
-                raise ValueError(f"{name} must be {known!r}, once for each of block_out_channels, got {list(types)}.")
+        check_block_types(self.config, DOWN_BLOCK, UP_BLOCK)
         self.spatial_compression_ratio = 2 ** (len(block_out_channels) - 1)
         self.temporal_compression_ratio = int(temporal_compression_ratio)
         time_halvings = int(math.log2(temporal_compression_ratio))
-        self.encoder = CogVideoXEncoder3D(
-            in_channels=in_channels,
-            out_channels=latent_channels,
-            block_out_channels=block_out_channels,
-            layers_per_block=layers_per_block,
-            act_fn=act_fn,
-            norm_eps=norm_eps,
-            norm_num_groups=norm_num_groups,
-            time_halvings=time_halvings,
-        )
-        self.decoder = CogVideoXDecoder3D(
-            in_channels=latent_channels,
-            out_channels=out_channels,
-            block_out_channels=block_out_channels,
-            layers_per_block=layers_per_block,
-            act_fn=act_fn,
-            norm_eps=norm_eps,
-            norm_num_groups=norm_num_groups,
-            time_halvings=time_halvings,
-        )
+        self.encoder = CogVideoXEncoder3D(self.config, time_halvings)
+        self.decoder = CogVideoXDecoder3D(self.config, time_halvings)
         self.quant_conv = nn.Conv3d(2 * latent_channels, 2 * latent_channels, 1) if use_quant_conv else None
         self.post_quant_conv = nn.Conv3d(latent_channels, latent_channels, 1) if use_post_quant_conv else None
 
@@ -143,25 +110,7 @@ class AutoencoderKLCogVideoX(CodesInPortions, Model):
     def decoding_ways(self) -> Iterator[Way]:
         """Whole pictures; in tiles of a half, a quarter and an eighth of the sides that the model was made for."""
         yield Way("in chunks of whole pictures", replace(self.coding, is_tiled=False))
-        ratio = self.spatial_compression_ratio
-        sides = self.config.sample_height, self.config.sample_width
-        for share in (2, 4, 8):
-            rows, columns = (max(side // share // ratio, 4) for side in sides)
-            tile, steps = (rows * ratio, columns * ratio), (int(0.75 * rows) * ratio, int(0.75 * columns) * ratio)
-            coding = replace(self.coding, is_tiled=True, is_sliced=True, tile=tile, latent_tile=(rows, columns))
-            yield tile_way(tile, steps, coding.with_overlap((0.25, 0.25)))
-
-    def encode(
-        self, x: Tensor, return_dict: bool = True, coding: Coding | None = None
-    ) -> EncoderOutput | tuple[DiagonalGaussian]:
-        """The posterior of a video's latents."""
-        coding = coding or self.coding
-        moments = [
-            _joined(self._encode_chunk, part, coding.chunk[0], self._encoder_tiles(part, coding))
-            for part in _slices(x, coding)
-        ]
-        posterior = DiagonalGaussian(torch.cat(moments))
-        return EncoderOutput(posterior) if return_dict else (posterior,)
+        yield from self._tile_ways((self.config.sample_height, self.config.sample_width), (2, 4, 8))
 
     def decode(self, z: Tensor, return_dict: bool = True, coding: Coding | None = None) -> SampleOutput | tuple[Tensor]:
         """The video that latents stand for.
@@ -172,7 +121,7 @@ class AutoencoderKLCogVideoX(CodesInPortions, Model):
         coding = coding or self.coding
         videos = [
             _joined(self._decode_chunk, part, coding.chunk[1], self._decoder_tiles(part, coding))
-            for part in _slices(z, coding)
+            for part in self._slices(z, coding)
         ]
         video = torch.cat(videos)
         return SampleOutput(video) if return_dict else (video,)
@@ -181,7 +130,7 @@ class AutoencoderKLCogVideoX(CodesInPortions, Model):
         """Yield the moments that `encode` finds, chunk after chunk, in memory that does not grow with the length."""
         coding = coding or self.coding
         tiles = self._encoder_tiles(x, coding)
-        return _stream(self._encode_chunk, _slices(x, coding), coding.chunk[0], tiles)
+        return _stream(self._encode_chunk, self._slices(x, coding), coding.chunk[0], tiles)
 
     def decode_stream(self, z: Tensor, coding: Coding | None = None) -> Iterator[Tensor]:
         """Yield the video of `decode`, chunk after chunk, in memory that does not grow with its length.
@@ -191,19 +140,10 @@ class AutoencoderKLCogVideoX(CodesInPortions, Model):
         """
         coding = coding or self.coding
         tiles = self._decoder_tiles(z, coding)
-        return _stream(self._decode_chunk, _slices(z, coding), coding.chunk[1], tiles)
+        return _stream(self._decode_chunk, self._slices(z, coding), coding.chunk[1], tiles)
 
-    def forward(
-        self,
-        sample: Tensor,
-        sample_posterior: bool = False,
-        return_dict: bool = True,
-        generator: Generators = None,
-    ) -> SampleOutput | tuple[Tensor]:
-        """Encode a video and decode it again."""
-        posterior = self.encode(sample)[0]
-        latents = posterior.sample(generator) if sample_posterior else posterior.mode()
-        return self.decode(latents, return_dict)
+    def _encode(self, part: Tensor, coding: Coding) -> Tensor:
+        return _joined(self._encode_chunk, part, coding.chunk[0], self._encoder_tiles(part, coding))
 
     def _encode_chunk(self, video: Tensor, stream: FrameStream) -> Tensor:
         moments = self.encoder(video, stream)
@@ -214,32 +154,26 @@ class AutoencoderKLCogVideoX(CodesInPortions, Model):
 
     def _encoder_tiles(self, video: Tensor, coding: Coding) -> Tiles | None:
         rows, columns = coding.tile
-        if not coding.is_tiled or (video.shape[3] <= rows and video.shape[4] <= columns):
-            return None
         ratio = self.spatial_compression_ratio
         strides = _latent_strides((rows / ratio, columns / ratio), coding)
-        return Tile(rows, strides[0] * ratio), Tile(columns, strides[1] * ratio), Fraction(1, ratio)
+        tiles = Tile(rows, strides[0] * ratio), Tile(columns, strides[1] * ratio)
+        return (*tiles, Fraction(1, ratio)) if coding.is_tiled and exceeds(video, tiles) else None
 
     def _decoder_tiles(self, latents: Tensor, coding: Coding) -> Tiles | None:
         ratio = self.spatial_compression_ratio
         rows, columns = coding.latents_of_tile(ratio)
-        if not coding.is_tiled or (latents.shape[3] <= rows and latents.shape[4] <= columns):
-            return None
         # A tile of pixels need not be a whole number of latents; its overlap is a share of all of it.
         sizes = [
             sample / ratio if sample // ratio == latent else latent
             for sample, latent in zip(coding.tile, (rows, columns), strict=True)
         ]
         strides = _latent_strides(sizes, coding)
-        return Tile(rows, strides[0]), Tile(columns, strides[1]), Fraction(ratio)
+        tiles = Tile(rows, strides[0]), Tile(columns, strides[1])
+        return (*tiles, Fraction(ratio)) if coding.is_tiled and exceeds(latents, tiles) else None
 
 
 # Rows and columns of a tile, and output pixels for an input pixel.
 Tiles = tuple[Tile, Tile, Fraction]
-
-
-def _slices(videos: Tensor, coding: Coding) -> Sequence[Tensor]:
-    return videos.split(1) if coding.is_sliced else (videos,)
 
 
 def _latent_strides(tile: Sequence[float], coding: Coding) -> tuple[int, int]:

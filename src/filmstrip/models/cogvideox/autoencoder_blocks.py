@@ -7,12 +7,14 @@ chunk is a whole video. Norms take their statistics from the chunk, so its lengt
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from filmstrip.configuration import Config
 from filmstrip.kernels.activated import activated_strips
 from filmstrip.kernels.convolution import convolve
 from filmstrip.kernels.group_norm import Affine
@@ -20,8 +22,8 @@ from filmstrip.kernels.layout import channels_last, empty_channels_last
 from filmstrip.kernels.plain import is_free, wants_plain
 from filmstrip.kernels.video_convolution import rows_writer, strips
 from filmstrip.nn.activations import activation_named
+from filmstrip.nn.autoencoder import Level
 from filmstrip.nn.causal_conv import CausalConv3d
-from filmstrip.nn.modules import module_list
 from filmstrip.nn.streaming import FrameStream
 
 # The decoder's norms have this one, whatever the configuration says.
@@ -104,15 +106,10 @@ class CogVideoXResnetBlock3D(nn.Module):
     """Two normalised convolutions with a shortcut; the decoder's norms also see the latents."""
 
     def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        groups: int,
-        eps: float,
-        act_fn: str,
-        spatial_norm_dim: int | None = None,
+        self, in_channels: int, out_channels: int, config: Config, spatial_norm_dim: int | None = None
     ) -> None:
         super().__init__()
+        groups, eps = config.norm_num_groups, config.norm_eps
         if spatial_norm_dim is None:
             self.norm1: nn.Module = nn.GroupNorm(groups, in_channels, eps)
             self.norm2: nn.Module = nn.GroupNorm(groups, out_channels, eps)
@@ -122,13 +119,13 @@ class CogVideoXResnetBlock3D(nn.Module):
         self.conv1 = CausalConv3d(in_channels, out_channels)
         self.conv2 = CausalConv3d(out_channels, out_channels)
         self.conv_shortcut = nn.Conv3d(in_channels, out_channels, 1) if in_channels != out_channels else None
-        self.activation = activation_named(act_fn)
+        self.activation = activation_named(config.act_fn)
 
     def forward(
         self,
         inputs: Tensor,  # overwritten where no gradients are recorded
-        latents: Tensor | None = None,  # (batch, spatial_norm_dim, latent frames, latent height, latent width)
-        stream: FrameStream | None = None,
+        latents: Tensor | None,  # (batch, spatial_norm_dim, latent frames, latent height, latent width)
+        stream: FrameStream | None,
     ) -> Tensor:
         inputs = channels_last(inputs)
         affine = affine_of(self.norm1, inputs, latents)
@@ -199,85 +196,22 @@ class CogVideoXUpsample3D(nn.Module):
         return kernel.to(self.conv.weight.dtype).flip(2, 3).transpose(0, 1)
 
 
-class CogVideoXDownBlock3D(nn.Module):
-    """Residual blocks, then half the resolution."""
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        num_layers: int,
-        groups: int,
-        eps: float,
-        act_fn: str,
-        downsamples: bool,
-        compress_time: bool,
-    ) -> None:
-        super().__init__()
-        self.resnets = module_list(
-            CogVideoXResnetBlock3D(out_channels if i else in_channels, out_channels, groups, eps, act_fn)
-            for i in range(num_layers)
-        )
-        self.downsamplers: list[CogVideoXDownsample3D] | None = None
-        if downsamples:
-            self.downsamplers = module_list([CogVideoXDownsample3D(out_channels, compress_time)])
-
-    def forward(self, hidden_states: Tensor, stream: FrameStream | None = None) -> Tensor:
-        for resnet in self.resnets:
-            hidden_states = resnet(hidden_states, None, stream)
-        for downsampler in self.downsamplers or ():
-            hidden_states = downsampler(hidden_states)
-        return hidden_states
+def resnets(widths: Sequence[int], config: Config, spatial_norm_dim: int | None = None) -> list[CogVideoXResnetBlock3D]:
+    """Residual blocks from each width to the next."""
+    return [CogVideoXResnetBlock3D(before, width, config, spatial_norm_dim) for before, width in pairwise(widths)]
 
 
-class CogVideoXMidBlock3D(nn.Module):
-    """Two residual blocks at the lowest resolution."""
-
-    def __init__(
-        self, channels: int, groups: int, eps: float, act_fn: str, spatial_norm_dim: int | None = None
-    ) -> None:
-        super().__init__()
-        self.resnets = module_list(
-            CogVideoXResnetBlock3D(channels, channels, groups, eps, act_fn, spatial_norm_dim) for _ in range(2)
-        )
+class CogVideoXLevel3D(Level):
+    """A level whose residual blocks see one chunk of a video."""
 
     def forward(
-        self, hidden_states: Tensor, latents: Tensor | None = None, stream: FrameStream | None = None
+        self,
+        hidden_states: Tensor,  # overwritten where no gradients are recorded
+        latents: Tensor | None = None,  # (batch, spatial_norm_dim, latent frames, latent height, latent width)
+        stream: FrameStream | None = None,
     ) -> Tensor:
         for resnet in self.resnets:
             hidden_states = resnet(hidden_states, latents, stream)
-        return hidden_states
-
-
-class CogVideoXUpBlock3D(nn.Module):
-    """Residual blocks, then twice the resolution."""
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        num_layers: int,
-        groups: int,
-        eps: float,
-        act_fn: str,
-        spatial_norm_dim: int,
-        upsamples: bool,
-        compress_time: bool,
-    ) -> None:
-        super().__init__()
-        self.resnets = module_list(
-            CogVideoXResnetBlock3D(
-                out_channels if i else in_channels, out_channels, groups, eps, act_fn, spatial_norm_dim
-            )
-            for i in range(num_layers)
-        )
-        self.upsamplers: list[CogVideoXUpsample3D] | None = None
-        if upsamples:
-            self.upsamplers = module_list([CogVideoXUpsample3D(out_channels, compress_time)])
-
-    def forward(self, hidden_states: Tensor, latents: Tensor, stream: FrameStream | None = None) -> Tensor:
-        for resnet in self.resnets:
-            hidden_states = resnet(hidden_states, latents, stream)
-        for upsampler in self.upsamplers or ():
-            hidden_states = upsampler(hidden_states)
+        for sampler in self.samplers:
+            hidden_states = sampler(hidden_states)
         return hidden_states

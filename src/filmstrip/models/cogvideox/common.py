@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
+from functools import partial
 from typing import Any, ClassVar, TypeVar
 
 import torch
@@ -14,21 +14,20 @@ from torch import Tensor
 from filmstrip.assembly import Pipeline
 from filmstrip.checks import known
 from filmstrip.generation.arguments import Embedded, Prompted, Repeated, Sampled, Sized, Texts, argument
+from filmstrip.generation.beginning import initial_latents, posterior_of
 from filmstrip.generation.events import Step
-from filmstrip.generation.finite import check_finite
 from filmstrip.generation.guidance import Guidance, Split, away_from_negatives
-from filmstrip.generation.prompts import Prompts, encode_prompts, encode_text, encoded_prompts
-from filmstrip.generation.request import Request, check_prompts, check_steps, prompted
-from filmstrip.generation.resolve import Resolved, Rules, resolve
+from filmstrip.generation.prompts import Prompts, embeddings, encode_prompts, encode_text, encoded_prompts
+from filmstrip.generation.request import Request, asked, check_shape, check_steps, prompted
+from filmstrip.generation.resolve import Resolved, Rules
 from filmstrip.generation.session import Session
 from filmstrip.memory.coding import Coding
 from filmstrip.memory.residency import execution_device
 from filmstrip.models.cogvideox.autoencoder import AutoencoderKLCogVideoX
 from filmstrip.models.cogvideox.transformer import CogVideoXTransformer3DModel
-from filmstrip.outputs import DiagonalGaussian
-from filmstrip.randomness import draw_noise
 from filmstrip.records import record
 from filmstrip.schedulers import Run
+from filmstrip.schedulers.flows import started
 
 # The configurations of 1.5 give the largest grid of positions in place of a size; its authors publish this one.
 LARGEST_GRID, SIZE_OF_1_5 = (300, 300), (768, 1360)
@@ -53,7 +52,7 @@ class CogVideoXArguments(Embedded, Repeated, Sampled, Sized, Prompted):
     )
     attention_kwargs: Mapping[str, Any] | None = argument("nothing takes any yet.")
     max_sequence_length: int | None = argument(
-        "tokens that a prompt is cut or padded to; networks are trained for one number.", range="count"
+        "tokens that a prompt is cut or padded to; networks are trained for one number.", range="tokens"
     )
 
 
@@ -90,6 +89,7 @@ class CogVideoXVideoPipeline(Pipeline):
         "max_sequence_length": 226,
     }
     _callback_tensor_inputs: ClassVar[tuple[str, ...]] = ("latents", "prompt_embeds", "negative_prompt_embeds")
+    follows_flow: ClassVar[bool | None] = False
     latents_per_channel: ClassVar[int] = 1
     """How many times the latents' channels the network takes: once noisy, and once more as a condition."""
     condition_word: ClassVar[str] = ""
@@ -152,24 +152,18 @@ class CogVideoXVideoPipeline(Pipeline):
 
     def checked(self, arguments: CArguments, num_frames: int, **found: Any) -> CogVideoXRequest[CArguments]:
         """The request that a call's completed arguments make, for so many frames."""
-        size = resolve(
-            self.rules,
-            height=known(arguments.height),
-            width=known(arguments.width),
-            num_frames=num_frames,
-            frame_rate=self.defaults["frame_rate"],
-        )
+        size = asked(self.rules, arguments, num_frames, self.defaults["frame_rate"])
         self.check_components()
         self._check_positions(size)
         check_steps(arguments.num_inference_steps, arguments.timesteps, self.defaults["num_inference_steps"])
         if arguments.use_dynamic_cfg not in (False, True, "timestep"):
             raise ValueError(f"use_dynamic_cfg must be True, False or 'timestep', got {arguments.use_dynamic_cfg!r}.")
-        if arguments.eta and "eta" not in inspect.signature(self.scheduler.start).parameters:
-            raise ValueError(f"eta has no effect with {type(self.scheduler).__name__}, only with DDIM; drop it.")
         if arguments.attention_kwargs:
             raise ValueError("attention_kwargs has no effect without adapters; drop it.")
         request = prompted(CogVideoXRequest[CArguments], arguments, size, self._callback_tensor_inputs, **found)
         self.start(request)  # says what is wrong with a schedule
+        if arguments.latents is not None:
+            self.check_latents("latents", arguments.latents, request)
         return request
 
     def check_latents(self, name: str, latents: Tensor, request: Request[Any], *, channels_first: bool = False) -> None:
@@ -182,11 +176,7 @@ class CogVideoXVideoPipeline(Pipeline):
         shapes = [(videos, frames, channels, height, width)]
         if channels_first:
             shapes = [(rows, channels, frames, height, width) for rows in sorted({1, request.num_prompts})]
-        if tuple(latents.shape) not in shapes:
-            allowed = " or ".join(map(str, shapes))
-            raise ValueError(
-                f"{name} must have the shape {allowed} for this size and length, got {tuple(latents.shape)}."
-            )
+        check_shape(name, latents, *shapes)
 
     def num_frames_of(self, num_latents: int) -> int:
         """The frames that so many latent frames stand for."""
@@ -223,7 +213,7 @@ class CogVideoXVideoPipeline(Pipeline):
         max_sequence_length: int | None = None,
         device: str | torch.device | None = None,
         dtype: torch.dtype | None = None,
-    ) -> tuple[Tensor | None, Tensor | None]:
+    ) -> tuple[Tensor | None, ...]:
         """Embeddings of prompts and of negative prompts: what a call takes in place of texts.
 
         Arguments that are None mean what they mean in a call.
@@ -234,13 +224,9 @@ class CogVideoXVideoPipeline(Pipeline):
         """
         embeds = {"prompt_embeds": prompt_embeds, "negative_prompt_embeds": negative_prompt_embeds}
         length = max_sequence_length or self.defaults["max_sequence_length"]
-        texts, negatives, _ = check_prompts(prompt, negative_prompt, embeds, is_guided=do_classifier_free_guidance)
-        with torch.no_grad():
-            encoded = encode_prompts(length, self._encode_texts, texts, negatives, embeds)
-        encoded = encoded.repeated(num_videos_per_prompt)
-        both = (encoded.prompt_embeds, encoded.negative_prompt_embeds)
-        prompt_embeds, negative_prompt_embeds = (None if one is None else one.to(device, dtype) for one in both)
-        return prompt_embeds, negative_prompt_embeds
+        encode = partial(encode_prompts, length, self._encode_texts)
+        rows: dict[str, Any] = {"is_guided": do_classifier_free_guidance, "times": num_videos_per_prompt}
+        return embeddings(encode, prompt, negative_prompt, embeds, **rows, device=device, dtype=dtype)
 
     def _encode_texts(self, texts: Sequence[str], max_length: int) -> Prompts:
         encoded = encode_text(self.tokenizer, self.text_encoder, texts, max_length, masks_encoder=False)
@@ -249,7 +235,7 @@ class CogVideoXVideoPipeline(Pipeline):
     def encode_prompts(self, session: AnySession) -> Prompts:
         """The prompts of a request, one row for each video."""
         length = known(session.request.arguments.max_sequence_length)
-        return encoded_prompts(session, lambda *given: encode_prompts(length, self._encode_texts, *given))
+        return encoded_prompts(session, partial(encode_prompts, length, self._encode_texts))
 
     # ---- sampling ------------------------------------------------------------------------------------------------
 
@@ -258,8 +244,8 @@ class CogVideoXVideoPipeline(Pipeline):
         arguments = request.arguments
         settings = {"eta": arguments.eta} if arguments.eta else {}
         if arguments.timesteps is not None:
-            return self.scheduler.start(timesteps=arguments.timesteps, **settings)
-        return self.scheduler.start(num_inference_steps=arguments.num_steps, **settings)
+            return started(self.scheduler, timesteps=arguments.timesteps, **settings)
+        return started(self.scheduler, num_inference_steps=arguments.num_steps, **settings)
 
     def latent_shape(self, request: Request[Any]) -> tuple[int, ...]:
         """Batch, frames, channels, height and width of the latents."""
@@ -268,10 +254,8 @@ class CogVideoXVideoPipeline(Pipeline):
 
     def initial_noise(self, session: AnySession, run: Run) -> Tensor:
         """The latents that a run starts from: the call's, or noise."""
-        latents, device = session.request.arguments.latents, execution_device(self.transformer)
-        if latents is None:
-            latents = draw_noise(self.latent_shape(session.request), session.generator, device)
-        return latents.to(device, torch.float32) * run.init_noise_sigma
+        shape, device = self.latent_shape(session.request), execution_device(self.transformer)
+        return initial_latents(session, shape, device) * run.init_noise_sigma
 
     def steps(self, session: Session[Any], conditions: Any) -> Iterator[Step]:
         """Yield the latents after every step."""
@@ -318,9 +302,7 @@ class CogVideoXVideoPipeline(Pipeline):
             video: (batch, 3, frames, height, width) in [-1, 1]; a picture is one frame.
             mode: take the most likely latents, in place of drawn ones.
         """
-        video = video.to(execution_device(self.vae), self.vae.dtype)
-        posterior: DiagonalGaussian = self.vae.encode(video, coding=session.coding)[0]
-        check_finite(posterior.mean, "vae", "encoding")
+        posterior = posterior_of(self.vae, video, session.coding)
         # Row by row: the reference encodes one video after the other, and a batch's noise would be another.
         sources = session.generator if isinstance(session.generator, list) else [session.generator] * len(video)
         latents = posterior.mode() if mode else posterior.sample(sources)  # type: ignore[arg-type]
@@ -348,10 +330,6 @@ class CogVideoXVideoPipeline(Pipeline):
         return request.per_video(latents)
 
     # ---- decoding ------------------------------------------------------------------------------------------------
-
-    def finished_latents(self, session: AnySession, latents: Tensor) -> Tensor:
-        """Latents as the call takes them, (batch, frames, channels, height, width)."""
-        return latents
 
     def decode(
         self, session: AnySession, vae: AutoencoderKLCogVideoX, latents: Tensor, coding: Coding | None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from filmstrip.configuration import Config
 from filmstrip.nn.embeddings import sinusoidal_embedding
 from filmstrip.nn.rotary import rotation_table
 
@@ -14,32 +15,27 @@ ROTARY_THETA = 10000.0
 class CogVideoXPatchEmbed(nn.Module):
     """One stream of tokens from a prompt and latents: the prompt's tokens, then patches frame by frame, row by row."""
 
-    def __init__(
-        self,
-        dim: int,
-        in_channels: int,
-        text_embed_dim: int,
-        patch_size: int,
-        patch_size_t: int | None,  # None: 1, and a convolution where the others have a linear layer
-        patch_bias: bool,
-        max_text_seq_length: int,
-        sample_size: tuple[int, int, int],  # latent frames, height, width
-        interpolation_scale: tuple[float, float],  # of time and of space
-        positions: str | None,  # "sine", "learned", or None where rotations say all
-    ) -> None:
+    def __init__(self, config: Config) -> None:
         super().__init__()
-        if positions is not None and dim % 16:
+        dim, patch_size_t = config.num_attention_heads * config.attention_head_dim, config.patch_size_t
+        self.positions = None if config.use_rotary_positional_embeddings else "sine"  # None: rotations say all
+        if config.use_learned_positional_embeddings:
+            self.positions = "learned"
+        if self.positions is not None and dim % 16:
             raise ValueError(f"num_attention_heads * attention_head_dim must be a multiple of 16, got {dim}.")
-        self.patch_size, self.patch_size_t = patch_size, patch_size_t or 1
-        self.sample_size, self.interpolation_scale = sample_size, interpolation_scale
-        self.max_text_seq_length, self.positions = max_text_seq_length, positions
+        self.patch_size, self.patch_size_t = config.patch_size, patch_size_t or 1
+        latent_frames = (config.sample_frames - 1) // config.temporal_compression_ratio + 1
+        self.sample_size = latent_frames, config.sample_height, config.sample_width
+        self.interpolation_scale = config.temporal_interpolation_scale, config.spatial_interpolation_scale
+        self.max_text_seq_length = config.max_text_seq_length
         self.proj: nn.Module
-        if patch_size_t is None:
-            self.proj = nn.Conv2d(in_channels, dim, patch_size, stride=patch_size, bias=patch_bias)
+        if patch_size_t is None:  # which is 1, and has a convolution where the others have a linear layer
+            stride, bias = config.patch_size, config.patch_bias
+            self.proj = nn.Conv2d(config.in_channels, dim, stride, stride=stride, bias=bias)
         else:  # published files have this bias although their configurations say patch_bias=false
-            self.proj = nn.Linear(in_channels * patch_size_t * patch_size**2, dim)
-        self.text_proj = nn.Linear(text_embed_dim, dim)
-        if positions == "learned":
+            self.proj = nn.Linear(config.in_channels * patch_size_t * config.patch_size**2, dim)
+        self.text_proj = nn.Linear(config.text_embed_dim, dim)
+        if self.positions == "learned":
             self.register_buffer("pos_embedding", self._initial_positions(dim))
 
     pos_embedding: Tensor  # (1, max_text_seq_length + patches of a sample, dim)

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from filmstrip.checks import check_count, known
+from filmstrip.checks import check_count, check_one_of, known
 from filmstrip.generation.arguments import Prompted, Texts, argument, call
 from filmstrip.generation.output import VideoOutput
 from filmstrip.generation.request import read_clips
@@ -51,13 +51,8 @@ class CogVideoXFunControlPipeline(CogVideoXVideoPipeline):
     __call__ = call(ControlArguments, VideoOutput, "Generate videos that follow control videos.")
 
     def check(self, arguments: ControlArguments) -> CogVideoXRequest[ControlArguments]:
-        """The request that a call's completed arguments make."""
         video, latents = arguments.control_video, arguments.control_video_latents
-        if (video is None) == (latents is None):
-            given = "neither" if video is None else "both"
-            raise ValueError(
-                f"Control starts from control_video or from control_video_latents, {given} given; pass one of them."
-            )
+        check_one_of("Control", control_video=video, control_video_latents=latents)
         if latents is not None:
             request = self.checked(arguments, self.num_frames_of(latents.shape[2]))
             self.check_latents("control_video_latents", latents, request, channels_first=True)
@@ -65,8 +60,6 @@ class CogVideoXFunControlPipeline(CogVideoXVideoPipeline):
             pixels = read_clips(self.rules, video, arguments)
             request = self.checked(arguments, pixels.shape[2], pixels=pixels)
             check_count("control videos", pixels, request.num_prompts)
-        if arguments.latents is not None:
-            self.check_latents("latents", arguments.latents, request)
         return request
 
     def encode(self, session: Session[CogVideoXRequest[ControlArguments]]) -> Conditions:

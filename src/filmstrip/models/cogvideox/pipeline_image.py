@@ -41,12 +41,9 @@ class CogVideoXImageToVideoPipeline(CogVideoXVideoPipeline):
     __call__ = call(ImageArguments, VideoOutput, "Generate videos from pictures.")
 
     def check(self, arguments: ImageArguments) -> CogVideoXRequest[ImageArguments]:
-        """The request that a call's completed arguments make."""
         if arguments.image is None:
             raise ValueError("Image to video needs an image, and none was given; pass the first frame as image.")
         request = self.checked(arguments, known(arguments.num_frames))
-        if arguments.latents is not None:
-            self.check_latents("latents", arguments.latents, request)
         pixels = preprocess_image(arguments.image, request.size.height, request.size.width)
         check_count("pictures", pixels, request.num_prompts)
         return replace(request, pixels=pixels)

@@ -29,11 +29,7 @@ class CogVideoXPipeline(CogVideoXVideoPipeline):
     __call__ = call(TextArguments, VideoOutput, "Generate videos.")
 
     def check(self, arguments: TextArguments) -> CogVideoXRequest[TextArguments]:
-        """The request that a call's completed arguments make."""
-        request = self.checked(arguments, known(arguments.num_frames))
-        if arguments.latents is not None:
-            self.check_latents("latents", arguments.latents, request)
-        return request
+        return self.checked(arguments, known(arguments.num_frames))
 
     def encode(self, session: AnySession) -> Conditions:
         """The prompts of a request."""

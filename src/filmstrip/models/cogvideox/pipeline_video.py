@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from filmstrip.checks import check_count, known
+from filmstrip.checks import check_count, check_one_of, known
 from filmstrip.generation.arguments import Arguments, argument, call
 from filmstrip.generation.events import Step
 from filmstrip.generation.output import VideoOutput
@@ -19,7 +19,6 @@ from filmstrip.memory.residency import execution_device
 from filmstrip.models.cogvideox.common import CogVideoXArguments, CogVideoXRequest, CogVideoXVideoPipeline, Conditions
 from filmstrip.randomness import draw_noise
 from filmstrip.records import record
-from filmstrip.schedulers import Run
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,12 +49,8 @@ class VideoArguments(CogVideoXArguments, Clip):
     )
 
 
-@dataclass(frozen=True)
-class Start:
-    """What a run begins with."""
-
-    prompts: Conditions
-    clips: Tensor | None  # scaled latents, (videos, frames, channels, height, width)
+Start = tuple[Conditions, Tensor | None]
+"""The prompts, and scaled latents of the clips, (videos, frames, channels, height, width)."""
 
 
 class CogVideoXVideoToVideoPipeline(CogVideoXVideoPipeline):
@@ -64,42 +59,33 @@ class CogVideoXVideoToVideoPipeline(CogVideoXVideoPipeline):
     __call__ = call(VideoArguments, VideoOutput, "Generate videos from videos, as long as they.")
 
     def check(self, arguments: VideoArguments) -> CogVideoXRequest[VideoArguments]:
-        """The request that a call's completed arguments make."""
         video, latents = arguments.video, arguments.latents
-        if (video is None) == (latents is None):
-            given = "neither" if video is None else "both"
-            raise ValueError(f"Video to video starts from video or from latents, {given} given; pass one of them.")
+        check_one_of("Video to video", video=video, latents=latents)
         if latents is not None:
             request = self.checked(arguments, self.num_frames_of(latents.shape[1]))
-            self.check_latents("latents", latents, request)
         else:
             pixels = read_clips(self.rules, video, arguments)
             request = self.checked(arguments, pixels.shape[2], pixels=pixels)
             check_count("videos", pixels, request.num_prompts)
         run = self.start(request)
-        if _first_step(arguments, run) >= len(run.timesteps):
-            raise ValueError(f"strength {arguments.strength} leaves none of {len(run.timesteps)} steps; raise it.")
+        if run.begin_of(arguments.strength) == len(run.timesteps):
+            raise ValueError(f"strength {arguments.strength} leaves none of {len(run.begins)} steps; raise it.")
         return request
 
     def encode(self, session: Session[CogVideoXRequest[VideoArguments]]) -> Start:
         """The prompts, and the latents of the clips."""
         prompts, pixels = Conditions.of(self.encode_prompts(session)), session.request.pixels
-        return Start(prompts, None if pixels is None else self.encode_clip(session, pixels))
+        return prompts, None if pixels is None else self.encode_clip(session, pixels)
 
     def steps(self, session: Session[CogVideoXRequest[VideoArguments]], conditions: Start) -> Iterator[Step]:
         """Yield the latents after every step."""
+        prompts, clips = conditions
         request, device = session.request, execution_device(self.transformer)
         run = self.start(request)
-        begin = _first_step(request.arguments, run)
-        if conditions.clips is None:
+        begin = run.begin_of(request.arguments.strength)
+        if clips is None:
             latents = known(request.arguments.latents).to(device, torch.float32)
         else:
             noise = draw_noise(self.latent_shape(request), session.generator, device)
-            latents = run.add_noise(conditions.clips, noise, begin)
-        yield from self.sample(session, conditions.prompts, latents, run, begin=begin)
-
-
-def _first_step(arguments: VideoArguments, run: Run) -> int:
-    """The step of the schedule that a run begins with: later ones keep more of the video."""
-    num_steps = len(run.timesteps) // run.order
-    return (num_steps - min(int(num_steps * arguments.strength), num_steps)) * run.order
+            latents = run.add_noise(clips, noise, begin)
+        yield from self.sample(session, prompts, latents, run, begin=begin)

@@ -14,13 +14,13 @@ from filmstrip.schedulers.discrete import DenoisedOutput, DiscreteRun, DiscreteS
 from filmstrip.schedulers.dpm import extrapolated
 from filmstrip.schedulers.prediction import Estimator, Level, combine
 from filmstrip.schedulers.schedule import Numbers
-from filmstrip.schedulers.settings import WithoutSignal, setting, taking
+from filmstrip.schedulers.settings import Exact, WithoutSignal, setting, taking
 
 _UNUSED = "an entry of published configs, without effect: the solvers of this model never clip."
 
 
 @dataclass(frozen=True, eq=False)
-class CogVideoXSettings(WithoutSignal, Ending):
+class CogVideoXSettings(WithoutSignal, Exact, Ending):
     """Settings of a schedule with shifted signal."""
 
     beta_start: float = 0.00085

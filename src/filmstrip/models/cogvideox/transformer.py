@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from filmstrip.configuration import Config
 from filmstrip.models.cogvideox.attention import CogVideoXAttention, CogVideoXProjections
 from filmstrip.models.cogvideox.embeddings import CogVideoXPatchEmbed, counted_axes, cropped_axes, rotations
 from filmstrip.network import Model
@@ -52,19 +53,38 @@ def add_gated(hidden_states: Tensor, prompt_tokens: int, change: Tensor, gate: P
     return torch.cat([torch.addcmul(*part) for part in zip(parts, changes, gate, strict=True)], dim=1)
 
 
+class AdaLayerNorm(nn.Module):
+    """Normalisation that the timestep modulates."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        dim = config.num_attention_heads * config.attention_head_dim
+        self.linear = nn.Linear(config.time_embed_dim, 2 * dim)
+        self.norm = nn.LayerNorm(dim, config.norm_eps, config.norm_elementwise_affine)
+
+    def forward(
+        self,
+        hidden_states: Tensor,  # (batch, tokens, dim)
+        temb: Tensor,  # (batch, time_embed_dim), activated
+    ) -> Tensor:  # (batch, tokens, dim)
+        shift, scale = self.linear(temb)[:, None].chunk(2, dim=-1)
+        return modulate(self.norm(hidden_states), scale, shift)
+
+
 class CogVideoXLayerNormZero(nn.Module):
     """Normalisation that the timestep modulates, and gates for what follows; prompt and video have their own."""
 
-    def __init__(self, conditioning_dim: int, dim: int, elementwise_affine: bool, eps: float) -> None:
+    def __init__(self, config: Config) -> None:
         super().__init__()
-        self.linear = nn.Linear(conditioning_dim, 6 * dim)
-        self.norm = nn.LayerNorm(dim, eps, elementwise_affine)
+        dim = config.num_attention_heads * config.attention_head_dim
+        self.linear = nn.Linear(config.time_embed_dim, 6 * dim)
+        self.norm = nn.LayerNorm(dim, config.norm_eps, config.norm_elementwise_affine)
 
     def forward(
         self,
         hidden_states: Tensor,  # (batch, tokens, dim)
         prompt_tokens: int,
-        temb: Tensor,  # (batch, conditioning_dim), activated
+        temb: Tensor,  # (batch, time_embed_dim), activated
     ) -> tuple[Tensor, Pair]:  # (batch, tokens, dim), and gates
         shift, scale, gate, *prompt = self.linear(temb)[:, None].chunk(6, dim=-1)  # each (batch, 1, dim)
         prompt_shift, prompt_scale, prompt_gate = prompt
@@ -73,43 +93,17 @@ class CogVideoXLayerNormZero(nn.Module):
         return normed, (prompt_gate, gate)
 
 
-class AdaLayerNorm(nn.Module):
-    """Normalisation that the timestep modulates."""
-
-    def __init__(self, conditioning_dim: int, dim: int, elementwise_affine: bool, eps: float) -> None:
-        super().__init__()
-        self.linear = nn.Linear(conditioning_dim, 2 * dim)
-        self.norm = nn.LayerNorm(dim, eps, elementwise_affine)
-
-    def forward(
-        self,
-        hidden_states: Tensor,  # (batch, tokens, dim)
-        temb: Tensor,  # (batch, conditioning_dim), activated
-    ) -> Tensor:  # (batch, tokens, dim)
-        shift, scale = self.linear(temb)[:, None].chunk(2, dim=-1)
-        return modulate(self.norm(hidden_states), scale, shift)
-
-
 class CogVideoXBlock(nn.Module):
     """Attention, then feed-forward, over prompt and video in one stream (section 2.2, "expert" normalisation)."""
 
-    def __init__(
-        self,
-        dim: int,
-        num_attention_heads: int,
-        attention_head_dim: int,
-        time_embed_dim: int,
-        activation_fn: str = "gelu-approximate",
-        attention_bias: bool = False,
-        norm_elementwise_affine: bool = True,
-        norm_eps: float = 1e-5,
-    ) -> None:
+    def __init__(self, config: Config) -> None:
         super().__init__()
-        norm = (time_embed_dim, dim, norm_elementwise_affine, norm_eps)
-        self.norm1 = CogVideoXLayerNormZero(*norm)
-        self.attn1 = CogVideoXAttention(dim, num_attention_heads, attention_head_dim, attention_bias)
-        self.norm2 = CogVideoXLayerNormZero(*norm)
-        self.ff = FeedForward(dim, activation_fn=activation_fn)
+        heads = config.num_attention_heads, config.attention_head_dim
+        dim = config.num_attention_heads * config.attention_head_dim
+        self.norm1 = CogVideoXLayerNormZero(config)
+        self.attn1 = CogVideoXAttention(dim, *heads, config.attention_bias)
+        self.norm2 = CogVideoXLayerNormZero(config)
+        self.ff = FeedForward(dim, activation_fn=config.activation_fn)
 
     def forward(
         self,
@@ -173,38 +167,13 @@ class CogVideoXTransformer3DModel(ForwardChunking, Model):
         self.gradient_checkpointing = False
         self.original_attn_processors: dict[str, CogVideoXProjections] | None = None
 
-        positions = None if use_rotary_positional_embeddings else "sine"
-        sample_latent_frames = (sample_frames - 1) // temporal_compression_ratio + 1
-        self.patch_embed = CogVideoXPatchEmbed(
-            dim=dim,
-            in_channels=in_channels,
-            text_embed_dim=text_embed_dim,
-            patch_size=patch_size,
-            patch_size_t=patch_size_t,
-            patch_bias=patch_bias,
-            max_text_seq_length=max_text_seq_length,
-            sample_size=(sample_latent_frames, sample_height, sample_width),
-            interpolation_scale=(temporal_interpolation_scale, spatial_interpolation_scale),
-            positions="learned" if use_learned_positional_embeddings else positions,
-        )
+        self.patch_embed = CogVideoXPatchEmbed(self.config)
         activation = ACTIVATIONS[timestep_activation_fn]
         self.time_embedding = TwoLayers(dim, time_embed_dim, activation)
         self.ofs_embedding = TwoLayers(ofs_embed_dim, ofs_embed_dim, activation) if ofs_embed_dim else None
-        self.transformer_blocks = module_list(
-            CogVideoXBlock(
-                dim=dim,
-                num_attention_heads=num_attention_heads,
-                attention_head_dim=attention_head_dim,
-                time_embed_dim=time_embed_dim,
-                activation_fn=activation_fn,
-                attention_bias=attention_bias,
-                norm_elementwise_affine=norm_elementwise_affine,
-                norm_eps=norm_eps,
-            )
-            for _ in range(num_layers)
-        )
+        self.transformer_blocks = module_list(CogVideoXBlock(self.config) for _ in range(num_layers))
         self.norm_final = nn.LayerNorm(dim, norm_eps, norm_elementwise_affine)
-        self.norm_out = AdaLayerNorm(time_embed_dim, dim, norm_elementwise_affine, norm_eps)
+        self.norm_out = AdaLayerNorm(self.config)
         self.proj_out = nn.Linear(dim, (out_channels or in_channels) * (patch_size_t or 1) * patch_size**2)
 
     def _check_config(self) -> None:

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from itertools import chain
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from filmstrip.memory.coding import CodesInPortions, Coding, Way, half_settings, tile_way, whole_setting
-from filmstrip.memory.tiling import Tile, tiled_in_space, tiled_in_time
+from filmstrip.memory.coding import Coding, Way, half_settings, tile_way, whole_setting
+from filmstrip.memory.tiling import Coder, Tile, Tiles, exceeds, tiled_in_space, tiled_in_time
+from filmstrip.models.ltx.autoencoder_blocks import Stage
 from filmstrip.models.ltx.autoencoder_coders import LTXVideoDecoder3d, LTXVideoEncoder3d
-from filmstrip.network import Model
+from filmstrip.nn.autoencoder import Autoencoder
 from filmstrip.nn.streaming import joined_stages, run_stages
-from filmstrip.outputs import DiagonalGaussian, EncoderOutput, SampleOutput
+from filmstrip.outputs import SampleOutput
 from filmstrip.randomness import Generators
 
 FOUR_BLOCKS = ("LTXVideoDownBlock3D",) * 4
 
 
-class AutoencoderKLLTXVideo(CodesInPortions, Model):
+class AutoencoderKLLTXVideo(Autoencoder):
     """Compresses video to latents and back.
 
     A video is (batch, 3, frames, height, width) in [-1, 1]; its latents are (batch, latent_channels,
@@ -30,7 +33,6 @@ class AutoencoderKLLTXVideo(CodesInPortions, Model):
     Args: those of the published `config.json`; the compression ratios follow from the rest where a file lacks them.
     """
 
-    _supports_gradient_checkpointing = True
     computing_methods = ("encode", "decode", "encode_stream", "decode_stream")
     keep_precise = ("norm", r"coder\.conv_in", r"coder\.conv_out", "time_embedder")
 
@@ -61,34 +63,8 @@ class AutoencoderKLLTXVideo(CodesInPortions, Model):
         temporal_compression_ratio: int | None = None,
     ) -> None:
         super().__init__()
-        self.encoder = LTXVideoEncoder3d(
-            in_channels=in_channels,
-            out_channels=latent_channels,
-            block_out_channels=block_out_channels,
-            down_block_types=down_block_types,
-            spatio_temporal_scaling=spatio_temporal_scaling,
-            layers_per_block=layers_per_block,
-            downsample_type=downsample_type,
-            patch_size=patch_size,
-            patch_size_t=patch_size_t,
-            resnet_norm_eps=resnet_norm_eps,
-            is_causal=encoder_causal,
-        )
-        self.decoder = LTXVideoDecoder3d(
-            in_channels=latent_channels,
-            out_channels=out_channels,
-            block_out_channels=decoder_block_out_channels,
-            spatio_temporal_scaling=decoder_spatio_temporal_scaling,
-            layers_per_block=decoder_layers_per_block,
-            patch_size=patch_size,
-            patch_size_t=patch_size_t,
-            resnet_norm_eps=resnet_norm_eps,
-            is_causal=decoder_causal,
-            inject_noise=decoder_inject_noise,
-            timestep_conditioning=timestep_conditioning,
-            upsample_residual=upsample_residual,
-            upsample_factor=upsample_factor,
-        )
+        self.encoder = LTXVideoEncoder3d(self.config)
+        self.decoder = LTXVideoDecoder3d(self.config)
         self.latents_mean: Tensor
         self.latents_std: Tensor
         self.register_buffer("latents_mean", torch.zeros(latent_channels))
@@ -141,15 +117,6 @@ class AutoencoderKLLTXVideo(CodesInPortions, Model):
             coding = replace(self.coding, is_tiled=True, is_sliced=True, tile=pixels, stride=step, frames_at_once=2)
             yield tile_way(pixels, step, coding)
 
-    def encode(
-        self, x: Tensor, return_dict: bool = True, coding: Coding | None = None
-    ) -> EncoderOutput | tuple[DiagonalGaussian]:
-        """The posterior of a video's latents."""
-        coding = coding or self.coding
-        parts = x.split(1) if coding.is_sliced else (x,)
-        posterior = DiagonalGaussian(torch.cat([self._encode(part, coding) for part in parts]))
-        return EncoderOutput(posterior) if return_dict else (posterior,)
-
     def decode(
         self,
         z: Tensor,
@@ -166,7 +133,7 @@ class AutoencoderKLLTXVideo(CodesInPortions, Model):
             coding: in which portions; None: as the autoencoder is set.
         """
         coding = coding or self.coding
-        slices = self._slices(z, temb, generator, is_sliced=coding.is_sliced)
+        slices = _slices(z, temb, generator, is_sliced=coding.is_sliced)
         parts = [self._decode(*part, coding) for part in slices]
         video = torch.cat(parts) if len(parts) > 1 else parts[0]
         return SampleOutput(video) if return_dict else (video,)
@@ -184,12 +151,12 @@ class AutoencoderKLLTXVideo(CodesInPortions, Model):
         whole. Tiles and overlapping runs of frames are blended first, so that there is one run.
         """
         coding = coding or self.coding
-        is_tiled = coding.is_tiled and _exceeds(z, self._tiles(coding))
+        is_tiled = coding.is_tiled and exceeds(z, self._tiles(coding))
         if is_tiled or coding.is_framewise_decoding or coding.frames_at_once is None:
             yield self.decode(z, temb, return_dict=False, generator=generator, coding=coding)[0]
             return
         runs = []
-        for latents, timestep, source in self._slices(z, temb, generator, is_sliced=coding.is_sliced):
+        for latents, timestep, source in _slices(z, temb, generator, is_sliced=coding.is_sliced):
             run = run_stages(self.decoder.stages(timestep, source), [latents], coding.frames_at_once)
             runs.append(chain([next(run)], run))  # by its first frames, a run has drawn all of its noise
         for parts in zip(*runs, strict=True):
@@ -199,7 +166,7 @@ class AutoencoderKLLTXVideo(CodesInPortions, Model):
         """Yield the moments that `encode` finds in runs of latent frames, in memory that does not grow with length."""
         return run_stages(self.encoder.stages(), [x], (coding or self.coding).frames_at_once or x.shape[2])
 
-    def forward(
+    def forward(  # type: ignore[override]  # a timestep comes second
         self,
         sample: Tensor,
         temb: Tensor | None = None,
@@ -208,63 +175,33 @@ class AutoencoderKLLTXVideo(CodesInPortions, Model):
         generator: Generators = None,
     ) -> SampleOutput | tuple[Tensor]:
         """Encode a video and decode it again."""
-        posterior = self.encode(sample)[0]
-        latents = posterior.sample(generator) if sample_posterior else posterior.mode()
-        return self.decode(latents, temb, return_dict, generator)
+        return self.decode(self._latents(sample, sample_posterior, generator), temb, return_dict, generator)
 
-    def _slices(
-        self, z: Tensor, temb: Tensor | None, generator: Generators, *, is_sliced: bool
-    ) -> Iterator[tuple[Tensor, Tensor | None, Generators]]:
-        if not is_sliced or z.shape[0] == 1:
-            yield z, temb, generator
-            return
-        state = generator.get_state() if isinstance(generator, torch.Generator) else None
-        for i in range(z.shape[0]):
-            if state is not None and isinstance(generator, torch.Generator):
-                generator.set_state(state)  # videos that share a generator share the noise of their decoder
-            timestep = None if temb is None else temb[i : i + 1]
-            yield z[i : i + 1], timestep, generator[i] if isinstance(generator, list) else generator
-
-    def _encode(self, video: Tensor, coding: Coding) -> Tensor:
+    def _encode(self, part: Tensor, coding: Coding) -> Tensor:
         ratio, ratio_t = self.spatial_compression_ratio, self.temporal_compression_ratio
-
-        def tile(video: Tensor) -> Tensor:
-            if coding.frames_at_once is None or torch.is_grad_enabled():
-                return self.encoder(video)
-            return joined_stages(self.encoder.stages(), video, coding.frames_at_once)
-
-        def in_space(video: Tensor) -> Tensor:
-            if not coding.is_tiled or (video.shape[3] <= coding.tile[0] and video.shape[4] <= coding.tile[1]):
-                return self.encoder(video)
+        tiles: Tiles | None = None
+        if coding.is_tiled and (part.shape[3] > coding.tile[0] or part.shape[4] > coding.tile[1]):
             rows, columns = (Tile(tile.size * ratio, tile.stride * ratio) for tile in self._tiles(coding))
-            return tiled_in_space(tile, video, rows, columns, Fraction(1, ratio))
-
-        if coding.is_framewise_encoding and video.shape[2] > coding.frame_tile[0]:
+            tiles = rows, columns
+        code = _in_space(self.encoder, self.encoder.stages, coding, tiles, Fraction(1, ratio))
+        if coding.is_framewise_encoding and part.shape[2] > coding.frame_tile[0]:
             frames = self._frames_tile(coding)
             frames = Tile(frames.size * ratio_t, frames.stride * ratio_t)
-            return tiled_in_time(in_space, video, frames, Fraction(1, ratio_t), trim=slice(1, None))
-        return in_space(video)
+            return tiled_in_time(code, part, frames, Fraction(1, ratio_t), trim=slice(1, None))
+        return code(part)
 
     def _decode(self, latents: Tensor, temb: Tensor | None, generator: Generators, coding: Coding) -> Tensor:
         ratio, ratio_t = self.spatial_compression_ratio, self.temporal_compression_ratio
-
-        def tile(latents: Tensor) -> Tensor:
-            if coding.frames_at_once is None or torch.is_grad_enabled():
-                return self.decoder(latents, temb, generator)
-            return joined_stages(self.decoder.stages(temb, generator), latents, coding.frames_at_once)
-
-        def in_space(latents: Tensor) -> Tensor:
-            tiles = self._tiles(coding)
-            if not coding.is_tiled or not _exceeds(latents, tiles):
-                return self.decoder(latents, temb, generator)
-            return tiled_in_space(tile, latents, *tiles, Fraction(ratio))
-
+        tiles = self._tiles(coding) if coding.is_tiled and exceeds(latents, self._tiles(coding)) else None
+        given: dict[str, Any] = {"temb": temb, "generator": generator}
+        whole, stages = partial(self.decoder, **given), partial(self.decoder.stages, **given)
+        code = _in_space(whole, stages, coding, tiles, Fraction(ratio))
         frames = self._frames_tile(coding)
         if coding.is_framewise_decoding and latents.shape[2] > frames.size:
-            return tiled_in_time(in_space, latents, frames, Fraction(ratio_t), trim=slice(None, -1))
-        return in_space(latents)
+            return tiled_in_time(code, latents, frames, Fraction(ratio_t), trim=slice(None, -1))
+        return code(latents)
 
-    def _tiles(self, coding: Coding) -> tuple[Tile, Tile]:
+    def _tiles(self, coding: Coding) -> Tiles:
         """Rows and columns of a tile, in latent pixels."""
         sizes, ratio = coding.latents_of_tile(self.spatial_compression_ratio), self.spatial_compression_ratio
         rows, columns = (Tile(size, int(step // ratio)) for size, step in zip(sizes, coding.stride, strict=True))
@@ -276,6 +213,28 @@ class AutoencoderKLLTXVideo(CodesInPortions, Model):
         return Tile(size // self.temporal_compression_ratio, stride // self.temporal_compression_ratio)
 
 
-def _exceeds(latents: Tensor, tiles: tuple[Tile, Tile]) -> bool:
-    rows, columns = tiles
-    return latents.shape[3] > rows.size or latents.shape[4] > columns.size
+def _slices(
+    z: Tensor, temb: Tensor | None, generator: Generators, *, is_sliced: bool
+) -> Iterator[tuple[Tensor, Tensor | None, Generators]]:
+    if not is_sliced or z.shape[0] == 1:
+        yield z, temb, generator
+        return
+    state = generator.get_state() if isinstance(generator, torch.Generator) else None
+    for i in range(z.shape[0]):
+        if state is not None and isinstance(generator, torch.Generator):
+            generator.set_state(state)  # videos that share a generator share the noise of their decoder
+        timestep = None if temb is None else temb[i : i + 1]
+        yield z[i : i + 1], timestep, generator[i] if isinstance(generator, list) else generator
+
+
+def _in_space(
+    whole: Coder, stages: Callable[[], list[Stage]], coding: Coding, tiles: Tiles | None, ratio: Fraction
+) -> Coder:
+    """How all rows and columns of some frames are coded: at once, or in tiles, each of them as a stream."""
+
+    def tile(video: Tensor) -> Tensor:
+        if coding.frames_at_once is None or torch.is_grad_enabled():
+            return whole(video)
+        return joined_stages(stages(), video, coding.frames_at_once)
+
+    return whole if tiles is None else lambda video: tiled_in_space(tile, video, *tiles, ratio)

@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from filmstrip.checks import known
+from filmstrip.configuration import Config
 from filmstrip.kernels.layout import channels_last
 from filmstrip.nn.causal_conv import CausalConv3d, depth_to_space, space_to_depth
 from filmstrip.nn.embeddings import CombinedTimestepEmbedding
@@ -23,6 +26,8 @@ from filmstrip.nn.streaming import FrameStream
 from filmstrip.randomness import Generators, draw_noise
 
 NORM_EPS = 1e-8
+# How many frames, rows and columns each kind takes together (0.9.5).
+DOWNSAMPLERS = {"spatial": (1, 2, 2), "temporal": (2, 1, 1), "spatiotemporal": (2, 2, 2)}
 
 # Takes a video, or a chunk of one and what was kept of the chunks before.
 Stage = Callable[[Tensor, FrameStream | None], Tensor]
@@ -184,60 +189,31 @@ def resnet_stages(
     return [partial(run, resnet) for resnet in resnets]
 
 
-class LTXVideoMidBlock3d(nn.Module):
-    """Residual blocks at the lowest resolution."""
-
-    def __init__(
-        self,
-        channels: int,
-        num_layers: int,
-        eps: float,
-        is_causal: bool,
-        inject_noise: bool = False,
-        timestep_conditioning: bool = False,
-    ) -> None:
-        super().__init__()
-        self.time_embedder = CombinedTimestepEmbedding(4 * channels) if timestep_conditioning else None
-        self.resnets = module_list(
-            LTXVideoResnetBlock3d(channels, channels, eps, is_causal, inject_noise, timestep_conditioning)
-            for _ in range(num_layers)
-        )
-
-    def stages(self, condition: DecoderCondition | None = None) -> list[Stage]:
-        """The block's parts, in order."""
-        return resnet_stages(self.resnets, self.time_embedder, condition)
-
-
 class LTXVideoDownBlock3D(nn.Module):
-    """Residual blocks, then half the resolution in space and time, and another width."""
+    """Residual blocks, then perhaps half the resolution in space and time, and another width."""
 
     def __init__(
         self,
         in_channels: int,
         out_channels: int,
         num_layers: int,
-        eps: float,
-        is_causal: bool,
-        downsamples: bool,
+        config: Config,
+        downsamples: bool = False,
         downsample_type: str | None = None,  # None: blocks of 0.9.0, a strided convolution, then the new width
     ) -> None:
         super().__init__()
-        self.resnets = module_list(
-            LTXVideoResnetBlock3d(in_channels, in_channels, eps, is_causal) for _ in range(num_layers)
-        )
-        self.downsamplers: list[CausalConv3d | LTXVideoDownsampler3d] | None = None
+        norm = config.resnet_norm_eps, config.encoder_causal
+        self.resnets = module_list(LTXVideoResnetBlock3d(in_channels, in_channels, *norm) for _ in range(num_layers))
+        self.downsamplers: list[Any] | None = None
         self.conv_out: LTXVideoResnetBlock3d | None = None
-        if downsamples:
-            if downsample_type in (None, "conv"):
-                downsampler: CausalConv3d | LTXVideoDownsampler3d = CausalConv3d(
-                    in_channels, in_channels, 3, (2, 2, 2), is_causal
-                )
-            else:
-                stride = {"spatial": (1, 2, 2), "temporal": (2, 1, 1), "spatiotemporal": (2, 2, 2)}[downsample_type]
-                downsampler = LTXVideoDownsampler3d(in_channels, out_channels, stride, is_causal)
+        if downsamples and downsample_type in (None, "conv"):
+            self.downsamplers = module_list([CausalConv3d(in_channels, in_channels, 3, 2, config.encoder_causal)])
+        elif downsamples:
+            stride = DOWNSAMPLERS[known(downsample_type)]
+            downsampler = LTXVideoDownsampler3d(in_channels, out_channels, stride, config.encoder_causal)
             self.downsamplers = module_list([downsampler])
         if downsample_type is None and in_channels != out_channels:
-            self.conv_out = LTXVideoResnetBlock3d(in_channels, out_channels, eps, is_causal)
+            self.conv_out = LTXVideoResnetBlock3d(in_channels, out_channels, *norm)
 
     def stages(self) -> list[Stage]:
         """The block's parts, in order."""
@@ -246,37 +222,32 @@ class LTXVideoDownBlock3D(nn.Module):
 
 
 class LTXVideoUpBlock3d(nn.Module):
-    """Twice the resolution in space and time, then residual blocks."""
+    """Perhaps twice the resolution in space and time, then residual blocks."""
 
     def __init__(
         self,
         in_channels: int,
         out_channels: int,
         num_layers: int,
-        eps: float,
-        is_causal: bool,
-        upsamples: bool,
+        config: Config,
         inject_noise: bool,
-        timestep_conditioning: bool,
-        upsample_residual: bool,
-        upscale_factor: int,
+        upsampler: Callable[[], LTXVideoUpsampler3d] | None = None,
     ) -> None:
         super().__init__()
-        if timestep_conditioning and in_channels != out_channels:
+        is_conditioned = config.timestep_conditioning
+        if is_conditioned and in_channels != out_channels:
             raise ValueError(
                 f"A timestep-conditioned decoder can't change its width inside a block, got {in_channels} to "
                 f"{out_channels}; use upsample_factor, as the published configurations do."
             )
-        self.time_embedder = CombinedTimestepEmbedding(4 * in_channels) if timestep_conditioning else None
+        norm = config.resnet_norm_eps, config.decoder_causal
+        self.time_embedder = CombinedTimestepEmbedding(4 * in_channels) if is_conditioned else None
         self.conv_in = None
         if in_channels != out_channels:
-            self.conv_in = LTXVideoResnetBlock3d(in_channels, out_channels, eps, is_causal, inject_noise)
-        self.upsamplers: list[LTXVideoUpsampler3d] | None = None
-        if upsamples:
-            widened = out_channels * upscale_factor
-            self.upsamplers = module_list([LTXVideoUpsampler3d(widened, is_causal, upsample_residual, upscale_factor)])
+            self.conv_in = LTXVideoResnetBlock3d(in_channels, out_channels, *norm, inject_noise)
+        self.upsamplers = None if upsampler is None else module_list([upsampler()])
         self.resnets = module_list(
-            LTXVideoResnetBlock3d(out_channels, out_channels, eps, is_causal, inject_noise, timestep_conditioning)
+            LTXVideoResnetBlock3d(out_channels, out_channels, *norm, inject_noise, is_conditioned)
             for _ in range(num_layers)
         )
 

@@ -9,12 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from filmstrip.configuration import Config
 from filmstrip.kernels.layout import channels_last
 from filmstrip.models.ltx.autoencoder_blocks import (
     DecoderCondition,
     LTXVideoDownBlock3D,
-    LTXVideoMidBlock3d,
     LTXVideoUpBlock3d,
+    LTXVideoUpsampler3d,
     Stage,
     modulate_channels,
     pixel_norm,
@@ -25,6 +26,8 @@ from filmstrip.nn.modules import module_list
 from filmstrip.nn.recomputing import recomputed
 from filmstrip.nn.streaming import FrameStream
 from filmstrip.randomness import Generators
+
+DOWN_BLOCKS = ("LTXVideoDownBlock3D", "LTXVideo095DownBlock3D")
 
 
 def patchify(video: Tensor, patch_size_t: int, patch_size: int) -> Tensor:
@@ -48,52 +51,29 @@ def run_whole(stages: Sequence[Stage], hidden_states: Tensor, is_recomputing: bo
 class LTXVideoEncoder3d(nn.Module):
     """Pixels to the moments of the latents."""
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        block_out_channels: Sequence[int],
-        down_block_types: Sequence[str],
-        spatio_temporal_scaling: Sequence[bool],
-        layers_per_block: Sequence[int],
-        downsample_type: Sequence[str],
-        patch_size: int,
-        patch_size_t: int,
-        resnet_norm_eps: float,
-        is_causal: bool,
-    ) -> None:
+    def __init__(self, config: Config) -> None:
         super().__init__()
-        self.patch_size, self.patch_size_t = patch_size, patch_size_t
+        self.patch_size, self.patch_size_t = config.patch_size, config.patch_size_t
         self.gradient_checkpointing = False
-        width = block_out_channels[0]
-        self.conv_in = CausalConv3d(in_channels * patch_size**2, width, is_causal=is_causal)
+        widths, types, layers = config.block_out_channels, config.down_block_types, config.layers_per_block
+        width, is_causal = widths[0], config.encoder_causal
+        self.conv_in = CausalConv3d(config.in_channels * config.patch_size**2, width, is_causal=is_causal)
 
         # 0.9.5 lists one width more than it has blocks; before, the last block keeps the last width.
-        is_095 = down_block_types[-1] == "LTXVideo095DownBlock3D"
-        num_blocks = len(block_out_channels) - is_095
+        num_blocks = len(widths) - (types[-1] == DOWN_BLOCKS[1])
         down_blocks = []
         for i in range(num_blocks):
-            if down_block_types[i] not in ("LTXVideoDownBlock3D", "LTXVideo095DownBlock3D"):
-                known = "LTXVideoDownBlock3D or LTXVideo095DownBlock3D"
-                raise ValueError(f"Each of down_block_types is {known}, got {down_block_types[i]!r}.")
-            next_width = block_out_channels[min(i + 1, len(block_out_channels) - 1)]
-            block_type = downsample_type[i] if down_block_types[i] == "LTXVideo095DownBlock3D" else None
-            down_blocks.append(
-                LTXVideoDownBlock3D(
-                    in_channels=width,
-                    out_channels=next_width,
-                    num_layers=layers_per_block[i],
-                    eps=resnet_norm_eps,
-                    is_causal=is_causal,
-                    downsamples=spatio_temporal_scaling[i],
-                    downsample_type=block_type,
-                )
-            )
+            if types[i] not in DOWN_BLOCKS:
+                raise ValueError(f"Each of down_block_types is {' or '.join(DOWN_BLOCKS)}, got {types[i]!r}.")
+            next_width = widths[min(i + 1, len(widths) - 1)]
+            downsample_type = config.downsample_type[i] if types[i] == DOWN_BLOCKS[1] else None
+            downsamples = config.spatio_temporal_scaling[i]
+            down_blocks.append(LTXVideoDownBlock3D(width, next_width, layers[i], config, downsamples, downsample_type))
             width = next_width
         self.down_blocks = module_list(down_blocks)
 
-        self.mid_block = LTXVideoMidBlock3d(width, layers_per_block[-1], resnet_norm_eps, is_causal)
-        self.conv_out = CausalConv3d(width, out_channels + 1, is_causal=is_causal)
+        self.mid_block = LTXVideoDownBlock3D(width, width, layers[-1], config)
+        self.conv_out = CausalConv3d(width, config.latent_channels + 1, is_causal=is_causal)
 
     def stages(self) -> list[Stage]:
         """From pixels to moments, in order."""
@@ -105,7 +85,7 @@ class LTXVideoEncoder3d(nn.Module):
     def forward(
         self,
         video: Tensor,  # (batch, in_channels, frames, height, width)
-    ) -> Tensor:  # (batch, 2 * out_channels, latent frames, latent height, latent width)
+    ) -> Tensor:  # (batch, 2 * latent_channels, latent frames, latent height, latent width)
         return run_whole(self.stages(), video, self.gradient_checkpointing)
 
     def _enter(self, video: Tensor, stream: FrameStream | None) -> Tensor:
@@ -120,56 +100,37 @@ class LTXVideoEncoder3d(nn.Module):
 class LTXVideoDecoder3d(nn.Module):
     """Latents to pixels; a timestep-conditioned decoder also takes the last denoising step (section 2.1.2)."""
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        block_out_channels: Sequence[int],
-        spatio_temporal_scaling: Sequence[bool],
-        layers_per_block: Sequence[int],
-        patch_size: int,
-        patch_size_t: int,
-        resnet_norm_eps: float,
-        is_causal: bool,
-        inject_noise: Sequence[bool],
-        timestep_conditioning: bool,
-        upsample_residual: Sequence[bool],
-        upsample_factor: Sequence[int],
-    ) -> None:
+    def __init__(self, config: Config) -> None:
         super().__init__()
-        self.patch_size, self.patch_size_t = patch_size, patch_size_t
+        self.patch_size, self.patch_size_t = config.patch_size, config.patch_size_t
         self.gradient_checkpointing = False
         # Configurations list the blocks from pixels to latents; the decoder goes the other way.
-        widths = block_out_channels[::-1]
-        layers, noise = layers_per_block[::-1], inject_noise[::-1]
-        width = widths[0]
-        self.conv_in = CausalConv3d(in_channels, width, is_causal=is_causal)
-        self.mid_block = LTXVideoMidBlock3d(
-            width, layers[0], resnet_norm_eps, is_causal, noise[0], timestep_conditioning
-        )
+        widths, factors = config.decoder_block_out_channels[::-1], config.upsample_factor[::-1]
+        layers, noise = config.decoder_layers_per_block[::-1], config.decoder_inject_noise[::-1]
+        upsamples, shortcuts = config.decoder_spatio_temporal_scaling[::-1], config.upsample_residual[::-1]
+        width, is_causal = widths[0], config.decoder_causal
+        self.conv_in = CausalConv3d(config.latent_channels, width, is_causal=is_causal)
+        self.mid_block = LTXVideoUpBlock3d(width, width, layers[0], config, noise[0])
         up_blocks = []
-        for i, factor in zip(range(len(widths)), upsample_factor[::-1], strict=False):
+        for i, factor in zip(range(len(widths)), factors, strict=False):
+            upsampler = partial(LTXVideoUpsampler3d, widths[i], is_causal, shortcuts[i], factor)
             block = LTXVideoUpBlock3d(
-                in_channels=width // factor,
-                out_channels=widths[i] // factor,
-                num_layers=layers[i + 1],
-                eps=resnet_norm_eps,
-                is_causal=is_causal,
-                upsamples=spatio_temporal_scaling[::-1][i],
-                inject_noise=noise[i + 1],
-                timestep_conditioning=timestep_conditioning,
-                upsample_residual=upsample_residual[::-1][i],
-                upscale_factor=factor,
+                width // factor,
+                widths[i] // factor,
+                layers[i + 1],
+                config,
+                noise[i + 1],
+                upsampler if upsamples[i] else None,
             )
             up_blocks.append(block)
             width = widths[i] // factor
         self.up_blocks = module_list(up_blocks)
 
-        self.conv_out = CausalConv3d(width, out_channels * patch_size**2, is_causal=is_causal)
+        self.conv_out = CausalConv3d(width, config.out_channels * config.patch_size**2, is_causal=is_causal)
         self.timestep_scale_multiplier: nn.Parameter | None = None
         self.time_embedder: CombinedTimestepEmbedding | None = None
         self.scale_shift_table: nn.Parameter | None = None
-        if timestep_conditioning:
+        if config.timestep_conditioning:
             self.timestep_scale_multiplier = nn.Parameter(torch.tensor(1000.0))
             self.time_embedder = CombinedTimestepEmbedding(2 * width)
             self.scale_shift_table = nn.Parameter(torch.randn(2, width) / width**0.5)
@@ -189,7 +150,7 @@ class LTXVideoDecoder3d(nn.Module):
 
     def forward(
         self,
-        latents: Tensor,  # (batch, in_channels, latent frames, latent height, latent width)
+        latents: Tensor,  # (batch, latent_channels, latent frames, latent height, latent width)
         temb: Tensor | None = None,  # (batch,), the timestep in [0, 1]
         generator: Generators = None,
     ) -> Tensor:  # (batch, out_channels, frames, height, width)

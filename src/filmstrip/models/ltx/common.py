@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
+from functools import partial
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from filmstrip.assembly import Pipeline
-from filmstrip.checks import known
+from filmstrip.checks import known, one_each
 from filmstrip.generation.arguments import (
     Arguments,
     Embedded,
@@ -24,21 +25,21 @@ from filmstrip.generation.arguments import (
     Texts,
     argument,
 )
-from filmstrip.generation.finite import check_finite
+from filmstrip.generation.beginning import initial_latents, posterior_of
 from filmstrip.generation.guidance import Guidance, Split, away_from_negatives
-from filmstrip.generation.packing import denormalize_latents, normalize_latents, unpack_latents
-from filmstrip.generation.prompts import Prompts, encode_prompts, encode_text, encoded_prompts
-from filmstrip.generation.request import Request, check_prompts, check_steps, prompted
-from filmstrip.generation.resolve import Rules, resolve
+from filmstrip.generation.packing import denormalize_latents, normalize_latents, pack_latents, unpack_latents
+from filmstrip.generation.prompts import Prompts, embeddings, encode_prompts, encode_text, encoded_prompts
+from filmstrip.generation.request import Request, asked, check_shape, check_steps, prompted
+from filmstrip.generation.resolve import Rules
 from filmstrip.generation.session import Session
 from filmstrip.memory.coding import Coding
 from filmstrip.memory.residency import execution_device
 from filmstrip.models.ltx.autoencoder import AutoencoderKLLTXVideo
 from filmstrip.models.ltx.transformer import LTXVideoTransformer3DModel
-from filmstrip.outputs import DiagonalGaussian
 from filmstrip.randomness import draw_noise
 from filmstrip.records import record
-from filmstrip.schedulers import Run, calculate_shift
+from filmstrip.schedulers import Run
+from filmstrip.schedulers.flows import mu_for, started
 from filmstrip.schedulers.schedule import falling_levels
 
 
@@ -46,9 +47,9 @@ from filmstrip.schedulers.schedule import falling_levels
 class Decoded(Arguments):
     """What the decoders of 0.9.1 and later are told."""
 
-    decode_timestep: float | Sequence[float] = argument(
-        "from where, in [0, 1], a timestep-conditioned decoder finishes (0.9.1 and later); a list has one a prompt.",
-        0.0,
+    decode_timestep: float | Sequence[float] | None = argument(
+        "from where, in [0, 1], a timestep-conditioned decoder finishes (0.9.1 and later); a list has one a prompt; "
+        "0 where the checkpoint says nothing."
     )
     decode_noise_scale: float | Sequence[float] | None = argument("noise mixed in for it; by default as much as that.")
 
@@ -71,22 +72,13 @@ class LTXArguments(Rescaled, Decoded, Embedded, Repeated, Sampled, Paced, Sized,
         "the initial noise, (batch, channels, frames, height, width) or packed as tokens."
     )
     timesteps: Sequence[float] | None = argument(
-        "a falling schedule of one's own, from 1000 (noise) to 0, in place of evenly spaced steps."
+        "a falling schedule of one's own, from 1000 (noise) to 0, in place of evenly spaced steps.",
+        instead="num_inference_steps",
     )
     prompt_attention_mask: Tensor | None = argument("which tokens of `prompt_embeds` are real; needed beside it.")
     negative_prompt_attention_mask: Tensor | None = argument("the same for `negative_prompt_embeds`.")
     attention_kwargs: Mapping[str, Any] | None = argument("nothing takes any yet.")
-    max_sequence_length: int | None = argument("tokens of a prompt that count.", range="count")
-
-    @property
-    def embeds(self) -> dict[str, Tensor | None]:
-        """The embeddings and their masks by name."""
-        return {
-            "prompt_embeds": self.prompt_embeds,
-            "prompt_attention_mask": self.prompt_attention_mask,
-            "negative_prompt_embeds": self.negative_prompt_embeds,
-            "negative_prompt_attention_mask": self.negative_prompt_attention_mask,
-        }
+    max_sequence_length: int | None = argument("tokens of a prompt that count.", range="tokens")
 
 
 @record("ltx decoder")
@@ -127,6 +119,7 @@ class LTXVideoPipeline(Pipeline):
         "max_sequence_length": 128,
     }
     _callback_tensor_inputs: ClassVar[tuple[str, ...]] = ("latents", "prompt_embeds", "negative_prompt_embeds")
+    follows_flow: ClassVar[bool | None] = True
     masks_text_encoder: ClassVar[bool] = False
     """Whether padding is hidden from the text encoder too, as this pipeline was published."""
 
@@ -151,18 +144,13 @@ class LTXVideoPipeline(Pipeline):
 
     def checked(self, kind: Callable[..., RequestType], arguments: LTXArguments, **found: Any) -> RequestType:
         """The request that a call's completed arguments make, of that class."""
-        size = resolve(
-            self.rules,
-            height=known(arguments.height),
-            width=known(arguments.width),
-            num_frames=known(arguments.num_frames),
-            frame_rate=known(arguments.frame_rate),
-        )
+        size = asked(self.rules, arguments, known(arguments.num_frames), known(arguments.frame_rate))
         timesteps = falling_levels("timesteps", arguments.timesteps, self.scheduler.config.num_train_timesteps)
         check_steps(arguments.num_inference_steps, timesteps, self.defaults["num_inference_steps"])
         if arguments.attention_kwargs:
             raise ValueError("attention_kwargs has no effect without adapters; drop it.")
         request = prompted(kind, arguments, size, self._callback_tensor_inputs, **found)
+        self.start(request)  # says what is wrong with a schedule
         return replace(request, decoder=told_to_decoder(self.vae, arguments, request))
 
     # ---- prompts -------------------------------------------------------------------------------------------------
@@ -197,15 +185,9 @@ class LTXVideoPipeline(Pipeline):
             "negative_prompt_attention_mask": negative_prompt_attention_mask,
         }
         length = max_sequence_length or self.defaults["max_sequence_length"]
-        texts, negatives, _ = check_prompts(prompt, negative_prompt, embeds, is_guided=do_classifier_free_guidance)
-        with torch.no_grad():
-            encoded = encode_prompts(length, self._encode_texts, texts, negatives, embeds)
-        encoded = encoded.repeated(num_videos_per_prompt)
-        masks = (encoded.prompt_attention_mask, encoded.negative_prompt_attention_mask)
-        both = (encoded.prompt_embeds, encoded.negative_prompt_embeds)
-        prompt_embeds, negative_prompt_embeds = (None if one is None else one.to(device, dtype) for one in both)
-        prompt_attention_mask, negative_prompt_attention_mask = (None if m is None else m.to(device) for m in masks)
-        return prompt_embeds, prompt_attention_mask, negative_prompt_embeds, negative_prompt_attention_mask
+        encode = partial(encode_prompts, length, self._encode_texts)
+        rows: dict[str, Any] = {"is_guided": do_classifier_free_guidance, "times": num_videos_per_prompt}
+        return embeddings(encode, prompt, negative_prompt, embeds, **rows, device=device, dtype=dtype)
 
     def _encode_texts(self, texts: Sequence[str], max_length: int) -> Prompts:
         masked = self.masks_text_encoder
@@ -214,23 +196,17 @@ class LTXVideoPipeline(Pipeline):
     def encode_prompts(self, session: Session[LTXRequest[Any]]) -> Prompts:
         """The prompts of a request, one row for each video."""
         length = known(session.request.arguments.max_sequence_length)
-        return encoded_prompts(session, lambda *given: encode_prompts(length, self._encode_texts, *given))
+        return encoded_prompts(session, partial(encode_prompts, length, self._encode_texts))
 
     # ---- denoising -----------------------------------------------------------------------------------------------
 
     def start(self, request: LTXRequest[Any]) -> Run:
         """The run's own schedule: evenly falling noise levels, shifted by the number of tokens where that is set."""
-        if request.arguments.timesteps is not None:
-            return self.scheduler.start(timesteps=request.arguments.timesteps)
-        steps, config = request.arguments.num_steps, self.scheduler.config
-        mu = calculate_shift(
-            request.size.num_tokens,
-            config.get("base_image_seq_len", 256),
-            config.get("max_image_seq_len", 4096),
-            config.get("base_shift", 0.5),
-            config.get("max_shift", 1.15),
-        )
-        return self.scheduler.start(sigmas=np.linspace(1.0, 1 / steps, steps), mu=mu)
+        steps, timesteps = request.arguments.num_steps, request.arguments.timesteps
+        if timesteps is not None:
+            return started(self.scheduler, timesteps=timesteps)
+        mu = mu_for(self.scheduler, request.size.num_tokens)
+        return started(self.scheduler, sigmas=np.linspace(1.0, 1 / steps, steps), **({} if mu is None else {"mu": mu}))
 
     def latent_shape(self, request: Request[Any]) -> tuple[int, ...]:
         """Batch, channels, frames, height and width of the latents."""
@@ -245,11 +221,7 @@ class LTXVideoPipeline(Pipeline):
             patch, patch_t = self.patches
             num_tokens = request.size.num_tokens // (patch_t * patch**2)
             shapes.append((request.num_videos, num_tokens, self.transformer.config.in_channels))
-        if tuple(latents.shape) not in shapes:
-            allowed = " or ".join(map(str, shapes))
-            raise ValueError(
-                f"latents must have the shape {allowed} for this size and length, got {tuple(latents.shape)}."
-            )
+        check_shape("latents", latents, *shapes)
 
     @property
     def patches(self) -> tuple[int, int]:
@@ -263,24 +235,28 @@ class LTXVideoPipeline(Pipeline):
         grid = self.transformer.grid_coordinates(request.size.latent_size, scale, execution_device(self.transformer))
         return self.transformer.rotary(grid)
 
+    def initial_latents(self, session: Session[Any], first_frame: Tensor | None = None) -> Tensor:
+        """Packed latents that a run starts from: the call's, or noise, after a first frame if one is given.
+
+        Args:
+            first_frame: normalised latents, (videos, channels, 1, height, width).
+        """
+        device = execution_device(self.transformer)
+        latents = initial_latents(session, self.latent_shape(session.request), device)
+        if first_frame is not None:
+            latents[:, :, :1] = first_frame.to(device)
+        return pack_latents(latents, *self.patches) if latents.dim() == 5 else latents
+
     def encode_video(self, video: Tensor, session: Session[Any]) -> Tensor:
         """Normalised latents, drawn from the posterior of pixels, in float32.
 
         Args:
             video: (batch, 3, frames, height, width) in [-1, 1]; a picture is one frame.
         """
-        posterior: DiagonalGaussian = self.vae.encode(
-            video.to(execution_device(self.vae), self.vae.dtype), coding=session.coding
-        )[0]
-        check_finite(posterior.mean, "vae", "encoding")
-        latents = posterior.sample(session.generator).float()
+        latents = posterior_of(self.vae, video, session.coding).sample(session.generator).float()
         return normalize_latents(latents, self.vae.latents_mean, self.vae.latents_std)
 
     # ---- decoding ------------------------------------------------------------------------------------------------
-
-    def finished_latents(self, session: Session[LTXRequest[Any]], latents: Tensor) -> Tensor:
-        """Packed latents, (batch, tokens, channels), as this pipeline takes them."""
-        return latents
 
     def decode(
         self,
@@ -324,11 +300,7 @@ def per_video(name: str, value: float | Sequence[float] | None, count: int, per_
     """An argument that has one value, or one for each of `count` prompts, as one for each video of the batch."""
     if value is None:
         return None
-    if isinstance(value, (int, float)):
-        return [float(value)] * (count * per_prompt)
-    if len(value) != count:
-        raise ValueError(f"{name} has {len(value)} values for {count} prompts; give one, or one for each.")
-    return [float(one) for one in value for _ in range(per_prompt)]
+    return [float(one) for one in one_each(name, value, count, "prompts") for _ in range(per_prompt)]
 
 
 def prompt_guidance(
@@ -342,5 +314,5 @@ def prompt_guidance(
         padding = None if mask is None or bool(mask.all()) else mask.to(execution_device(transformer))
         return transformer.prepare_prompt(embeds.to(execution_device(transformer), transformer.dtype), padding)
 
-    split: Split[Prompts] = away_from_negatives(arguments, rescale=arguments.guidance_rescale)
+    split: Split[Prompts] = away_from_negatives(arguments)
     return Guidance(prompts, split, prepare, arguments.guidance, in_turn=arguments.sequential_guidance)

@@ -9,9 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from filmstrip.checks import check_share
+from filmstrip.checks import check_share, one_each
 from filmstrip.generation.packing import pack_latents
-from filmstrip.generation.prompts import Prompts
 from filmstrip.generation.request import Request
 from filmstrip.generation.resolve import Resolved
 from filmstrip.generation.session import Session
@@ -49,17 +48,6 @@ class LTXVideoCondition:
             raise ValueError(f"frame_index must be between 0 and {last}, the last frame, got {self.frame_index}.")
 
 
-Condition = LTXVideoCondition
-
-
-@dataclass(frozen=True)
-class ConditionedPrompts:
-    """What a run is conditioned on."""
-
-    prompts: Prompts
-    latents: list[tuple[Condition, Tensor]]  # pixels, (1, 3, frames, height, width)
-
-
 @dataclass(frozen=True)
 class ConditionedLatents:
     """Tokens to denoise: first those that only condition, then the video's own."""
@@ -72,12 +60,12 @@ class ConditionedLatents:
 
 
 def gather_conditions(
-    conditions: Condition | Sequence[Condition] | None,
+    conditions: LTXVideoCondition | Sequence[LTXVideoCondition] | None,
     image: Any,
     video: Any,
     frame_index: int | Sequence[int],
     strength: float | Sequence[float],
-) -> list[Condition]:
+) -> list[LTXVideoCondition]:
     """The conditions of a call, however they were given.
 
     Raises:
@@ -94,8 +82,8 @@ def gather_conditions(
     images = [] if image is None else list(image) if isinstance(image, (list, tuple)) else [image]
     clips = [] if video is None else list(video) if _holds_clips(video) else [video]
     count = len(images) + len(clips)
-    places = _one_each("frame_index", frame_index, count)
-    strengths = _one_each("strength", strength, count)
+    places = one_each("frame_index", frame_index, count, "pictures and clips")
+    strengths = one_each("strength", strength, count, "pictures and clips")
     given = [*({"image": one} for one in images), *({"video": one} for one in clips)]
     return [
         LTXVideoCondition(**one, frame_index=place, strength=much)
@@ -110,21 +98,13 @@ def _holds_clips(video: Any) -> bool:
     return isinstance(video[0], (list, tuple)) or getattr(video[0], "ndim", 0) == 4
 
 
-def _one_each(name: str, value: Any, count: int) -> list[Any]:
-    if not isinstance(value, (list, tuple)):
-        return [value] * count
-    if len(value) != count:
-        raise ValueError(f"{name} has {len(value)} values for {count} pictures and clips; give one, or one for each.")
-    return list(value)
-
-
 def read_conditions(
-    conditions: Sequence[Condition],
+    conditions: Sequence[LTXVideoCondition],
     size: Resolved,
     stride: int,  # the autoencoder takes one frame more than a multiple of this
-) -> tuple[list[tuple[Condition, Tensor]], tuple[str, ...]]:
+) -> tuple[list[tuple[LTXVideoCondition, Tensor]], tuple[str, ...]]:
     """Each condition with its pixels, cut to a length that fits, and a sentence for each clip that was cut."""
-    pixels: list[tuple[Condition, Tensor]] = []
+    pixels: list[tuple[LTXVideoCondition, Tensor]] = []
     cuts: list[str] = []
     for condition in conditions:
         condition.check(size)
@@ -146,8 +126,8 @@ def read_conditions(
 
 
 def clip_to_change(
-    conditions: list[tuple[Condition, Tensor]], size: Resolved
-) -> tuple[Tensor, list[tuple[Condition, Tensor]]]:
+    conditions: list[tuple[LTXVideoCondition, Tensor]], size: Resolved
+) -> tuple[Tensor, list[tuple[LTXVideoCondition, Tensor]]]:
     """The pixels of the one clip that is as long as the video to make, and the conditions without it."""
     whole = [
         place
@@ -163,7 +143,7 @@ def clip_to_change(
 
 
 def place_conditions(
-    pipeline: Any, session: Session[Any], latents: Tensor, conditions: list[tuple[Condition, Tensor]]
+    pipeline: Any, session: Session[Any], latents: Tensor, conditions: list[tuple[LTXVideoCondition, Tensor]]
 ) -> ConditionedLatents:
     """Write the latents of conditions over those of the video, or beside them as further tokens.
 

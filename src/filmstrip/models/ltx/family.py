@@ -2,6 +2,16 @@
 
 from filmstrip.families import Family, Task
 
+# As the model cards and the authors' own programs have them.
+_TIMED_DECODER = {"decode_timestep": 0.05, "decode_noise_scale": 0.025}
+_LARGE = {**_TIMED_DECODER, "image_cond_noise_scale": 0.0}
+_DISTILLED = {
+    **_LARGE,
+    "timesteps": (1000, 993, 987, 981, 975, 909, 725, 0.03),
+    "num_inference_steps": 8,
+    "guidance_scale": 1.0,
+}
+
 FAMILY = Family(
     name="ltx",
     title="LTX-Video",
@@ -44,4 +54,9 @@ FAMILY = Family(
         "ltx-video-0.9.8-13b-distilled",
         "ltxv-spatial-upscaler-0.9.7",
     ),
+    presets={
+        r"ltx-video-0\.9\.[15](-diffusers)?": _TIMED_DECODER,
+        r"ltx-video-0\.9\.[78].*distilled.*": _DISTILLED,
+        r"ltx-video-0\.9\.[78].*": {**_LARGE, "guidance_scale": 5.0, "num_inference_steps": 30},
+    },
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any, ClassVar
@@ -14,13 +15,13 @@ from filmstrip.generation.arguments import Arguments, argument, call
 from filmstrip.generation.events import Step
 from filmstrip.generation.output import VideoOutput
 from filmstrip.generation.packing import unpack_latents
+from filmstrip.generation.prompts import Prompts
 from filmstrip.generation.request import adjusted
 from filmstrip.generation.session import Session
 from filmstrip.memory.residency import execution_device
 from filmstrip.models.ltx.common import LTXArguments, LTXRequest, LTXVideoPipeline, prompt_guidance
 from filmstrip.models.ltx.conditions import (
     ConditionedLatents,
-    ConditionedPrompts,
     LTXVideoCondition,
     clip_to_change,
     gather_conditions,
@@ -30,6 +31,7 @@ from filmstrip.models.ltx.conditions import (
 from filmstrip.randomness import draw_noise
 from filmstrip.records import record
 from filmstrip.schedulers import Run, linear_quadratic_schedule
+from filmstrip.schedulers.flows import started
 
 ALMOST = 1e-6
 
@@ -95,7 +97,6 @@ class LTXConditionPipeline(LTXVideoPipeline):
     )
 
     def check(self, arguments: ConditionArguments) -> ConditionRequest:
-        """The request that a call's completed arguments make."""
         gathered = gather_conditions(
             arguments.conditions, arguments.image, arguments.video, arguments.frame_index, arguments.strength
         )
@@ -116,8 +117,9 @@ class LTXConditionPipeline(LTXVideoPipeline):
         """See that a run that starts from a video has one, and steps to go."""
         arguments = request.arguments
         is_partial = check_share("denoise_strength", arguments.denoise_strength) < 1
-        steps = arguments.num_steps if arguments.timesteps is None else len(arguments.timesteps)
-        if _first_step(steps, request) == steps:
+        run = self.start(request)
+        if run.begin_of(arguments.denoise_strength) == len(run.timesteps):
+            steps = len(run.begins)
             raise ValueError(f"denoise_strength {arguments.denoise_strength} leaves none of {steps} steps; raise it.")
         if arguments.latents is not None:
             if not is_partial:
@@ -129,18 +131,29 @@ class LTXConditionPipeline(LTXVideoPipeline):
         if request.arguments.timesteps is not None:
             return super().start(request)
         levels = linear_quadratic_schedule(request.arguments.num_steps)
-        return self.scheduler.start(timesteps=[1000 * level for level in levels])
+        if not self.scheduler.config.get("use_dynamic_shifting") and self.scheduler.config.get("shift", 1.0) != 1:
+            return started(self.scheduler, sigmas=levels)  # moved by the shift, and the network is told where to
+        return started(self.scheduler, timesteps=[1000 * level for level in levels])
 
-    def encode(self, session: Session[ConditionRequest]) -> ConditionedPrompts:
-        """The prompts, and the pixels of the conditions."""
-        return ConditionedPrompts(self.encode_prompts(session), session.request.pixels or [])
+    def strength_at(self, request: ConditionRequest, noise: float) -> float:
+        """The `denoise_strength` of a run that begins at about this level of noise, from 0 (clean) to 1.
 
-    def steps(self, session: Session[ConditionRequest], conditions: ConditionedPrompts) -> Iterator[Step]:
+        Most steps of the schedule are near 1, so that a strength of 0.7 leaves next to nothing of a video.
+        """
+        levels = self.start(request).sigmas[:-1]
+        num_steps = len(levels)
+        return math.ceil(1000 * max(int((levels <= noise).sum()), 1) / num_steps) / 1000
+
+    def encode(self, session: Session[ConditionRequest]) -> Prompts:
+        """The prompts."""
+        return self.encode_prompts(session)
+
+    def steps(self, session: Session[ConditionRequest], prompts: Prompts) -> Iterator[Step]:
         """Yield the latents after every step, without the tokens that only condition them."""
         transformer, request = self.transformer, session.request
         run = self.start(request)
-        begin = _first_step(len(run.timesteps), request)
-        placed = place_conditions(self, session, self._initial_latents(session, run, begin), conditions.latents)
+        begin = run.begin_of(request.arguments.denoise_strength)
+        placed = place_conditions(self, session, self._initial_latents(session, run, begin), request.pixels or [])
         rotary = transformer.rotary(placed.coordinates)
 
         def predict(latents: Tensor, timestep: float, prompt: Any) -> Tensor:
@@ -149,7 +162,7 @@ class LTXConditionPipeline(LTXVideoPipeline):
             tokens = latents.to(transformer.dtype)
             return transformer(tokens, prompt, times, rotary=rotary, return_dict=False)[0].float()
 
-        guidance = prompt_guidance(transformer, conditions.prompts, request.arguments)
+        guidance = prompt_guidance(transformer, prompts, request.arguments)
         timesteps = run.timesteps.tolist()
         latents = self._loosened(session, placed, placed.latents, timesteps[begin])
         for step in session.denoise(predict, latents, run, guidance, begin=begin):
@@ -186,8 +199,3 @@ class LTXConditionPipeline(LTXVideoPipeline):
         noise = draw_noise(latents.shape, session.generator, latents.device)
         is_kept = placed.strengths > 1 - ALMOST
         return torch.where(is_kept[..., None], placed.latents + scale * (timestep / 1000) ** 2 * noise, latents)
-
-
-def _first_step(num_steps: int, request: ConditionRequest) -> int:
-    """The step of the schedule that a run begins with: 0, or a later one to keep something of a video."""
-    return num_steps - min(int(num_steps * request.arguments.denoise_strength), num_steps)

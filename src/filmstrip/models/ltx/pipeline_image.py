@@ -9,17 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from filmstrip.checks import check_count
+from filmstrip.checks import check_count, check_one_of
 from filmstrip.generation.arguments import Arguments, argument, call
 from filmstrip.generation.events import Step
 from filmstrip.generation.output import VideoOutput
-from filmstrip.generation.packing import pack_latents
 from filmstrip.generation.prompts import Prompts
 from filmstrip.generation.session import Session
 from filmstrip.media.pixels import preprocess_image
-from filmstrip.memory.residency import execution_device
 from filmstrip.models.ltx.common import LTXArguments, LTXRequest, LTXVideoPipeline, prompt_guidance
-from filmstrip.randomness import draw_noise
 from filmstrip.records import record
 
 
@@ -54,12 +51,8 @@ class ImageRequest(LTXRequest[ImageArguments]):
     pixels: Tensor | None = None  # (pictures, 3, height, width)
 
 
-@dataclass(frozen=True)
-class ImageConditions:
-    """What the video starts with, and what is said about it."""
-
-    prompts: Prompts
-    first_frame: Tensor | None  # normalised latents, (videos, channels, 1, height, width)
+Conditions = tuple[Prompts, Tensor | None]
+"""What is said, and what the video begins with: normalised latents, (videos, channels, 1, height, width)."""
 
 
 class LTXImageToVideoPipeline(LTXVideoPipeline):
@@ -68,12 +61,9 @@ class LTXImageToVideoPipeline(LTXVideoPipeline):
     __call__ = call(ImageArguments, VideoOutput, "Generate videos from pictures.")
 
     def check(self, arguments: ImageArguments) -> ImageRequest:
-        """The request that a call's completed arguments make."""
         request = self.checked(ImageRequest, arguments)
         image, latents = arguments.image, arguments.latents
-        if (image is None) == (latents is None):
-            given = "neither" if image is None else "both"
-            raise ValueError(f"Image to video starts from image or from latents, {given} given; pass one of them.")
+        check_one_of("Image to video", image=image, latents=latents)
         if latents is not None:
             self.check_latents(latents, request)
             return request
@@ -81,22 +71,23 @@ class LTXImageToVideoPipeline(LTXVideoPipeline):
         check_count("pictures", pixels, request.num_prompts)
         return replace(request, pixels=pixels)
 
-    def encode(self, session: Session[ImageRequest]) -> ImageConditions:
+    def encode(self, session: Session[ImageRequest]) -> Conditions:
         """The prompts, and the latents of the first frame."""
         request = session.request
         prompts = self.encode_prompts(session)
         if request.pixels is None:
-            return ImageConditions(prompts, None)
+            return prompts, None
         # The reference rounds the picture to the type of the prompts.
         pixels = request.pixels.to(self.transformer.dtype)
         if len(pixels) > 1 or isinstance(session.generator, list):
             pixels = request.per_video(pixels)
-        return ImageConditions(prompts, self.encode_video(pixels.unsqueeze(2), session))
+        return prompts, self.encode_video(pixels.unsqueeze(2), session)
 
-    def steps(self, session: Session[ImageRequest], conditions: ImageConditions) -> Iterator[Step]:
+    def steps(self, session: Session[ImageRequest], conditions: Conditions) -> Iterator[Step]:
         """Yield the latents after every step."""
+        prompts, first_frame = conditions
         transformer, request = self.transformer, session.request
-        latents = self._initial_latents(session, conditions.first_frame)
+        latents = self.initial_latents(session, first_frame)
         rotary = self.rotary_table(request)
         frames = request.size.latent_size[0]
         is_given = torch.zeros(1, latents.shape[1], device=latents.device)  # (1, tokens)
@@ -107,17 +98,7 @@ class LTXImageToVideoPipeline(LTXVideoPipeline):
             tokens = latents.to(transformer.dtype)
             return transformer(tokens, prompt, times, rotary=rotary, return_dict=False)[0].float()
 
-        guidance = prompt_guidance(transformer, conditions.prompts, request.arguments)
+        guidance = prompt_guidance(transformer, prompts, request.arguments)
         for step in session.denoise(predict, latents, self.start(request), guidance):
             step.latents = torch.where(is_given[..., None] > 0, step.before, step.latents)
             yield step
-
-    def _initial_latents(self, session: Session[ImageRequest], first_frame: Tensor | None) -> Tensor:
-        latents, device = session.request.arguments.latents, execution_device(self.transformer)
-        if first_frame is not None:
-            latents = draw_noise(self.latent_shape(session.request), session.generator, device)
-            latents[:, :, :1] = first_frame.to(device)
-        assert latents is not None, "the check sees that there is one of both"
-        if latents.dim() == 5:
-            latents = pack_latents(latents, *self.patches)
-        return latents.to(device, torch.float32)

@@ -5,18 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from filmstrip.generation.arguments import call
 from filmstrip.generation.events import Step
 from filmstrip.generation.output import VideoOutput
-from filmstrip.generation.packing import pack_latents
 from filmstrip.generation.prompts import Prompts
 from filmstrip.generation.session import Session
-from filmstrip.memory.residency import execution_device
 from filmstrip.models.ltx.common import LTXArguments, LTXRequest, LTXVideoPipeline, prompt_guidance
-from filmstrip.randomness import draw_noise
 
 
 class LTXPipeline(LTXVideoPipeline):
@@ -25,7 +21,6 @@ class LTXPipeline(LTXVideoPipeline):
     __call__ = call(LTXArguments, VideoOutput, "Generate videos.")
 
     def check(self, arguments: LTXArguments) -> LTXRequest[LTXArguments]:
-        """The request that a call's completed arguments make."""
         request = self.checked(LTXRequest[LTXArguments], arguments)
         if arguments.latents is not None:
             self.check_latents(arguments.latents, request)
@@ -45,14 +40,6 @@ class LTXPipeline(LTXVideoPipeline):
             tokens = latents.to(transformer.dtype)
             return transformer(tokens, prompt, times, rotary=rotary, return_dict=False)[0].float()
 
-        latents = self._initial_latents(session)
+        latents = self.initial_latents(session)
         guidance = prompt_guidance(transformer, prompts, request.arguments)
         yield from session.denoise(predict, latents, self.start(request), guidance)
-
-    def _initial_latents(self, session: Session[LTXRequest[LTXArguments]]) -> Tensor:
-        given, device = session.request.arguments.latents, execution_device(self.transformer)
-        if given is None:
-            given = draw_noise(self.latent_shape(session.request), session.generator, device)
-        if given.dim() == 5:
-            given = pack_latents(given, *self.patches)
-        return given.to(device, torch.float32)

@@ -11,14 +11,15 @@ import torch
 from torch import Tensor
 
 from filmstrip.assembly import Pipeline
-from filmstrip.checks import known
+from filmstrip.checks import check_one_of, known
 from filmstrip.generation.arguments import Arguments, Sized, argument, call, check_ranges
+from filmstrip.generation.beginning import posterior_of
 from filmstrip.generation.events import TOLD, Step
 from filmstrip.generation.finite import check_finite
 from filmstrip.generation.output import VideoOutput
 from filmstrip.generation.packing import denormalize_latents, normalize_latents
-from filmstrip.generation.request import check_generator
-from filmstrip.generation.resolve import Resolved, Rules, resolve
+from filmstrip.generation.request import asked, check_generator
+from filmstrip.generation.resolve import Resolved, Rules
 from filmstrip.generation.session import Session
 from filmstrip.media.pixels import preprocess_video
 from filmstrip.memory.coding import Coding
@@ -79,11 +80,8 @@ class LTXLatentUpsamplePipeline(Pipeline):
         return Rules("LTX-Video", ratio, f"VAE {ratio}", ratio, ratio_t, frame_stride=ratio_t)
 
     def check(self, arguments: UpsampleArguments) -> UpsampleRequest:
-        """The request that a call's completed arguments make."""
         video, latents = arguments.video, arguments.latents
-        if (video is None) == (latents is None):
-            given = "neither" if video is None else "both"
-            raise ValueError(f"Upsampling starts from video or from latents, {given} given; pass one of them.")
+        check_one_of("Upsampling", video=video, latents=latents)
         for name in ("height", "width"):
             if latents is not None and getattr(arguments, name) != self.defaults[name]:
                 raise ValueError(f"{name} has no effect with latents, whose own size is doubled; drop it.")
@@ -91,10 +89,7 @@ class LTXLatentUpsamplePipeline(Pipeline):
         cuts: tuple[str, ...] = ()
         pixels: Tensor | None = None
         if latents is None:
-            height, width = known(arguments.height), known(arguments.width)
-            pixels, cuts = self._pixels(
-                video, resolve(self.rules, height=height, width=width, num_frames=1, frame_rate=1)
-            )
+            pixels, cuts = self._pixels(video, asked(self.rules, arguments, 1, 1))
         count = len(known(pixels if latents is None else latents))
         request = UpsampleRequest(
             arguments=arguments,
@@ -109,8 +104,7 @@ class LTXLatentUpsamplePipeline(Pipeline):
         """The latents to upsample, as the autoencoder made them: not normalised."""
         vae, latents, pixels = self.vae, session.request.arguments.latents, session.request.pixels
         if pixels is not None:
-            posterior = vae.encode(pixels.to(execution_device(vae), vae.dtype), coding=session.coding)[0]
-            latents = check_finite(posterior.sample(session.generator).float(), "vae", "encoding")
+            latents = posterior_of(vae, pixels, session.coding).sample(session.generator).float()
             latents = normalize_latents(latents, vae.latents_mean, vae.latents_std)
         latents = known(latents).to(execution_device(vae), torch.float32)
         latents = denormalize_latents(latents, vae.latents_mean, vae.latents_std, vae.config.scaling_factor)
@@ -126,10 +120,6 @@ class LTXLatentUpsamplePipeline(Pipeline):
             latents = tone_map(latents, arguments.tone_map_compression_ratio)
         latents = normalize_latents(latents, vae.latents_mean, vae.latents_std, vae.config.scaling_factor)
         yield Step(0, 1, 0.0, latents, before=conditions)
-
-    def finished_latents(self, session: Session[UpsampleRequest], latents: Tensor) -> Tensor:
-        """Normalised latents, (batch, channels, frames, height, width)."""
-        return latents
 
     def decode(
         self,

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from filmstrip.configuration import Config
 from filmstrip.kernels.attention import attention
 from filmstrip.kernels.layers import Linear
 from filmstrip.network import Model
@@ -83,26 +84,17 @@ class LTXAttention(nn.Module):
 class LTXVideoTransformerBlock(nn.Module):
     """Attention over the video, attention to the prompt, feed-forward; the timestep modulates first and last."""
 
-    def __init__(
-        self,
-        dim: int,
-        num_attention_heads: int,
-        attention_head_dim: int,
-        cross_attention_dim: int,
-        activation_fn: str = "gelu-approximate",
-        attention_bias: bool = True,
-        attention_out_bias: bool = True,
-        eps: float = 1e-6,
-        elementwise_affine: bool = False,
-    ) -> None:
+    def __init__(self, config: Config) -> None:
         super().__init__()
-        heads = (num_attention_heads, attention_head_dim)
-        biases = (attention_bias, attention_out_bias)
-        self.norm1 = nn.RMSNorm(dim, eps, elementwise_affine)
+        heads = config.num_attention_heads, config.attention_head_dim
+        biases = config.attention_bias, config.attention_out_bias
+        dim = config.num_attention_heads * config.attention_head_dim
+        norm = dim, config.norm_eps, config.norm_elementwise_affine
+        self.norm1 = nn.RMSNorm(*norm)
         self.attn1 = LTXAttention(dim, *heads, dim, *biases)
-        self.norm2 = nn.RMSNorm(dim, eps, elementwise_affine)
-        self.attn2 = LTXAttention(dim, *heads, cross_attention_dim, *biases)
-        self.ff = FeedForward(dim, activation_fn=activation_fn)
+        self.norm2 = nn.RMSNorm(*norm)
+        self.attn2 = LTXAttention(dim, *heads, config.cross_attention_dim, *biases)
+        self.ff = FeedForward(dim, activation_fn=config.activation_fn)
         self.scale_shift_table = nn.Parameter(torch.randn(6, dim) / dim**0.5)
 
     def forward(
@@ -164,20 +156,7 @@ class LTXVideoTransformer3DModel(ForwardChunking, Model):
         self.scale_shift_table = nn.Parameter(torch.randn(2, dim) / dim**0.5)
         self.time_embed = AdaLayerNormSingle(dim)
         self.caption_projection = TwoLayers(caption_channels, dim, ACTIVATIONS["gelu-approximate"])
-        self.transformer_blocks = module_list(
-            LTXVideoTransformerBlock(
-                dim=dim,
-                num_attention_heads=num_attention_heads,
-                attention_head_dim=attention_head_dim,
-                cross_attention_dim=cross_attention_dim,
-                activation_fn=activation_fn,
-                attention_bias=attention_bias,
-                attention_out_bias=attention_out_bias,
-                eps=norm_eps,
-                elementwise_affine=norm_elementwise_affine,
-            )
-            for _ in range(num_layers)
-        )
+        self.transformer_blocks = module_list(LTXVideoTransformerBlock(self.config) for _ in range(num_layers))
         self.norm_out = nn.LayerNorm(dim, eps=1e-6, elementwise_affine=False)
         self.proj_out = nn.Linear(dim, out_channels or in_channels)
 

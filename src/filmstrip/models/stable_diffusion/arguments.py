@@ -47,11 +47,6 @@ class PictureArguments(Sampled, Prompted):
         """What the processors of attention layers are handed."""
         return None
 
-    @property
-    def rescale(self) -> float:
-        """How far the contrast of guidance is brought back."""
-        return 0.0
-
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Scheduled(PictureArguments):

@@ -11,21 +11,12 @@ from torch import Tensor, nn
 
 from filmstrip.kernels.plain import is_free
 from filmstrip.kernels.valueless import is_on_cpu
-from filmstrip.memory.coding import (
-    CodesInPortions,
-    Coding,
-    Way,
-    half_settings,
-    overlap_settings,
-    square,
-    tile_settings,
-    tile_way,
-)
-from filmstrip.memory.tiling import Tile, tiled_in_space
+from filmstrip.memory.coding import Coding, Way, half_settings, overlap_settings, square, tile_settings
+from filmstrip.memory.tiling import Tile, Tiles, exceeds, tiled_in_space
 from filmstrip.models.stable_diffusion.autoencoder_coders import Decoder, Encoder
-from filmstrip.network import Model
 from filmstrip.nn.attention_layers import AttentionModel
-from filmstrip.outputs import DiagonalGaussian, EncoderOutput, SampleOutput
+from filmstrip.nn.autoencoder import Autoencoder, check_block_types
+from filmstrip.outputs import SampleOutput
 from filmstrip.randomness import Generators
 
 DOWN_BLOCK, UP_BLOCK = "DownEncoderBlock2D", "UpDecoderBlock2D"
@@ -33,7 +24,7 @@ DOWN_BLOCK, UP_BLOCK = "DownEncoderBlock2D", "UpDecoderBlock2D"
 PIXELS_AT_ONCE = 2**20
 
 
-class AutoencoderKL(CodesInPortions, Model, AttentionModel):
+class AutoencoderKL(Autoencoder, AttentionModel):
     """Compresses pictures to latents and back, each for itself.
 
     Pictures are (batch, 3, height, width) in [-1, 1]; their latents are (batch, latent_channels, height / ratio,
@@ -51,7 +42,6 @@ class AutoencoderKL(CodesInPortions, Model, AttentionModel):
         (r"(\.attentions\.0\.)value\.", r"\1to_v."),
         (r"(\.attentions\.0\.)proj_attn\.", r"\1to_out.0."),
     )
-    _supports_gradient_checkpointing = True
     sets_latent_tiles = True
     computing_methods = ("encode", "decode", "decode_stream")
     keep_precise = ("norm", r"coder\.conv_in$", r"coder\.conv_out$", "quant_conv$")
@@ -78,31 +68,10 @@ class AutoencoderKL(CodesInPortions, Model, AttentionModel):
         mid_block_add_attention: bool = True,
     ) -> None:
         super().__init__()
-        for name, types, known in (
-            ("down_block_types", down_block_types, DOWN_BLOCK),
-            ("up_block_types", up_block_types, UP_BLOCK),
-        ):
-            if tuple(types) != (known,) * len(block_out_channels):
-                raise ValueError(f"{name} must be {known!r}, once for each of block_out_channels, got {list(types)}.")
+        check_block_types(self.config, DOWN_BLOCK, UP_BLOCK)
         self.spatial_compression_ratio = 2 ** (len(block_out_channels) - 1)
-        self.encoder = Encoder(
-            in_channels=in_channels,
-            out_channels=latent_channels,
-            block_out_channels=block_out_channels,
-            layers_per_block=layers_per_block,
-            norm_num_groups=norm_num_groups,
-            act_fn=act_fn,
-            mid_block_add_attention=mid_block_add_attention,
-        )
-        self.decoder = Decoder(
-            in_channels=latent_channels,
-            out_channels=out_channels,
-            block_out_channels=block_out_channels,
-            layers_per_block=layers_per_block,
-            norm_num_groups=norm_num_groups,
-            act_fn=act_fn,
-            mid_block_add_attention=mid_block_add_attention,
-        )
+        self.encoder = Encoder(self.config)
+        self.decoder = Decoder(self.config)
         self.quant_conv = nn.Conv2d(2 * latent_channels, 2 * latent_channels, 1) if use_quant_conv else None
         self.post_quant_conv = nn.Conv2d(latent_channels, latent_channels, 1) if use_post_quant_conv else None
 
@@ -133,22 +102,8 @@ class AutoencoderKL(CodesInPortions, Model, AttentionModel):
         """A few pictures at a time; one; in tiles of the size that the model was made for, a half and a quarter."""
         yield Way("a few pictures at a time", replace(self.coding, is_sliced=False, is_tiled=False))
         yield Way("one picture at a time", replace(self.coding, is_sliced=True, is_tiled=False))
-        ratio = self.spatial_compression_ratio
         side = self.config.sample_size if isinstance(self.config.sample_size, int) else self.config.sample_size[0]
-        for share in (1, 2, 4):
-            latents = max(side // share // ratio, 4)
-            pixels, step = (latents * ratio,) * 2, (int(0.75 * latents) * ratio,) * 2
-            coding = replace(self.coding, is_sliced=True, is_tiled=True, tile=pixels, latent_tile=(latents, latents))
-            yield tile_way(pixels, step, coding.with_overlap((0.25, 0.25)))
-
-    def encode(
-        self, x: Tensor, return_dict: bool = True, coding: Coding | None = None
-    ) -> EncoderOutput | tuple[DiagonalGaussian]:
-        """The posterior of the pictures' latents."""
-        coding = coding or self.coding
-        parts = x.split(_pictures_at_once(x, x.shape[2] * x.shape[3], coding))
-        posterior = DiagonalGaussian(torch.cat([self._encode(part, coding) for part in parts]))
-        return EncoderOutput(posterior) if return_dict else (posterior,)
+        yield from self._tile_ways((side, side), (1, 2, 4))
 
     def decode(
         self, z: Tensor, return_dict: bool = True, generator: Generators = None, coding: Coding | None = None
@@ -169,28 +124,20 @@ class AutoencoderKL(CodesInPortions, Model, AttentionModel):
         pixels = z.shape[2] * z.shape[3] * self.spatial_compression_ratio**2
         return (self._decode(part, coding) for part in z.split(_pictures_at_once(z, pixels, coding)))
 
-    def forward(
-        self,
-        sample: Tensor,
-        sample_posterior: bool = False,
-        return_dict: bool = True,
-        generator: Generators = None,
-    ) -> SampleOutput | tuple[Tensor]:
-        """Encode pictures and decode them again."""
-        posterior = self.encode(sample)[0]
-        return self.decode(posterior.sample(generator) if sample_posterior else posterior.mode(), return_dict)
+    def _slices(self, batch: Tensor, coding: Coding) -> Sequence[Tensor]:
+        return batch.split(_pictures_at_once(batch, batch.shape[2] * batch.shape[3], coding))
 
-    def _encode(self, pictures: Tensor, coding: Coding) -> Tensor:
+    def _encode(self, part: Tensor, coding: Coding) -> Tensor:
         ratio = self.spatial_compression_ratio
         tiles = _tiles(coding.tile, ratio, coding)
-        if not coding.is_tiled or _are_within(pictures, tiles):
-            return self._encode_tile(pictures)
-        return tiled_in_space(self._encode_tile, pictures, *tiles, Fraction(1, ratio))
+        if not coding.is_tiled or not exceeds(part, tiles):
+            return self._encode_tile(part)
+        return tiled_in_space(self._encode_tile, part, *tiles, Fraction(1, ratio))
 
     def _decode(self, latents: Tensor, coding: Coding) -> Tensor:
         ratio = self.spatial_compression_ratio
         tiles = _tiles(coding.latents_of_tile(ratio), 1, coding)
-        if not coding.is_tiled or _are_within(latents, tiles):
+        if not coding.is_tiled or not exceeds(latents, tiles):
             return self._decode_tile(latents)
         return tiled_in_space(self._decode_tile, latents, *tiles, Fraction(ratio))
 
@@ -208,7 +155,7 @@ def _pictures_at_once(batch: Tensor, pixels: int, coding: Coding) -> int:
     return max(1, PIXELS_AT_ONCE // pixels) if is_free() else len(batch)
 
 
-def _tiles(sizes: tuple[int, int], unit: int, coding: Coding) -> tuple[Tile, Tile]:
+def _tiles(sizes: tuple[int, int], unit: int, coding: Coding) -> Tiles:
     """Rows and columns of a tile, in units of which a latent has so many."""
     # Steps between tiles are whole latents, so that tiles of pixels and of latents lie at the same places.
     rows, columns = (
@@ -216,8 +163,3 @@ def _tiles(sizes: tuple[int, int], unit: int, coding: Coding) -> tuple[Tile, Til
         for size, overlap in zip(sizes, coding.overlap, strict=True)
     )
     return rows, columns
-
-
-def _are_within(pictures: Tensor, tiles: tuple[Tile, Tile]) -> bool:
-    rows, columns = tiles
-    return pictures.shape[2] <= rows.size and pictures.shape[3] <= columns.size

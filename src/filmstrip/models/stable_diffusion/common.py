@@ -6,6 +6,7 @@ import inspect
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,11 +14,19 @@ import torch
 from torch import Tensor
 
 from filmstrip.assembly import Pipeline
+from filmstrip.generation.beginning import initial_latents
 from filmstrip.generation.events import Step
 from filmstrip.generation.guidance import Guidance, Split, away_from_negatives
 from filmstrip.generation.output import Report
-from filmstrip.generation.prompts import Prompts, encode_clip_text, encode_prompts, encoded_prompts, num_clip_parts
-from filmstrip.generation.request import check_prompts, check_steps, prompted
+from filmstrip.generation.prompts import (
+    Prompts,
+    embeddings,
+    encode_clip_text,
+    encode_prompts,
+    encoded_prompts,
+    num_clip_parts,
+)
+from filmstrip.generation.request import check_shape, check_steps, prompted
 from filmstrip.generation.resolve import Rules, resolve
 from filmstrip.memory.coding import Coding
 from filmstrip.memory.offloading import tell_once
@@ -35,8 +44,9 @@ from filmstrip.models.stable_diffusion.autoencoder import AutoencoderKL
 from filmstrip.models.stable_diffusion.unet import UNet2DConditionModel
 from filmstrip.nn.attention_layers import remembering_prompts
 from filmstrip.nn.embeddings import sinusoidal_embedding
-from filmstrip.randomness import Generators, draw_noise
+from filmstrip.randomness import Generators
 from filmstrip.schedulers import Run
+from filmstrip.schedulers.flows import started
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +60,7 @@ class StableDiffusionBase(Pipeline):
     _callback_tensor_inputs: ClassVar[tuple[str, ...]] = ("latents", "prompt_embeds", "negative_prompt_embeds")
     _optional_components: ClassVar[tuple[str, ...]] = ("safety_checker", "feature_extractor", "image_encoder")
     _left_out: ClassVar[tuple[str, ...]] = ("safety_checker", "feature_extractor", "image_encoder")
+    follows_flow: ClassVar[bool | None] = False
     _latents_per_call: ClassVar[int] = 1
     """Latents that the U-Net is given side by side: the noisy ones, and those of a picture if it changes one."""
 
@@ -64,7 +75,6 @@ class StableDiffusionBase(Pipeline):
         feature_extractor: Any = None,
         image_encoder: Any = None,
         requires_safety_checker: bool = False,
-        **more: Any,
     ) -> None:
         if safety_checker is not None:
             logger.warning("Pictures are not judged here: the safety checker is left out.")
@@ -73,13 +83,17 @@ class StableDiffusionBase(Pipeline):
             text_encoder=text_encoder,
             tokenizer=tokenizer,
             unet=unet,
-            scheduler=scheduler,
+            scheduler=self._usable(scheduler),
             safety_checker=None,
             feature_extractor=feature_extractor,
             image_encoder=image_encoder,
             requires_safety_checker=requires_safety_checker,
-            **more,
         )
+
+    @classmethod
+    def _usable(cls, scheduler: Any) -> Any:
+        """The scheduler, or another one where what a checkpoint has must not be used as it is."""
+        return scheduler
 
     def usual_defaults(self) -> dict[str, Any]:
         """The family's defaults, and the size that the U-Net was trained for."""
@@ -141,23 +155,13 @@ class StableDiffusionBase(Pipeline):
             raise ValueError("Both timesteps and sigmas were given; pass only one of them.")
         schedule = next(iter(schedules.values()), None)
         check_steps(arguments.num_inference_steps, schedule, self.defaults["num_inference_steps"])
-        takes = inspect.signature(self.scheduler.start).parameters
-        for name in (*schedules, *(["eta"] if arguments.eta else [])):
-            if name not in takes:
-                raise ValueError(f"{name} has no effect with {type(self.scheduler).__name__}; drop it.")
         self._check_clip_skip(arguments.layers_left_out)
         self._check_processors(arguments.for_processors or {})
         request = prompted(kind, arguments, resolved, self._callback_tensor_inputs, **found)
         if arguments.latents is not None:
-            self.check_latents(arguments.latents, request)
+            check_shape("latents", arguments.latents, self.latent_shape(request), asked_for="size")
         self.start(request)  # says what is wrong with a schedule
         return request
-
-    def check_latents(self, latents: Tensor, request: PictureRequest[Any]) -> None:
-        """See that latents have the shape that a request asks for."""
-        shape = self.latent_shape(request)
-        if tuple(latents.shape) != shape:
-            raise ValueError(f"latents must have the shape {shape} for this size, got {tuple(latents.shape)}.")
 
     def _check_clip_skip(self, skip: int | None) -> None:
         if skip is None or self.text_encoder is None:
@@ -186,26 +190,22 @@ class StableDiffusionBase(Pipeline):
         negative_prompt_embeds: Tensor | None = None,
         clip_skip: int | None = None,
         long_prompts: bool = False,
-    ) -> tuple[Tensor | None, Tensor | None]:
+    ) -> tuple[Tensor | None, ...]:
         """Embeddings of prompts and of negative prompts: what a call takes in place of texts.
 
         Args:
             device: where the embeddings are wanted; where the text encoder is if None.
         """
         embeds = {"prompt_embeds": prompt_embeds, "negative_prompt_embeds": negative_prompt_embeds}
-        texts, negatives, _ = check_prompts(prompt, negative_prompt, embeds, is_guided=do_classifier_free_guidance)
-        with torch.no_grad():
-            encoded = self._encode((clip_skip, long_prompts), texts, negatives, embeds)
-        encoded = encoded.repeated(num_images_per_prompt)
-        both = (encoded.prompt_embeds, encoded.negative_prompt_embeds)
-        positive, negative = (None if one is None else one.to(device) for one in both)
-        return positive, negative
+        encode = partial(self._encode, (clip_skip, long_prompts))
+        rows: dict[str, Any] = {"is_guided": do_classifier_free_guidance, "times": num_images_per_prompt}
+        return embeddings(encode, prompt, negative_prompt, embeds, **rows, device=device)
 
     def encode_prompts(self, session: AnySession) -> PictureConditions:
         """The prompts of a request, one row for each picture."""
         arguments = session.request.arguments
-        options = arguments.layers_left_out, arguments.long_prompts
-        return PictureConditions.of(encoded_prompts(session, lambda *given: self._encode(options, *given)))
+        encode = partial(self._encode, (arguments.layers_left_out, arguments.long_prompts))
+        return PictureConditions.of(encoded_prompts(session, encode))
 
     def _encode(
         self,
@@ -216,21 +216,19 @@ class StableDiffusionBase(Pipeline):
     ) -> Prompts:
         clip_skip, long_prompts = options
         if texts is None and negatives is None:  # then there may be no tokenizer either
-            return encode_prompts(0, lambda *_: Prompts(torch.empty(0)), None, None, embeds)
+            given: dict[str, Any] = {name: one for name, one in embeds.items() if one is not None}
+            return Prompts(**given)
         if self.tokenizer is None or self.text_encoder is None:
             raise ValueError("texts need a tokenizer and a text_encoder; pass them, or embeddings.")
         window = self.tokenizer.model_max_length
         parts = num_clip_parts(self.tokenizer, [*(texts or ()), *(negatives or ())]) if long_prompts else 1
-        is_first = True
 
-        def encode(some: Sequence[str], length: int) -> Prompts:
-            nonlocal is_first
-            # As in the reference, layers are left out for the prompts and not for the negative prompts.
-            skip = clip_skip if is_first and texts is not None else None
-            is_first = False
+        def encode(some: Sequence[str], length: int, skip: int | None = None) -> Prompts:
             return encode_clip_text(self.tokenizer, self.text_encoder, some, skip=skip, num_parts=length // window)
 
-        return encode_prompts(parts * window, encode, texts, negatives, embeds)
+        # As in the reference, layers are left out for the prompts and not for the negative prompts.
+        encode_positive = partial(encode, skip=clip_skip)
+        return encode_prompts(parts * window, encode_positive, texts, negatives, embeds, encode)
 
     # ---- sampling ------------------------------------------------------------------------------------------------
 
@@ -238,7 +236,7 @@ class StableDiffusionBase(Pipeline):
         """The run's own schedule."""
         arguments = request.arguments
         steps: Mapping[str, Any] = arguments.own_schedule or {"num_inference_steps": arguments.num_steps}
-        return self.scheduler.start(**steps, **({"eta": arguments.eta} if arguments.eta else {}))
+        return started(self.scheduler, **steps, **({"eta": arguments.eta} if arguments.eta else {}))
 
     def latent_shape(self, request: PictureRequest[Any]) -> tuple[int, ...]:
         """Batch, channels, height and width of the latents."""
@@ -246,10 +244,8 @@ class StableDiffusionBase(Pipeline):
 
     def initial_noise(self, session: AnySession, run: Run) -> Tensor:
         """The latents that a run starts from: the call's, or noise."""
-        latents, device = session.request.arguments.latents, execution_device(self.unet)
-        if latents is None:
-            latents = draw_noise(self.latent_shape(session.request), session.generator, device)
-        return latents.to(device, torch.float32) * run.init_noise_sigma
+        shape, device = self.latent_shape(session.request), execution_device(self.unet)
+        return initial_latents(session, shape, device) * run.init_noise_sigma
 
     def sample(
         self,
@@ -299,7 +295,7 @@ class StableDiffusionBase(Pipeline):
         device = execution_device(unet)
         guidance = Guidance(
             conditions,
-            split or away_from_negatives(arguments, rescale=arguments.rescale),
+            split or away_from_negatives(arguments),
             prepare,
             1.0 if is_distilled else present,  # the network itself was taught the guidance
             in_turn=arguments.sequential_guidance,
@@ -314,10 +310,6 @@ class StableDiffusionBase(Pipeline):
             index += 1
 
     # ---- decoding ------------------------------------------------------------------------------------------------
-
-    def finished_latents(self, session: AnySession, latents: Tensor) -> Tensor:
-        """Latents as the call takes them, (batch, channels, height, width)."""
-        return latents
 
     def decode(
         self, session: AnySession, vae: AutoencoderKL, latents: Tensor, coding: Coding | None

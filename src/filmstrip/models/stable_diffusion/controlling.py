@@ -10,15 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from filmstrip.checks import check_share, known
+from filmstrip.checks import check_share, known, one_each
 from filmstrip.configuration import Config
 from filmstrip.generation.arguments import argument
 from filmstrip.generation.finite import check_finite
 from filmstrip.generation.guidance import Rule, Split, away_from_negatives
-from filmstrip.models.stable_diffusion.arguments import (
-    PictureArguments,
-    PictureConditions,
-)
+from filmstrip.models.stable_diffusion.arguments import PictureArguments, PictureConditions
 from filmstrip.models.stable_diffusion.controlnet import ControlNetModel
 from filmstrip.network import Model
 from filmstrip.records import record
@@ -81,7 +78,9 @@ class Controlled(PictureArguments):
     def strengths(self, num_nets: int) -> Strengths:
         """The same as one value for each ControlNet."""
         names = ("control_guidance_start", "control_guidance_end", "controlnet_conditioning_scale")
-        starts, ends, scales = (per_net(name, getattr(self, name), num_nets) for name in names)
+        starts, ends, scales = (
+            [float(one) for one in one_each(name, getattr(self, name), num_nets, "ControlNets")] for name in names
+        )
         for start, end in zip(starts, ends, strict=True):
             if check_share(names[0], start) >= check_share(names[1], end):
                 raise ValueError(f"control_guidance_start must be below control_guidance_end, got {start} and {end}.")
@@ -102,15 +101,6 @@ class Strengths:
         begin, end = step / num_steps, (step + 1) / num_steps
         bounds = zip(self.scales, self.starts, self.ends, strict=True)
         return [scale if start <= begin and end <= stop else 0.0 for scale, start, stop in bounds]
-
-
-def per_net(name: str, value: float | Sequence[float], num_nets: int) -> list[float]:
-    """An argument that has one value, or one for each ControlNet, as one for each."""
-    if not isinstance(value, (list, tuple)):
-        return [float(value)] * num_nets  # type: ignore[arg-type]
-    if len(value) != num_nets:
-        raise ValueError(f"{name} has {len(value)} values for {num_nets} ControlNets; give one, or one for each.")
-    return [float(one) for one in value]
 
 
 class Controlling:
@@ -145,7 +135,7 @@ class Controlling:
         mid: Tensor | None = None
         scales = self._strengths.at(step, num_steps)
         for net, picture, scale in zip(self._nets, pictures, scales, strict=True):
-            arguments = (latents.to(net.dtype), timestep, prompt_embeds.to(net.dtype), picture)
+            arguments = (latents.to(net.dtype), timestep, prompt_embeds.to(net.dtype), picture.to(net.dtype))
             more, last = net(*arguments, conditioning_scale=scale, guess_mode=self.guesses, return_dict=False)
             down = [one + other for one, other in zip(down, more, strict=True)] if down else list(more)
             mid = last if mid is None else mid + last

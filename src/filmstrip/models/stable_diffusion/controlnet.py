@@ -124,12 +124,11 @@ class ControlNetModel(UNetEncoder):
             guess_mode: residuals count less the higher their resolution (section 3.5), for runs without a prompt.
             attention_mask, added_cond_kwargs, cross_attention_kwargs, timestep_cond: as the U-Net takes them.
         """
-        if class_labels is not None:
-            raise ValueError("class_labels has no effect on this network; drop it.")
         given = self.conditions(
             sample,
             timestep,
             encoder_hidden_states,
+            class_labels=class_labels,
             timestep_cond=timestep_cond,
             attention_mask=attention_mask,
             cross_attention_kwargs=cross_attention_kwargs,

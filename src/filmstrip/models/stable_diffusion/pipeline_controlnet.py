@@ -24,14 +24,10 @@ from filmstrip.models.stable_diffusion.arguments import (
     own_size,
 )
 from filmstrip.models.stable_diffusion.common import StableDiffusionBase
-from filmstrip.models.stable_diffusion.controlling import (
-    Controlled,
-    Controlling,
-    MultiControlNetModel,
-    Strengths,
-)
+from filmstrip.models.stable_diffusion.controlling import Controlled, Controlling, MultiControlNetModel, Strengths
 from filmstrip.models.stable_diffusion.controlnet import ControlNetModel
 from filmstrip.records import record
+from filmstrip.roles import uncompiled
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,8 +73,6 @@ class ControlledBase(StableDiffusionBase):
         image_encoder: Any = None,
         requires_safety_checker: bool = False,
     ) -> None:
-        if isinstance(controlnet, (list, tuple)):
-            controlnet = MultiControlNetModel(controlnet)
         super().__init__(
             vae,
             text_encoder,
@@ -89,20 +83,21 @@ class ControlledBase(StableDiffusionBase):
             feature_extractor,
             image_encoder,
             requires_safety_checker,
-            controlnet=controlnet,
         )
+        is_many = isinstance(controlnet, (list, tuple))
+        self.components["controlnet"] = MultiControlNetModel(controlnet) if is_many else controlnet
 
     @property
     def nets(self) -> list[Any]:
         """The ControlNets."""
-        many = isinstance(self.controlnet, MultiControlNetModel)
+        many = isinstance(uncompiled(self.controlnet), MultiControlNetModel)
         return list(self.controlnet.nets) if many else [self.controlnet]
 
     def check_components(self) -> None:
         """See that the networks were made for one another."""
         super().check_components()
         for net in self.nets:
-            if not isinstance(net, ControlNetModel):
+            if not isinstance(uncompiled(net), ControlNetModel):
                 raise ValueError(f"controlnet must be a ControlNetModel, got a {type(net).__name__}.")
             for name in ("in_channels", "cross_attention_dim", "block_out_channels"):
                 theirs, ours = net.config[name], self.unet.config[name]
@@ -145,7 +140,6 @@ class StableDiffusionControlNetPipeline(ControlledBase):
         return {name: value for name, value in usual.items() if name not in ("height", "width")}
 
     def check(self, arguments: ControlArguments) -> ControlRequest:
-        """The request that a call's completed arguments make."""
         arguments.check()
         image = arguments.image
         if len(self.nets) > 1 and isinstance(image, (list, tuple)) and all(isinstance(one, list) for one in image):

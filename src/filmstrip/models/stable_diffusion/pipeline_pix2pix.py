@@ -11,13 +11,12 @@ from torch import Tensor
 
 from filmstrip.checks import check_count, known
 from filmstrip.generation.arguments import Prompted, Sampled, Texts, argument, call
+from filmstrip.generation.beginning import posterior_of
 from filmstrip.generation.events import Step
-from filmstrip.generation.finite import check_finite
 from filmstrip.generation.guidance import Guidance, Rule, TwoConditions
 from filmstrip.generation.prompts import Prompts
 from filmstrip.generation.session import Session
 from filmstrip.media.pixels import preprocess_image
-from filmstrip.memory.coding import Coding
 from filmstrip.memory.residency import execution_device
 from filmstrip.models.stable_diffusion.arguments import (
     ImageOutput,
@@ -26,7 +25,6 @@ from filmstrip.models.stable_diffusion.arguments import (
     PictureRequest,
     own_size,
 )
-from filmstrip.models.stable_diffusion.autoencoder import AutoencoderKL
 from filmstrip.models.stable_diffusion.common import StableDiffusionBase
 from filmstrip.nn.attention_layers import remembering_prompts
 from filmstrip.randomness import Generators
@@ -96,7 +94,6 @@ class StableDiffusionInstructPix2PixPipeline(StableDiffusionBase):
     __call__ = call(ChangeArguments, ImageOutput, "Change pictures.")
 
     def check(self, arguments: ChangeArguments) -> ChangeRequest:
-        """The request that a call's completed arguments make."""
         arguments.check()
         if arguments.image is None:
             raise ValueError("InstructPix2Pix changes a picture, and none was given; pass it as image.")
@@ -117,7 +114,7 @@ class StableDiffusionInstructPix2PixPipeline(StableDiffusionBase):
         request = session.request
         latents = request.image_latents
         if latents is None:
-            latents = encode_pictures(self.vae, known(request.pixels), session.coding)
+            latents = posterior_of(self.vae, known(request.pixels), session.coding).mode().float()
         pictures = request.per_video(latents).to(execution_device(self.unet), torch.float32)
         return Instructions.of(self.encode_prompts(session), image_latents=pictures)
 
@@ -125,12 +122,6 @@ class StableDiffusionInstructPix2PixPipeline(StableDiffusionBase):
         """Yield the latents after every step."""
         run = self.start(session.request)
         yield from change(session, self.unet, conditions, self.initial_noise(session, run), run)
-
-
-def encode_pictures(vae: AutoencoderKL, pixels: Tensor, coding: Coding | None) -> Tensor:
-    """The latents of pictures that are to be changed, which are not scaled."""
-    latents: Tensor = vae.encode(pixels.to(execution_device(vae), vae.dtype), coding=coding)[0].mode().float()
-    return check_finite(latents, "vae", "encoding")
 
 
 def change(

@@ -31,11 +31,6 @@ logger = logging.getLogger(__name__)
 class TextArguments(Pictured, Skipping, Rescaled, Scheduled, Sampled, Sized, Prompted):
     """What text to picture takes."""
 
-    @property
-    def rescale(self) -> float:
-        """How far the contrast of guidance is brought back."""
-        return self.guidance_rescale
-
 
 class StableDiffusionPipeline(StableDiffusionBase):
     """Makes a picture from a text (arXiv:2112.10752).
@@ -43,34 +38,9 @@ class StableDiffusionPipeline(StableDiffusionBase):
     Schedulers with the settings of the first releases get those of today: `steps_offset=1`, `clip_sample=False`.
     """
 
-    def __init__(
-        self,
-        vae: Any,
-        text_encoder: Any,
-        tokenizer: Any,
-        unet: Any,
-        scheduler: Any,
-        safety_checker: Any = None,
-        feature_extractor: Any = None,
-        image_encoder: Any = None,
-        requires_safety_checker: bool = False,
-    ) -> None:
-        super().__init__(
-            vae,
-            text_encoder,
-            tokenizer,
-            unet,
-            _mended(scheduler),
-            safety_checker,
-            feature_extractor,
-            image_encoder,
-            requires_safety_checker,
-        )
-
     __call__ = call(TextArguments, ImageOutput, "Generate pictures.")
 
     def check(self, arguments: TextArguments) -> PictureRequest[TextArguments]:
-        """The request that a call's completed arguments make."""
         arguments.check()
         return self.checked(PictureRequest[TextArguments], arguments, asked_size(arguments))
 
@@ -83,17 +53,17 @@ class StableDiffusionPipeline(StableDiffusionBase):
         run = self.start(session.request)
         yield from self.sample(session, conditions, self.initial_noise(session, run), run)
 
-
-def _mended(scheduler: Any) -> Any:
-    """The scheduler, or one that differs in the settings which files of the first releases have wrong or not at all."""
-    config = getattr(scheduler, "config", Config({}))
-    wanted = {"steps_offset": 1, "clip_sample": False}
-    mended = {name: value for name, value in wanted.items() if config.get(name, value) != value}
-    if not mended:
-        return scheduler
-    settings = " and ".join(f"{name}={value}" for name, value in mended.items())
-    logger.warning("The scheduler's settings are those of an early release; used instead: %s.", settings)
-    other = type(scheduler).from_config(config, **mended)
-    # As in the reference, what the files did not say is for the next class to decide, if the scheduler is swapped.
-    other.config = Config(other.config, config.keys() - config.chosen().keys(), config.foreign())
-    return other
+    @classmethod
+    def _usable(cls, scheduler: Any) -> Any:
+        """The scheduler, or one with other settings where files of the first releases have them wrong or not at all."""
+        config = getattr(scheduler, "config", Config({}))
+        wanted = {"steps_offset": 1, "clip_sample": False}
+        mended = {name: value for name, value in wanted.items() if config.get(name, value) != value}
+        if not mended:
+            return scheduler
+        settings = " and ".join(f"{name}={value}" for name, value in mended.items())
+        logger.warning("The scheduler's settings are those of an early release; used instead: %s.", settings)
+        other = type(scheduler).from_config(config, **mended)
+        # As in the reference, what the files did not say is for the next class to decide, if the scheduler is swapped.
+        other.config = Config(other.config, config.keys() - config.chosen().keys(), config.foreign())
+        return other

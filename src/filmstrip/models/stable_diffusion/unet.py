@@ -7,14 +7,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from filmstrip.models.stable_diffusion.unet_encoder import (
-    CALLS,
-    DOWN_BLOCKS,
-    MID_BLOCK,
-    UNetEncoder,
-    check_block_types,
-)
-from filmstrip.nn.embeddings import EMBEDDING_ACTIVATIONS
+from filmstrip.models.stable_diffusion.unet_encoder import CALLS, DOWN_BLOCKS, MID_BLOCK, UNetEncoder, check_block_types
+from filmstrip.nn.activations import ACTIVATIONS
 from filmstrip.nn.free_u import FreeU
 from filmstrip.nn.modules import module_list, weights_channels_last
 from filmstrip.nn.resnet import Upsample2D
@@ -118,12 +112,11 @@ class UNet2DConditionModel(UNetEncoder):
             added_cond_kwargs: SDXL's text_embeds, (batch, dim), and time_ids, (batch, 6).
             down_block_additional_residuals, mid_block_additional_residual: added to the skips and to the middle.
         """
-        if class_labels is not None:
-            raise ValueError("class_labels has no effect on this network; drop it.")
         given = self.conditions(
             sample,
             timestep,
             encoder_hidden_states,
+            class_labels=class_labels,
             timestep_cond=timestep_cond,
             attention_mask=attention_mask,
             encoder_attention_mask=encoder_attention_mask,
@@ -134,11 +127,13 @@ class UNet2DConditionModel(UNetEncoder):
             sample = 2 * sample - 1
         hidden_states, skips = run_down(self.down_blocks, self.conv_in(sample), given)
         if down_block_additional_residuals is not None:
-            skips = [skip + more for skip, more in zip(skips, down_block_additional_residuals, strict=True)]
+            skips = [
+                skip + more.to(skip.dtype) for skip, more in zip(skips, down_block_additional_residuals, strict=True)
+            ]
         hidden_states = self.mid_block(hidden_states, given)
         if mid_block_additional_residual is not None:
-            hidden_states = hidden_states + mid_block_additional_residual
+            hidden_states = hidden_states + mid_block_additional_residual.to(hidden_states.dtype)
         hidden_states = run_up(self.up_blocks, hidden_states, skips, given, self.free_u)
-        activation = EMBEDDING_ACTIVATIONS[self.config.act_fn]
+        activation = ACTIVATIONS[self.config.act_fn]
         sample = self.conv_out(activation(self.conv_norm_out(hidden_states)))
         return SampleOutput(sample) if return_dict else (sample,)

@@ -10,14 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from filmstrip.configuration import Config
 from filmstrip.network import Model
+from filmstrip.nn.activations import ACTIVATIONS
 from filmstrip.nn.attention_layers import AttentionModel
-from filmstrip.nn.embeddings import (
-    EMBEDDING_ACTIVATIONS,
-    ConditionedEmbedding,
-    TwoLayers,
-    sinusoidal_embedding,
-)
+from filmstrip.nn.embeddings import ConditionedEmbedding, TwoLayers, sinusoidal_embedding
 from filmstrip.nn.feed_forward import ForwardChunking
 from filmstrip.nn.modules import module_list
 from filmstrip.nn.resnet import Downsample2D, ResnetBlock2D
@@ -39,27 +36,23 @@ CALLS: dict[str, Call] = {
 class LevelSettings:
     """What the parts of one resolution are built with."""
 
-    temb_channels: int
-    groups: int
-    eps: float
-    act_fn: str
-    time_scale_shift: str
+    config: Config
     heads: int
     cross_attention_dim: int
     num_transformer_layers: int
-    use_linear_projection: bool
     only_cross_attention: bool
 
     def resnet(self, in_channels: int, out_channels: int, scale_factor: float = 1.0) -> ResnetBlock2D:
         """A residual block that sees the timestep."""
+        config = self.config
         return ResnetBlock2D(
             in_channels,
             out_channels,
-            self.temb_channels,
-            self.groups,
-            self.eps,
-            act_fn=self.act_fn,
-            time_embedding_norm=self.time_scale_shift,
+            4 * config.block_out_channels[0],
+            config.norm_num_groups,
+            config.norm_eps,
+            act_fn=config.act_fn,
+            time_embedding_norm=config.resnet_time_scale_shift,
             output_scale_factor=scale_factor,
         )
 
@@ -71,8 +64,8 @@ class LevelSettings:
             channels // self.heads,
             self.num_transformer_layers,
             self.cross_attention_dim,
-            groups=self.groups,
-            use_linear_projection=self.use_linear_projection,
+            groups=self.config.norm_num_groups,
+            use_linear_projection=self.config.use_linear_projection,
             only_cross_attention=self.only_cross_attention,
         )
 
@@ -127,7 +120,7 @@ class UNetEncoder(AttentionModel, ForwardChunking, Model):
         "timestep_post_act": None,
     }
 
-    def build_encoder(self, config: Any) -> list[LevelSettings]:
+    def build_encoder(self, config: Config) -> list[LevelSettings]:
         """Make the parts; the settings of each resolution are returned."""
         widths = config.block_out_channels
         num_levels = len(widths)
@@ -135,7 +128,7 @@ class UNetEncoder(AttentionModel, ForwardChunking, Model):
         if config.mid_block_type != MID_BLOCK:
             raise ValueError(f"mid_block_type must be {MID_BLOCK!r}, got {config.mid_block_type!r}.")
         temb_channels = 4 * widths[0]
-        activation = EMBEDDING_ACTIVATIONS[config.act_fn]
+        activation = ACTIVATIONS[config.act_fn]
         self.time_embedding = ConditionedEmbedding(
             widths[0], temb_channels, activation, config.get("time_cond_proj_dim")
         )
@@ -146,22 +139,8 @@ class UNetEncoder(AttentionModel, ForwardChunking, Model):
             raise ValueError(f"addition_embed_type must be 'text_time' or None, got {config.addition_embed_type!r}.")
 
         names = ("attention_head_dim", "cross_attention_dim", "transformer_layers_per_block", "only_cross_attention")
-        chosen = {name: per_level(name, config[name], num_levels) for name in names}
-        levels = [
-            LevelSettings(
-                temb_channels=temb_channels,
-                groups=config.norm_num_groups,
-                eps=config.norm_eps,
-                act_fn=config.act_fn,
-                time_scale_shift=config.resnet_time_scale_shift,
-                heads=chosen["attention_head_dim"][level],
-                cross_attention_dim=chosen["cross_attention_dim"][level],
-                num_transformer_layers=chosen["transformer_layers_per_block"][level],
-                use_linear_projection=config.use_linear_projection,
-                only_cross_attention=chosen["only_cross_attention"][level],
-            )
-            for level in range(num_levels)
-        ]
+        chosen = [per_level(name, config[name], num_levels) for name in names]
+        levels = [LevelSettings(config, *settings) for settings in zip(*chosen, strict=True)]
         num_layers = per_level("layers_per_block", config.layers_per_block, num_levels)
         self.down_blocks = module_list(
             DownBlock(
@@ -193,6 +172,7 @@ class UNetEncoder(AttentionModel, ForwardChunking, Model):
         timestep: Tensor | float,
         encoder_hidden_states: Tensor,
         *,
+        class_labels: Tensor | None = None,
         timestep_cond: Tensor | None = None,
         attention_mask: Tensor | None = None,
         encoder_attention_mask: Tensor | None = None,
@@ -200,6 +180,8 @@ class UNetEncoder(AttentionModel, ForwardChunking, Model):
         added_cond_kwargs: Mapping[str, Tensor] | None = None,
     ) -> Conditions:
         """What the parts are given beside the stream."""
+        if class_labels is not None:
+            raise ValueError("class_labels has no effect on this network; drop it.")
         config, dtype = self.config, sample.dtype
         order = {"flip_sin_to_cos": config.flip_sin_to_cos, "freq_shift": config.freq_shift}
         timesteps = torch.as_tensor(timestep, device=sample.device).expand(len(sample))

@@ -2,41 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from filmstrip.generation.arguments import Texts
 from filmstrip.generation.finite import check_finite
 from filmstrip.generation.prompts import Prompts, encode_clip_text, num_clip_parts, warn_of_cut_off
 from filmstrip.generation.request import check_prompts
-from filmstrip.memory.falling_back import in_float32
 
+XL_TEXTS = ("prompt", "prompt_2", "negative_prompt", "negative_prompt_2")
 # In the order that `encode_prompt` returns them.
 EMBEDS = ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds")
 NUM_SIZES = 6  # two each for the original's size, the crop's place and the picture's size
 
 
-@dataclass(frozen=True)
-class XLWords:
-    """What is said to the two text encoders, or embeddings in its place; None is what a call leaves out."""
-
-    prompt: Texts | None = None
-    prompt_2: Texts | None = None
-    negative_prompt: Texts | None = None
-    negative_prompt_2: Texts | None = None
-    prompt_embeds: Tensor | None = None
-    negative_prompt_embeds: Tensor | None = None
-    pooled_prompt_embeds: Tensor | None = None
-    negative_pooled_prompt_embeds: Tensor | None = None
-
-    def of(self, name: str) -> Any:
-        """What stands under a name."""
-        return getattr(self, name)
+XLWords = Mapping[str, Any]
+"""What is said to the two text encoders, by `XL_TEXTS`, or embeddings in its place, by `EMBEDS`; None is left out."""
 
 
 @dataclass(frozen=True)
@@ -65,26 +49,26 @@ def xl_texts(words: XLWords, *, is_guided: bool, has_zeros: bool) -> XLTexts:
         ValueError: the arguments contradict each other.
     """
     for name in ("prompt", "negative_prompt"):
-        if words.of(f"{name}_embeds") is None:
+        if words[f"{name}_embeds"] is None:
             continue
         pooled = name.replace("prompt", "pooled_prompt_embeds")
-        if words.of(pooled) is None:
+        if words[pooled] is None:
             raise ValueError(f"{name}_embeds needs {pooled}, which encode_prompt makes together with it.")
-        if words.of(f"{name}_2") is not None:
+        if words[f"{name}_2"] is not None:
             raise ValueError(f"Both {name}_2 and {name}_embeds were given; pass only one of them.")
-    given = {name: words.of(name) for name in EMBEDS if is_guided or not name.startswith("negative")}
-    pair = {name: words.of(name) for name in EMBEDS[:2]}
-    prompts, negatives, count = check_prompts(words.prompt, words.negative_prompt, pair, is_guided=is_guided)
+    given = {name: words[name] for name in EMBEDS if is_guided or not name.startswith("negative")}
+    pair = {name: words[name] for name in EMBEDS[:2]}
+    prompts, negatives, count = check_prompts(words["prompt"], words["negative_prompt"], pair, is_guided=is_guided)
     for name in EMBEDS[2:]:
         if given.get(name) is not None and (given[name].dim() != 2 or len(given[name]) != count):
             shape = tuple(given[name].shape)
             raise ValueError(f"{name} must have one row for each of the {count} prompts, got the shape {shape}.")
-    is_empty = not words.negative_prompt_2 and words.negative_prompt is None
+    is_empty = not words["negative_prompt_2"] and words["negative_prompt"] is None
     if has_zeros and is_empty:
         negatives = None
     return XLTexts(
-        None if prompts is None else (prompts, _second("prompt_2", words.prompt_2, prompts)),
-        None if negatives is None else (negatives, _second("negative_prompt_2", words.negative_prompt_2, negatives)),
+        None if prompts is None else (prompts, _second("prompt_2", words["prompt_2"], prompts)),
+        None if negatives is None else (negatives, _second("negative_prompt_2", words["negative_prompt_2"], negatives)),
         {name: value for name, value in given.items() if value is not None},
         has_zeros and is_empty and is_guided,
     )
@@ -215,16 +199,3 @@ def _encode(
         )
     embeds = torch.cat([column.to(whole.device) for column in columns], dim=-1)
     return embeds, whole.unflatten(0, (-1, num_parts))[:, 0], cut_off
-
-
-# ---- decoding --------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def xl_decoder(vae: Any) -> Iterator[Any]:
-    """The autoencoder that decodes: a copy in float32 of one that overflows in float16, as that of SDXL does."""
-    if vae.dtype != torch.float16 or not vae.config.force_upcast:
-        yield vae
-        return
-    with in_float32(vae) as upcast:
-        yield upcast

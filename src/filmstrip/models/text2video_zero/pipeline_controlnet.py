@@ -14,12 +14,7 @@ from filmstrip.generation.events import Step
 from filmstrip.generation.request import read_clips
 from filmstrip.generation.session import Session
 from filmstrip.memory.residency import execution_device
-from filmstrip.models.stable_diffusion.arguments import (
-    PictureConditions,
-    Scheduled,
-    Skipping,
-    asked_size,
-)
+from filmstrip.models.stable_diffusion.arguments import PictureConditions, Scheduled, Skipping, asked_size
 from filmstrip.models.stable_diffusion.controlling import Controlled
 from filmstrip.models.stable_diffusion.pipeline_controlnet import ControlledBase, ControlRequest
 from filmstrip.models.text2video_zero.attention import AcrossFrames
@@ -61,7 +56,6 @@ class TextToVideoZeroControlNetPipeline(VideosOfPictures, ControlledBase):
     __call__ = call(ControlArguments, TextToVideoPipelineOutput, "Generate videos that follow clips.")
 
     def check(self, arguments: ControlArguments) -> ControlRequest:
-        """The request that a call's completed arguments make."""
         given = self.given_to_nets("control_video", arguments.control_video)
         strengths = arguments.strengths(len(self.nets))
         # Control pictures are in [0, 1].

@@ -10,14 +10,12 @@ from torch import Tensor
 
 from filmstrip.checks import check_count, known
 from filmstrip.generation.arguments import Embedded, Prompted, Repeated, Sampled, Sized, Texts, argument, call
+from filmstrip.generation.beginning import posterior_of
 from filmstrip.generation.events import Step
 from filmstrip.generation.request import read_clips
 from filmstrip.generation.session import Session
 from filmstrip.memory.residency import execution_device
-from filmstrip.models.stable_diffusion.arguments import (
-    PictureRequest,
-    asked_size,
-)
+from filmstrip.models.stable_diffusion.arguments import PictureRequest, asked_size
 from filmstrip.models.stable_diffusion.common import StableDiffusionBase
 from filmstrip.models.stable_diffusion.pipeline_pix2pix import (
     CALLBACK_TENSORS,
@@ -25,7 +23,6 @@ from filmstrip.models.stable_diffusion.pipeline_pix2pix import (
     Instructed,
     Instructions,
     change,
-    encode_pictures,
 )
 from filmstrip.models.text2video_zero.attention import AcrossFrames
 from filmstrip.models.text2video_zero.recipe import (
@@ -69,7 +66,6 @@ class TextToVideoZeroInstructPix2PixPipeline(VideosOfPictures, StableDiffusionBa
     __call__ = call(ChangeArguments, TextToVideoPipelineOutput, "Change videos.")
 
     def check(self, arguments: ChangeArguments) -> ChangeRequest:
-        """The request that a call's completed arguments make."""
         if arguments.video is None:
             raise ValueError("InstructPix2Pix changes a clip, and none was given; pass its frames as video.")
         arguments.check_image_scale()
@@ -86,7 +82,8 @@ class TextToVideoZeroInstructPix2PixPipeline(VideosOfPictures, StableDiffusionBa
     def encode(self, session: Session[ChangeRequest]) -> Instructions:
         """The instructions, and the latents of the clips, one row for each frame."""
         request, num_frames = session.request, session.request.size.num_frames
-        latents = encode_pictures(self.vae, known(request.pixels).movedim(2, 1).flatten(0, 1), session.coding)
+        frames = known(request.pixels).movedim(2, 1).flatten(0, 1)
+        latents = posterior_of(self.vae, frames, session.coding).mode().float()
         clips = latents.unflatten(0, (-1, num_frames)).movedim(1, 2)
         pictures = rows_of_frames(request, clips).to(execution_device(self.unet))
         return Instructions.of(self.encode_prompts(session).repeated(num_frames), image_latents=pictures)

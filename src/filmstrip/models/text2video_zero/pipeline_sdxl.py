@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import KW_ONLY, dataclass, fields
+from contextlib import nullcontext
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -11,36 +12,27 @@ from torch import Tensor
 
 from filmstrip.assembly import Pipeline
 from filmstrip.generation.arguments import Embedded, Prompted, Rescaled, Sampled, Sized, Texts, argument, call
-from filmstrip.generation.events import Step
 from filmstrip.generation.finite import check_finite
 from filmstrip.generation.session import Session
 from filmstrip.memory.coding import Coding
-from filmstrip.models.stable_diffusion.arguments import (
-    PictureConditions,
-    Skipping,
-    asked_size,
-)
-from filmstrip.models.stable_diffusion.common import StableDiffusionBase
+from filmstrip.memory.falling_back import in_float32
+from filmstrip.models.stable_diffusion.arguments import PictureConditions, Skipping
 from filmstrip.models.stable_diffusion.xl import (
     EMBEDS,
+    XL_TEXTS,
     XLTexts,
     XLWords,
     check_xl_network,
     encode_xl_prompts,
     size_ids,
-    xl_decoder,
     xl_texts,
 )
 from filmstrip.models.text2video_zero.recipe import (
     Moving,
+    MovingPictures,
     MovingRequest,
     TextToVideoPipelineOutput,
     Video,
-    VideosOfPictures,
-    checked_arguments,
-    checked_recipe,
-    decode_frames,
-    video_steps,
 )
 from filmstrip.records import record
 
@@ -75,11 +67,6 @@ class XLArguments(Moving, Embedded, Skipping, Rescaled, Sampled, Sized, Video, T
     target_size: Sequence[int] | None = argument("as `original_size`.")
 
     @property
-    def rescale(self) -> float:
-        """How far the contrast of guidance is brought back."""
-        return self.guidance_rescale
-
-    @property
     def end(self) -> float | None:
         """The share of the noise levels at which to end, if not at the last."""
         return self.denoising_end
@@ -87,10 +74,10 @@ class XLArguments(Moving, Embedded, Skipping, Rescaled, Sampled, Sized, Video, T
     @property
     def words(self) -> XLWords:
         """What is said to the text encoders."""
-        return XLWords(**{one.name: getattr(self, one.name) for one in fields(XLWords)})
+        return {name: getattr(self, name) for name in (*XL_TEXTS, *EMBEDS)}
 
 
-class TextToVideoZeroSDXLPipeline(VideosOfPictures, StableDiffusionBase):
+class TextToVideoZeroSDXLPipeline(MovingPictures):
     """Makes a video from a text with Stable Diffusion XL (arXiv:2303.13439, arXiv:2307.01952).
 
     Args:
@@ -142,19 +129,14 @@ class TextToVideoZeroSDXLPipeline(VideosOfPictures, StableDiffusionBase):
     __call__ = call(XLArguments, TextToVideoPipelineOutput, "Generate videos.")
 
     def check(self, arguments: XLArguments) -> MovingRequest:
-        """The request that a call's completed arguments make."""
-        frames = arguments.video_length
-        arguments = checked_arguments(arguments, frames)
-        request = self.checked(MovingRequest, arguments, asked_size(arguments), frames)
-        request = checked_recipe(request, self.start(request), self.scheduler)
-        self._texts(arguments)
+        request = super().check(arguments)
+        self._texts(arguments.words, arguments.is_guided)
         check_xl_network(self.unet, self.text_encoder_2, arguments.pooled_prompt_embeds)
         self._sizes(request)
         return request
 
-    def _texts(self, arguments: XLArguments) -> XLTexts:
-        zeros = self.force_zeros_for_empty_prompt
-        return xl_texts(arguments.words, is_guided=arguments.is_guided, has_zeros=zeros)
+    def _texts(self, words: XLWords, is_guided: bool) -> XLTexts:
+        return xl_texts(words, is_guided=is_guided, has_zeros=self.force_zeros_for_empty_prompt)
 
     def _sizes(self, request: MovingRequest) -> Tensor:
         arguments, size = request.arguments, (request.size.height, request.size.width)
@@ -193,18 +175,17 @@ class TextToVideoZeroSDXLPipeline(VideosOfPictures, StableDiffusionBase):
         Args:
             device: where the embeddings are wanted; where the text encoders are if None.
         """
-        words = XLWords(
-            prompt,
-            prompt_2,
-            negative_prompt,
-            negative_prompt_2,
-            prompt_embeds,
-            negative_prompt_embeds,
-            pooled_prompt_embeds,
-            negative_pooled_prompt_embeds,
-        )
-        zeros = self.force_zeros_for_empty_prompt
-        texts = xl_texts(words, is_guided=do_classifier_free_guidance, has_zeros=zeros)
+        words = {
+            "prompt": prompt,
+            "prompt_2": prompt_2,
+            "negative_prompt": negative_prompt,
+            "negative_prompt_2": negative_prompt_2,
+            "prompt_embeds": prompt_embeds,
+            "negative_prompt_embeds": negative_prompt_embeds,
+            "pooled_prompt_embeds": pooled_prompt_embeds,
+            "negative_pooled_prompt_embeds": negative_pooled_prompt_embeds,
+        }
+        texts = self._texts(words, do_classifier_free_guidance)
         with torch.no_grad():
             made = encode_xl_prompts(self._text_encoders, texts, clip_skip=clip_skip, long_prompts=long_prompts)
         rows = [getattr(made.repeated(num_images_per_prompt), name) for name in EMBEDS]
@@ -215,18 +196,17 @@ class TextToVideoZeroSDXLPipeline(VideosOfPictures, StableDiffusionBase):
         request, arguments = session.request, session.request.arguments
         assert isinstance(arguments, XLArguments)
         skip, is_long = arguments.clip_skip, arguments.long_prompts
-        prompts = encode_xl_prompts(self._text_encoders, self._texts(arguments), clip_skip=skip, long_prompts=is_long)
+        texts = self._texts(arguments.words, arguments.is_guided)
+        prompts = encode_xl_prompts(self._text_encoders, texts, clip_skip=skip, long_prompts=is_long)
         session.report.cut_off = prompts.cut_off
         for embeds in prompts.tensors.values():
             check_finite(embeds, "text_encoder")
         sizes = self._sizes(request).expand(request.num_prompts, -1)
         return PictureConditions.of(prompts, sizes=sizes).repeated(request.num_videos_per_prompt)
 
-    def steps(self, session: Session[MovingRequest], conditions: PictureConditions) -> Iterator[Step]:
-        """Yield the latents after every step: first those of the first frames, then those of all frames."""
-        return video_steps(self, session, conditions)
-
     def decode(self, session: Session[Any], vae: Any, latents: Tensor, coding: Coding | None) -> Iterator[Tensor]:
         """Yield the videos frame by frame."""
-        with xl_decoder(vae) as wide:
-            yield from decode_frames(wide, session.request, latents, coding)
+        # In float16 the autoencoder of SDXL overflows: it says that it is to be cast.
+        overflows = vae.dtype == torch.float16 and vae.config.force_upcast
+        with in_float32(vae) if overflows else nullcontext(vae) as wide:
+            yield from super().decode(session, wide, latents, coding)

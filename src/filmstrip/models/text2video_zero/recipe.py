@@ -20,11 +20,7 @@ from filmstrip.generation.resolve import Rules
 from filmstrip.generation.session import Session
 from filmstrip.memory.coding import Coding
 from filmstrip.memory.residency import execution_device
-from filmstrip.models.stable_diffusion.arguments import (
-    PictureConditions,
-    PictureRequest,
-    Processed,
-)
+from filmstrip.models.stable_diffusion.arguments import PictureConditions, PictureRequest, Processed, asked_size
 from filmstrip.models.stable_diffusion.common import StableDiffusionBase
 from filmstrip.models.text2video_zero.attention import AcrossFrames
 from filmstrip.models.text2video_zero.motion import moved_latents
@@ -263,12 +259,18 @@ class VideosOfPictures:
         return replace(super().rules, title="Text2Video-Zero")  # type: ignore[misc]
 
     def finished_latents(self, session: Session[Any], latents: Tensor) -> Tensor:
-        """Latents of all frames, (batch, frames, channels, height, width)."""
-        return whole_video(session.request, latents)
+        """Latents of all frames, (batch, frames, channels, height, width).
+
+        Of a run that was stopped before later frames began, they all are as the first.
+        """
+        size, num_videos = session.request.size, session.request.num_videos
+        return latents.unflatten(0, (num_videos, -1)).expand(-1, size.num_frames, -1, -1, -1)
 
     def decode(self, session: Session[Any], vae: Any, latents: Tensor, coding: Coding | None) -> Iterator[Tensor]:
-        """Yield the videos frame by frame."""
-        return decode_frames(vae, session.request, latents, coding)
+        """Yield the videos frame by frame, (batch, 3, 1, height, width)."""
+        latents = self.finished_latents(session, latents) / vae.config.scaling_factor
+        for frames in latents.to(execution_device(vae), vae.dtype).unbind(1):
+            yield torch.cat(list(vae.decode_stream(frames, coding=coding))).unsqueeze(2)
 
     def output(self, frames: Any, report: Report) -> Any:
         """The videos of a run, and their frames one after the other."""
@@ -281,13 +283,14 @@ class VideosOfPictures:
         return TextToVideoPipelineOutput(images, None, frames, report)
 
 
-def whole_video(request: PictureRequest[Any], latents: Tensor) -> Tensor:  # (batch, frames, channels, height, width)
-    """The latents of a run, which may have been stopped before later frames began: they then are as the first."""
-    return latents.unflatten(0, (request.num_videos, -1)).expand(-1, request.size.num_frames, -1, -1, -1)
+class MovingPictures(VideosOfPictures, StableDiffusionBase):
+    """What pipelines share whose later frames are the first one, moved."""
 
+    def check(self, arguments: Any) -> MovingRequest:
+        arguments = checked_arguments(arguments, arguments.video_length)
+        request = self.checked(MovingRequest, arguments, asked_size(arguments), arguments.video_length)
+        return checked_recipe(request, self.start(request), self.scheduler)
 
-def decode_frames(vae: Any, request: PictureRequest[Any], latents: Tensor, coding: Coding | None) -> Iterator[Tensor]:
-    """Yield the videos of a run's latents frame by frame, (batch, 3, 1, height, width)."""
-    latents = (whole_video(request, latents) / vae.config.scaling_factor).to(execution_device(vae), vae.dtype)
-    for frames in latents.unbind(1):
-        yield torch.cat(list(vae.decode_stream(frames, coding=coding))).unsqueeze(2)
+    def steps(self, session: Session[MovingRequest], conditions: PictureConditions) -> Iterator[Step]:
+        """Yield the latents after every step: first those of the first frames, then those of all frames."""
+        return video_steps(self, session, conditions)
