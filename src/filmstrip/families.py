@@ -6,6 +6,7 @@ names, before anything heavy is loaded.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -57,6 +58,8 @@ class Family:
     """Folders of other families that this one imports from."""
     is_built_in: bool = False
     """Whether the folder's `weights/` holds a checkpoint, under the family's name."""
+    understands: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """From what can be said to the words for it, where its checkpoints know only few; empty if they know a language."""
     known_by: str = ""
     """A pattern of the words that name it, none of which shared code may use; its name is a plain word if empty."""
     manifests: tuple[str, ...] = ()
@@ -71,6 +74,11 @@ class Family:
     def pipelines(self) -> dict[str, str]:
         """From a task to the public name of the class that serves it."""
         return {task: served.pipeline for task, served in self.tasks.items()}
+
+    def is_understood(self, prompt: str) -> bool:
+        """Whether a prompt has any word that its checkpoints know."""
+        known = {word for words in self.understands.values() for word in words}
+        return not known or not known.isdisjoint(re.findall(r"\w+", prompt.lower()))
 
 
 def imported(module: str, name: str) -> Any:

@@ -93,3 +93,9 @@ def test_the_machine_is_described(filmstrip):
     said = filmstrip("env").stdout
     assert number in said
     assert content["cache"] in said
+
+
+def test_a_model_that_knows_few_words_says_which(filmstrip):
+    assert "shape: circle, square, triangle, star" in filmstrip("inspect", "shapes").stdout
+    content = json.loads(filmstrip("inspect", "shapes", "--json").stdout)
+    assert content["understands"]["background"] == ["black", "gray", "grey", "navy", "brown"]

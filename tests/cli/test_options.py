@@ -1,6 +1,7 @@
 """The names of commands and options, and the weight of asking for help."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -20,6 +21,7 @@ OPTIONS = {
         *("--no-metadata", "--no-prompt", "--paths"),
     },
     "decode": {"file", "--output", "-o", "--device", "--fetch", "--overwrite", "--json", "--quiet", "-q"},
+    "show": {"file", "--json"},
     "inspect": {
         *("model", "--memory", "--device", "--size", "--num-frames", "--dtype", "--quantize"),
         *("--quiet", "-q", "--json"),
@@ -55,6 +57,15 @@ def test_help_loads_no_heavy_library(words):
     loaded = set(json.loads(done.stderr.splitlines()[-1]))
     assert "typer" in loaded
     assert not loaded & HEAVY
+
+
+@pytest.mark.parametrize(("given", "kept"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_threads_that_wait_sleep_unless_somebody_wants_otherwise(given, kept):
+    code = "import os; from filmstrip.cli import main; main(['--version']); print(os.environ['OMP_WAIT_POLICY'])"
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    environment |= {} if given is None else {"OMP_WAIT_POLICY": given}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == kept
 
 
 def test_without_a_command_the_help_is_shown(filmstrip):

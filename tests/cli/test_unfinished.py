@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ import torch
 from filmstrip import read_metadata
 from filmstrip.jobs import videos
 from filmstrip.media import read_video
-from filmstrip.resume.unfinished import read_unfinished
+from filmstrip.resume.unfinished import LoopState, read_unfinished
 from tests.cli.tiny_checkpoint import SMALL, tiny_pipeline
 
 ROOT = Path(__file__).parents[2]
@@ -101,6 +102,19 @@ def test_an_error_says_how_to_go_on_and_decode_does(filmstrip, cut_off, checkpoi
     assert np.array_equal(read_video("out.mkv")[0], read_video("whole.mkv")[0])
     assert read_metadata(Path("out.mkv")) == read_metadata(Path("whole.mkv"))
     assert filmstrip("rerun", "out.mkv", "--dry-run").exit_code == 0
+
+
+def test_show_says_how_far_it_is(filmstrip, cut_off, checkpoint, monkeypatch):
+    cut_off()
+    assert "all steps are done" in filmstrip("show", KEPT).stdout
+    content = json.loads(filmstrip("show", KEPT, "--json").stdout)
+    assert (content["prompt"], content["target"], content["unfinished"]["is_denoised"]) == ("a cat", "out.mkv", True)
+    unfinished = read_unfinished(KEPT)
+    monkeypatch.setattr(
+        "filmstrip.resume.unfinished.read_unfinished",
+        lambda _: replace(unfinished, latents=None, loops=[LoopState(1, torch.zeros(1), {}, unfinished.noise)]),
+    )
+    assert "1 of 2 steps are done" in filmstrip("show", KEPT).stdout
 
 
 def test_decoding_loads_the_autoencoder_alone(filmstrip, cut_off, checkpoint, tmp_path, monkeypatch):

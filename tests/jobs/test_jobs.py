@@ -43,6 +43,21 @@ def made(job, name="out.mkv", **options):
     return events
 
 
+@pytest.mark.parametrize(
+    ("prompt", "is_known"),
+    [("a cat on a mat", False), ("A RED thing", True), ("starry night", False), ("Rotating.", True), ("一只猫", False)],
+)
+def test_a_prompt_that_the_model_has_no_word_of_is_told(prompt, is_known):
+    notes = resolve_job(Job("shapes", 1, arguments={"prompt": prompt}, device="cpu")).notes
+    told = [note for note in notes if "none of the words that shapes understands" in note]
+    assert len(told) == (not is_known)
+    assert all("shape: circle, square" in note for note in told)
+
+
+def test_a_prompt_for_another_model_is_not_looked_at(asked):
+    assert resolve_job(asked()).notes == ()
+
+
 def test_a_job_is_told_from_its_loading_to_its_file_and_prints_nothing(asked, capsys):
     events = made(asked(arguments={"num_frames": 10}))
     advanced = [event for event in events if isinstance(event, Advanced)]

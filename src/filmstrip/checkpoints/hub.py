@@ -6,9 +6,11 @@ import fnmatch
 import logging
 import re
 from collections.abc import Collection, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from filmstrip.checkpoints.downloads import downloaded, is_told
 from filmstrip.checkpoints.errors import CheckpointError, reason_of
 from filmstrip.checkpoints.files import choose_files, variants_among
 from filmstrip.checkpoints.tensors import TensorEntry, dtype_of
@@ -96,12 +98,15 @@ class Repository:
         elif _INDEX in listing:
             wanted = [_INDEX]
             for component in sorted(set(self._components()) - set(without)):
-                wanted += component_files(listing, component, variant)
+                files = component_files(listing, component, variant)
+                wanted += files
+                if is_told() and files:  # one by one, so that it can be told which; all are then asked for as one
+                    self._snapshot(what=component, local_files_only=False, allow_patterns=files)
         else:
             wanted = component_files(listing, "", variant)
         if not wanted:
             raise CheckpointError(f"the hub repository {self.name} has no {subfolder or 'checkpoint'} to load.")
-        return self._snapshot(local_files_only=False, allow_patterns=wanted)
+        return self._snapshot(what=subfolder, local_files_only=False, allow_patterns=wanted)
 
     def _cached(self) -> Path:
         return self._snapshot(local_files_only=True, allow_patterns=_NO_FILE)
@@ -157,12 +162,12 @@ class Repository:
             self._listing = [str(name) for name in listing]
         return self._listing
 
-    def _snapshot(self, **how: Any) -> Path:
+    def _snapshot(self, what: str | None = None, **how: Any) -> Path:
         import huggingface_hub
 
-        return Path(
-            self._ask(huggingface_hub.snapshot_download, self.name, cache_dir=self._cache_dir, **self._access, **how)
-        )
+        call = partial(huggingface_hub.snapshot_download, cache_dir=self._cache_dir)
+        ask = partial(self._ask, call, self.name, **self._access, **how)
+        return Path(downloaded(what or self.name, ask))
 
     def _ask(self, call: Any, *args: Any, **kwargs: Any) -> Any:
         """The call's answer, or one sentence about why there is none."""

@@ -56,6 +56,11 @@ def run_command(arguments: list[str]) -> int:
 
     # Libraries explain themselves to programmers; what a user has to know is an error or a note of ours.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    # Its bars and ours would lock each other out, whatever a user has set for other programs.
+    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+    # Threads that spin while they wait take the core from those they wait for, where others work, too: read by OpenMP
+    # when torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     is_debugged = "--debug" in arguments
     if not is_debugged:
         warnings.simplefilter("ignore")
@@ -177,6 +182,20 @@ def decode(
 
     output_options = OutputOptions(output, is_json=json, is_quiet=quiet, overwrite=overwrite)
     finish_kept(file, device, output_options, fetch=fetch)
+
+
+@app.command(cls=Command)
+def show(
+    file: Annotated[
+        Path, typer.Argument(help="A video, or a .latents.safetensors file of a cut-off run.", show_default=False)
+    ],
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Say what FILE was made with, and how far it is if its making was cut off."""
+    from filmstrip.cli.showing import show_file
+
+    show_file(file, is_json=json)
 
 
 @app.command(cls=Command)

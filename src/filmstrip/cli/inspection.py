@@ -73,6 +73,7 @@ def described(name: str) -> dict[str, Any]:
         "components": components,
         "rules": None,
         "defaults": {},
+        "understands": dict(family.understands) if family and name in family.checkpoints else {},
         **(_abilities(name, family) if family else {}),
     }
 
@@ -198,6 +199,10 @@ def _print(content: dict[str, Any]) -> None:
         ]
     facts += [
         ("tasks" if index == 0 else "", f"{task} ({by})") for index, (task, by) in enumerate(content["tasks"].items())
+    ]
+    facts += [
+        ("prompts" if index == 0 else "", f"{kind}: {', '.join(words)}")
+        for index, (kind, words) in enumerate(content["understands"].items())
     ]
     print_facts(facts)
     if plan := content.get("plan"):

@@ -1,15 +1,16 @@
 """A job from words to file, for the command and for whoever else makes videos: asked, resolved, loaded, made."""
 
-from filmstrip.jobs.events import Advanced, Begun, JobEvent, Kept, Learned, MadeVideo, Noted, Tell
+from filmstrip.jobs.events import Advanced, Begun, Fetched, JobEvent, Kept, Learned, MadeVideo, Noted, Tell
 from filmstrip.jobs.job import Job, Source
 from filmstrip.jobs.records import job_of, record_of
 from filmstrip.jobs.resolution import ResolvedJob, resolve_job
-from filmstrip.jobs.unfinished import KeptVideo, finish_video, read_kept
+from filmstrip.jobs.unfinished import KeptVideo, described_kept, finish_video, read_kept
 from filmstrip.jobs.videos import load, make
 
 __all__ = [
     "Advanced",
     "Begun",
+    "Fetched",
     "Job",
     "JobEvent",
     "Kept",
@@ -20,6 +21,7 @@ __all__ = [
     "ResolvedJob",
     "Source",
     "Tell",
+    "described_kept",
     "finish_video",
     "job_of",
     "load",

@@ -23,6 +23,19 @@ class Advanced:
 
 
 @dataclass(frozen=True)
+class Fetched:
+    """So much of what loading needs has come from the hub; told from the threads that fetch it, one at a time."""
+
+    what: str
+    """A component, or the repository."""
+    done_bytes: int
+    total_bytes: int
+    """0 where it is not known, or not yet."""
+    seconds: float
+    """Since the fetching of it began."""
+
+
+@dataclass(frozen=True)
 class Begun:
     """A video begins."""
 
@@ -77,6 +90,6 @@ class MadeVideo:
     contact_sheet: Path | None = None
 
 
-JobEvent = Advanced | Begun | Learned | Noted | Kept | MadeVideo
+JobEvent = Advanced | Fetched | Begun | Learned | Noted | Kept | MadeVideo
 Tell = Callable[[JobEvent], None]
 """Is handed each event as it happens; to cancel a job, raise an exception of your own."""

@@ -1,4 +1,4 @@
-"""What the library warns of while it works for a job, as notes of that job."""
+"""What the library warns of while it works for a job, as notes of that job, and what it fetches, as its events."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+from filmstrip.jobs.events import Fetched, Noted, Tell
 
 
 @contextmanager
@@ -29,6 +31,18 @@ def library_notes(tell: Callable[[str], None]) -> Iterator[None]:
         yield
     finally:
         logger.removeHandler(handler)
+
+
+@contextmanager
+def library_events(tell: Tell) -> Iterator[None]:
+    """Tell what the library warns of, and how far its downloads are, as events of a job."""
+    from filmstrip.checkpoints.downloads import Download, told_downloads
+
+    def fetched(download: Download) -> None:
+        tell(Fetched(download.what, download.done_bytes, download.total_bytes, download.seconds))
+
+    with library_notes(lambda sentence: tell(Noted(sentence))), told_downloads(fetched):
+        yield
 
 
 class _Notes(logging.Handler):

@@ -14,6 +14,7 @@ from filmstrip.jobs.components import check_placement, check_quantization, choos
 from filmstrip.jobs.framing import framed_pictures, framing_notes, size_by_inputs
 from filmstrip.jobs.inputs import Input, read_input
 from filmstrip.jobs.job import Job
+from filmstrip.registry import find_family
 
 if TYPE_CHECKING:
     import torch
@@ -94,6 +95,7 @@ def resolve_job(job: Job) -> ResolvedJob:
         notes += (f"The clip is changed ({calls.CHANGE} {change:g}); to extend it, ask for more frames than it has.",)
     if request.num_videos != 1:
         raise ValueError(f"{request.num_videos} prompts were given; give one, and --num-videos for more videos of it.")
+    notes += _note_of_words(job.model, call.name, str(arguments.get("prompt") or ""))
     return ResolvedJob(
         job=job,
         inputs=inputs,
@@ -111,6 +113,15 @@ def resolve_job(job: Job) -> ResolvedJob:
             *framing_notes(inputs, request.size.width, request.size.height),
         ),
     )
+
+
+def _note_of_words(model: str, pipeline: str, prompt: str) -> tuple[str, ...]:
+    """What to know of a prompt that the model has no word of."""
+    family = find_family(pipeline, model)
+    if family is None or model not in family.checkpoints or not prompt.strip() or family.is_understood(prompt):
+        return ()
+    kinds = "; ".join(f"{kind}: {', '.join(words)}" for kind, words in family.understands.items())
+    return (f"The prompt has none of the words that {model} understands, so the video will hardly show it ({kinds}).",)
 
 
 def _preset_notes(job: Job, call: PipelineCall, request: Request[Any]) -> list[str]:

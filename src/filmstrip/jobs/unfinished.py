@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from filmstrip.files import is_single_part, unused
 from filmstrip.jobs.components import check_placement, choose_pipeline, find_scheduler, load_pipeline
-from filmstrip.jobs.events import Advanced, Begun, MadeVideo, Noted, Tell
+from filmstrip.jobs.events import Advanced, Begun, MadeVideo, Tell
 from filmstrip.jobs.job import Disclosure, Job
-from filmstrip.jobs.notes import library_notes
+from filmstrip.jobs.notes import library_events
 from filmstrip.jobs.records import job_of
 from filmstrip.jobs.targets import KEPT_SUFFIX, check_targets
 from filmstrip.jobs.videos import VideoFile, write_video
@@ -85,6 +85,22 @@ def read_kept(path: Path, device: str | None = None, *, is_local: bool = True) -
     )
 
 
+def described_kept(path: Path) -> dict[str, object]:
+    """What a file is known to have been kept of, with the entries of a video's metadata, and how far that is.
+
+    Raises:
+        ValueError: it is no such file.
+    """
+    from filmstrip.resume.unfinished import read_unfinished
+
+    unfinished = read_unfinished(path)
+    record = dict(unfinished.about.get("record") or _record(unfinished))
+    loops = [loop.steps for loop in unfinished.loops]
+    total = getattr(unfinished.request.arguments, "num_inference_steps", None) if len(loops) < 2 else None
+    progress = {"is_denoised": unfinished.is_denoised, "steps_done": sum(loops), "steps": total}
+    return {**record, "target": unfinished.about.get("target"), "unfinished": progress}
+
+
 def finish_video(kept: KeptVideo, target: Path, tell: Tell, *, overwrite: bool = False) -> MadeVideo:
     """Finish a video into a file, and remove what was kept of it; stopped half-way, that stays as it is.
 
@@ -95,7 +111,7 @@ def finish_video(kept: KeptVideo, target: Path, tell: Tell, *, overwrite: bool =
         ValueError: the video can't be written there, or its checkpoint is gone.
     """
     check_targets([target], kept.fps, [str(kept.path)])
-    with library_notes(lambda sentence: tell(Noted(sentence))):
+    with library_events(tell):
         made = _finished(kept, target, tell, overwrite)
     tell(made)
     return made

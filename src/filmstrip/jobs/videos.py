@@ -13,7 +13,7 @@ from filmstrip.files import partial_path, remove, settle
 from filmstrip.jobs.components import load_pipeline
 from filmstrip.jobs.events import Advanced, Begun, Kept, Learned, MadeVideo, Noted, Tell
 from filmstrip.jobs.job import EVERYTHING, Disclosure
-from filmstrip.jobs.notes import library_notes
+from filmstrip.jobs.notes import library_events
 from filmstrip.jobs.records import record_of, told_of
 from filmstrip.jobs.resolution import ResolvedJob, generator_of
 from filmstrip.jobs.targets import check_room, check_targets, kept_path, sheet_path
@@ -61,7 +61,7 @@ def make(
     check_room(targets, size.num_frames, size.height, size.width)
     for sentence in resolved.notes:
         tell(Noted(sentence))
-    with library_notes(lambda sentence: tell(Noted(sentence))):
+    with library_events(tell):
         pipeline, fitted, load_seconds = _prepared(resolved, pipeline, tell)
         videos = []
         for number, target in enumerate(targets):

@@ -13,4 +13,13 @@ FAMILY = Family(
     checkpoints=("shapes",),
     builds_on=("ltx",),
     is_built_in=True,
+    understands={
+        "shape": ("circle", "square", "triangle", "star"),
+        "colour": ("red", "green", "blue", "yellow", "orange", "purple", "white", "cyan"),
+        "motion": (
+            *("left", "right", "up", "down", "growing", "shrinking", "spinning", "bouncing"),
+            *("rising", "falling", "sinking", "expanding", "contracting", "rotating", "turning", "hopping", "jumping"),
+        ),
+        "background": ("black", "gray", "grey", "navy", "brown"),
+    },
 )
