@@ -120,6 +120,6 @@ def test_cogvideox_from_a_picture(hub, monkeypatch, snippet):
     hub("THUDM/CogVideoX-5b-I2V", tiny_cogvideox())
     rocket = Image.new("RGB", (72, 48), "orange")
     rocket.save("cogvideox_rocket.png")
-    monkeypatch.setattr("filmstrip.media.download.download", lambda address, path, what: rocket.save(path))
+    monkeypatch.setattr("filmstrip.media.download.download", lambda address, path, what: rocket.save(path, "png"))
     run(snippet)
     check_video(17, (48, 32))
