@@ -3,7 +3,7 @@
 import pytest
 
 from filmstrip.cli.commands import status_of
-from filmstrip.cli.progress import Bars, Lines, Notes
+from filmstrip.cli.progress import Lines, Notes
 
 
 @pytest.mark.parametrize(
@@ -35,14 +35,3 @@ def test_lines_tell_a_long_stage_in_parts(capsys):
         "video 1 of 2: denoise 75/100: 1 min 15 s, 25.0 s left",
         "video 1 of 2: denoise 100/100: 1 min 40 s",
     ]
-
-
-def test_bars_show_each_stage_and_the_next():
-    bars = Bars(Notes(is_quiet=False))
-    with bars:
-        bars.update("encode", 0, 1, 0.0)
-        assert [task.total for task in bars._display.tasks] == [None]
-        bars.update("encode", 1, 1, 0.1)
-        bars.update("denoise", 1, 4, 0.2)
-        assert [task.description for task in bars._display.tasks] == ["encode", "denoise"]
-        assert [(task.completed, task.total) for task in bars._display.tasks] == [(1, 1), (1, 4)]
