@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 # Resampling overshoots [0, 1] a little, which is clipped; a video in [-1, 1] or [0, 255] goes well beyond this.
 OVERSHOOT = 0.25
+_FARTHEST = 8.0  # of what has negative values: standardised pixels, or noise in the place of a picture
 WHITE = 255
 ON_WHITE = "Transparent parts of what was given are shown on white."
 _SIXTEEN_BITS = 65535
@@ -154,8 +155,8 @@ def check_floats(low: float, high: float, said: str, *, is_symmetric: bool = Fal
     """
     if low != low or high != high:
         raise ValueError(f"{said} holds NaN: whatever computed it went wrong, so it is not used; compute it again.")
-    least = -1 - OVERSHOOT if is_symmetric else -OVERSHOOT
-    if low < least or high > 1 + OVERSHOOT:
+    least, most = (-_FARTHEST, _FARTHEST) if is_symmetric else (-OVERSHOOT, 1 + OVERSHOOT)
+    if low < least or high > most:
         allowed = "[0, 1], or in [-1, 1] if some are negative," if is_symmetric else "[0, 1],"
         remedy = "" if is_symmetric else "(video + 1) / 2 for a video in [-1, 1], and "
         raise ValueError(

@@ -285,8 +285,8 @@ def _symmetric_rgb(pixels: Tensor, is_symmetric: bool, tell: Say) -> Tensor:
             tell(ON_WHITE)
         pixels = colours * alpha + (1 - alpha)
     if not is_symmetric:
-        pixels = pixels.float() * 2.0 - 1.0
-    return pixels.float().clamp(-1, 1).expand(-1, 3, -1, -1)
+        pixels = (pixels.float() * 2.0 - 1.0).clamp(-1, 1)
+    return pixels.float().expand(-1, 3, -1, -1)
 
 
 def _to_symmetric(levels: Tensor) -> Tensor:
