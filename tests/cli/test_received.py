@@ -112,8 +112,47 @@ def test_a_received_video_fetches_nothing_without_a_word(filmstrip, made, monkey
     assert not asked
 
 
-@pytest.mark.parametrize("place", ["made", "decode"])
-def test_a_model_of_the_hub_that_is_here_is_not_asked_for(filmstrip, made, checkpoint, monkeypatch, place):
+@pytest.mark.parametrize("model", ["somebody/model", "local:0badcafe/gone"])
+def test_what_is_named_anew_is_not_looked_for(filmstrip, made, checkpoint, model):
+    result = filmstrip(
+        "rerun", rewritten(made, model=model).name, "-o", "b.mkv", "--dry-run", "--model", checkpoint, "--json"
+    )
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["model"] == str(checkpoint)
+
+
+def test_an_unfinished_video_fetches_nothing_without_a_word(filmstrip, checkpoint, tmp_path, monkeypatch):
+    from filmstrip.jobs import videos
+    from filmstrip.resume.unfinished import read_unfinished
+
+    with monkeypatch.context() as patched:
+        patched.setattr(videos, "sheet_path", lambda *_: 1 / 0)
+        filmstrip("generate", "a cat", "--model", checkpoint, *SMALL, "-o", "a.mkv", "--contact-sheet")
+    kept = read_unfinished("a.latents.safetensors")
+    kept.about["record"]["model"] = "somebody/model"
+    kept.save(tmp_path / "received.latents.safetensors")
+    result = filmstrip("decode", "received.latents.safetensors")
+    assert result.exit_code == 2 and "(somebody/model)" in result.stderr and "--fetch gets that" in result.stderr
+
+
+def test_a_word_lets_more_be_fetched_than_the_cache_has(filmstrip, made, checkpoint, monkeypatch):
+    """Its JSON files alone may be there, since it was inspected."""
+    from filmstrip.checkpoints import hub
+
+    calls = []
+
+    def fetch(self, *_):
+        calls.append(self.is_offline)
+        return checkpoint
+
+    monkeypatch.setattr(hub, "_hub_is_offline", lambda: False)
+    monkeypatch.setattr(hub.Repository, "fetch", fetch)
+    received = rewritten(made, model="somebody/model")
+    assert filmstrip("rerun", received.name, "--fetch", "-o", "again.mkv").exit_code == 0
+    assert not calls[-1]
+
+
+def test_a_model_of_the_hub_that_is_here_is_not_asked_for(filmstrip, made, checkpoint, monkeypatch):
     """It comes from the cache, and the hub is not told of it."""
     from filmstrip.checkpoints import hub
 

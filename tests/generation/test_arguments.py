@@ -38,11 +38,8 @@ class Pipeline:
 
     __call__ = call(Example, dict, "Make something.")
 
-    def completed(self, arguments):
+    def requested(self, arguments):
         return completed(arguments, {"height": 64, "num_inference_steps": 4, "blur": 0.9})
-
-    def check(self, arguments):
-        return arguments
 
     def returned(self, request):
         return request

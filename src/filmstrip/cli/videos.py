@@ -12,7 +12,7 @@ from filmstrip.cli.printing import print_facts, print_json
 from filmstrip.cli.progress import Notes, make_progress
 from filmstrip.cli.words import changed_by_words, job_of_words
 from filmstrip.files import unused
-from filmstrip.jobs import MadeVideo, ResolvedJob, finish_video, job_of, make, read_kept, resolve_job
+from filmstrip.jobs import Job, MadeVideo, ResolvedJob, finish_video, job_of, make, read_kept, resolve_job
 from filmstrip.jobs.components import not_here
 from filmstrip.jobs.job import EVERYTHING, Disclosure
 from filmstrip.jobs.notes import library_notes
@@ -80,16 +80,13 @@ def make_again(made: Path, options: Mapping[str, Any]) -> None:
     for sentence in changed_versions(record.get("versions") or {}):
         notes(sentence)
     with library_notes(notes):
-        if needed := [public_address(name) for name in not_here(job)]:
-            if output.is_dry:
-                _tell_needed(needed, output)
-                return
-            if not options["fetch"]:
-                raise ValueError(
-                    f"{made} was made with what is not on this machine ({', '.join(needed)}); if you trust where it"
-                    " comes from, --fetch gets that, from the hub with your token."
-                )
+        if output.is_dry and (needed := _needed(job)):
+            _tell_needed(needed, output)
+            return
+        if options["fetch"]:
             job = replace(job, local=[])
+        else:
+            _check_here(job, made)
         again = unused(made.with_name(f"{made.stem}-rerun{made.suffix}"))
         _carry_out(resolve_job(job), replace(output, path=output.path or again), notes)
 
@@ -99,6 +96,8 @@ def finish_kept(file: Path, device: str | None, output: OutputOptions, *, fetch:
     notes = Notes(is_quiet=output.is_quiet)
     with library_notes(notes):
         kept = read_kept(file, device, is_local=not fetch)
+        if not fetch:
+            _check_here(kept.job, file)
         target = output.path or kept.target
         if target.is_file() and not output.overwrite:
             target = unused(target)
@@ -131,6 +130,19 @@ def _carry_out(resolved: ResolvedJob, output: OutputOptions, notes: Notes) -> No
             told=output.told,
         )
     _tell_made(made, resolved.notes, output)
+
+
+def _needed(job: Job) -> list[str]:
+    return [public_address(name) for name in not_here(job)]
+
+
+def _check_here(job: Job, file: Path) -> None:
+    """See that nothing has to be fetched that only a file asks for."""
+    if needed := _needed(job):
+        raise ValueError(
+            f"{file} was made with what is not on this machine ({', '.join(needed)}); if you trust where it comes from,"
+            " --fetch gets that, from the hub with your token."
+        )
 
 
 def _tell_needed(names: Sequence[str], output: OutputOptions) -> None:

@@ -87,7 +87,7 @@ def not_here(job: Job) -> list[str]:
     from filmstrip.media.places import is_address
 
     missing = []
-    for name in job.local:
+    for name in filter(set(job.local).__contains__, [job.model, *job.components.values()]):
         try:
             is_folder = local_folder(name) is not None
         except CheckpointError as error:
