@@ -147,6 +147,20 @@ def find_family(pipeline_class: str | None, checkpoint: str = "") -> Family | No
     return next(iter(found), None)
 
 
+def check_related(pipeline_class: str, named: str, checkpoint: object) -> None:
+    """See that a pipeline can be of a checkpoint that names another one: of its own family, or one that it builds on.
+
+    Raises:
+        ValueError: it is of another family; says which class fits.
+    """
+    ours, theirs = find_family(pipeline_class), find_family(named)
+    if ours is None or theirs is None or ours.package == theirs.package:
+        return
+    folders = [one.package.rpartition(".")[2] for one in (ours, theirs)]
+    if folders[1] not in ours.builds_on and folders[0] not in theirs.builds_on:
+        raise ValueError(f"{checkpoint} is a checkpoint of {named}, which {pipeline_class} can't be; load {named}.")
+
+
 def preset_of(pipeline_class: str, checkpoint: str) -> dict[str, Any]:
     """Defaults of a call's arguments that a published checkpoint was made for, known by its name or its folder's."""
     family = find_family(pipeline_class, checkpoint)

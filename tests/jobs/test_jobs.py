@@ -29,6 +29,7 @@ from filmstrip.jobs import (
     videos,
 )
 from filmstrip.media import read_video
+from tests import tiny
 
 STAGES = ["load", "encode", "denoise", "decode", "write"]
 
@@ -207,3 +208,18 @@ def test_what_a_run_has_to_tell_is_told(asked, talkative):
     ]
     stages = [event.stage for first, event in pairwise(events) if isinstance(first, Noted) and hasattr(event, "stage")]
     assert stages == ["encode"], "before the event that they came with"
+
+
+def test_a_text_checkpoint_given_a_picture_names_the_one_for_pictures(tmp_path):
+    parts = {
+        "transformer": filmstrip.CogVideoXTransformer3DModel(**tiny.COGVIDEOX_TRANSFORMER),
+        "vae": filmstrip.AutoencoderKLCogVideoX(**tiny.COGVIDEOX_AUTOENCODER),
+        "scheduler": filmstrip.CogVideoXDDIMScheduler(),
+    }
+    encoder = {"text_encoder": tiny.text_encoder(), "tokenizer": tiny.tokenizer()}
+    filmstrip.CogVideoXPipeline(**parts, **encoder).save_pretrained(tmp_path / "text")
+    Image.new("RGB", (64, 64), "red").save(tmp_path / "first.png")
+    picture = Source(str(tmp_path / "first.png"))
+    asked = Job(str(tmp_path / "text"), seed=1, arguments={"prompt": "a"}, inputs={"image": picture})
+    with pytest.raises(ValueError, match=r"made for another task: .* One for image-to-video is \S*CogVideoX\S*I2V"):
+        resolve_job(asked)

@@ -231,6 +231,7 @@ class Pipeline(Finishing, Placement):
     @classmethod
     def _class_for(cls: type[PipelineType], class_name: str, folder: Path) -> type[PipelineType]:
         if cls is not Pipeline:
+            registry.check_related(cls.__name__, class_name, folder)
             return cls
         if class_name not in registry.PUBLIC:  # a pipeline of pictures that is not built here
             class_name = registry.MADE_INTO_VIDEOS.get(class_name, class_name)

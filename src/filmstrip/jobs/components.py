@@ -73,7 +73,21 @@ def choose_pipeline(job: Job) -> Pipeline:
     chosen: Pipeline = chosen_class.from_pipe(own, **parts)
     if missing := [given for given in job.inputs if given not in PipelineCall(chosen_class)]:
         raise ValueError(f"{name} takes no {_said(missing)} as well; drop it.")
+    if job.inputs:
+        _check_task(chosen, task_of(job.inputs), job.model)
     return chosen
+
+
+def _check_task(pipeline: Pipeline, task: str, model: str) -> None:
+    """See that a model's components were made for a task, or name a checkpoint whose were."""
+    from filmstrip.registry import find_family
+
+    try:
+        pipeline.check_components()
+    except ValueError as error:
+        family = find_family(type(pipeline).__name__, model)
+        served = None if family is None else family.tasks.get(task)
+        raise ValueError(f"{error} One for {task} is {served.checkpoint}." if served else str(error)) from error
 
 
 def not_here(job: Job) -> list[str]:
