@@ -206,3 +206,18 @@ def test_pictures_and_clips_are_opened_in_one_place():
     from tests.guards.source import Source
 
     assert list(opened_elsewhere([Source("filmstrip.x", "import av\nwith av.open(path) as c: pass")]))
+
+
+def test_ffmpeg_is_told_to_open_nothing_else(clip, monkeypatch):
+    """Beside the list of formats, for what a format of the list may learn to do."""
+    seen = []
+    opened = av.open
+
+    def watched(*args, **kwargs):
+        seen.append(kwargs["options"])
+        return opened(*args, **kwargs)
+
+    monkeypatch.setattr(av, "open", watched)
+    read_video(clip)
+    read_embedded(clip)
+    assert seen and all(options["protocol_whitelist"] == "file" for options in seen)
