@@ -48,6 +48,16 @@ def test_on_an_accelerator_less_memory_is_met_by_better_plans_until_none_is_left
         planner.plan(least.memory // 2)
 
 
+@over([case for case in CASES if case.embeddings is not None])
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_embeddings_in_place_of_prompts_can_be_planned_for(case, device):
+    pipeline = fresh(case)
+    given = {**case.call, **case.embeddings(pipeline, case.call)}
+    planner = Planner(pipeline, usual_request(pipeline, given), torch.device(device))
+    assert planner.plan(PLENTY).cost == 0
+    assert planner.least().peak <= planner.plan(PLENTY).peak
+
+
 @over(FAMILIES)
 def test_a_plan_for_half_of_the_memory_is_kept_to_and_makes_room_for_another(case):
     pipeline, planner = planner_of(case)

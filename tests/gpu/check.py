@@ -57,7 +57,8 @@ def tests_command(workers: int) -> list[str]:
         "-p",
         "no:cacheprovider",
     ]
-    command += ["-p", "xdist", "-n", str(workers)] if is_there("xdist") and workers else []
+    # Compiling takes long: whoever is ready takes over what another has ahead of it.
+    command += ["-p", "xdist", "--dist", "worksteal", "-n", str(workers)] if is_there("xdist") and workers else []
     return [*command, "-m", "gpu", "tests/gpu"]
 
 

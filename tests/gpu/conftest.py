@@ -18,6 +18,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.filterwarnings("default"))
 
 
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Say at once why a test failed: the check may be ended before it gets to its summary."""
+    if report.failed and "gpu" in report.keywords:
+        print(f"\n{report.nodeid} {report.longreprtext}", flush=True)
+
+
 @pytest.fixture(autouse=True)
 def _give_memory_back(request: pytest.FixtureRequest):
     """Several processes may share one accelerator: none keeps what it does not use."""

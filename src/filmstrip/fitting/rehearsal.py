@@ -75,7 +75,7 @@ def footprint(pipeline: Any, request: Request[Any], device_type: str) -> Footpri
         {**denoising.peaks, **decoding.peaks},
         denoising.calls,
         {**denoising.beside, **decoding.beside},
-        {**denoising.at_work, **decoding.at_work},
+        {**denoising.at_work, "decode": decoding.at_work["decode"]},
     )
 
 
@@ -162,7 +162,8 @@ class Rehearsal:
 
 def _footprint_of(ledger: Ledger) -> Footprint:
     beside = {key: frozenset(names) for key, names in ledger.beside.items()}
-    return Footprint(dict(ledger.peaks), dict(ledger.calls), beside, dict(ledger.at_work))
+    at_work = {stage: tuple(ledger.at_work[stage]) for stage in STAGES}  # in some stage there may be none
+    return Footprint(dict(ledger.peaks), dict(ledger.calls), beside, at_work)
 
 
 def _shadow(pipeline: Any, types: Types) -> Any:
