@@ -15,11 +15,12 @@ from filmstrip import registry
 from filmstrip.assembly.placement import Placement
 from filmstrip.assembly.progress import BarSettings
 from filmstrip.assembly.runs import Finishing
-from filmstrip.checkpoints import CheckpointError, find_checkpoint
+from filmstrip.checkpoints import CheckpointError, find_checkpoint, revision_of
 from filmstrip.checkpoints.component import check_savable, load_component, outline_component, save_component
 from filmstrip.checkpoints.dtypes import requested_dtypes
 from filmstrip.checkpoints.files import check_variant
 from filmstrip.checkpoints.index import INDEX_NAME, read_model_index, write_model_index
+from filmstrip.checkpoints.locate import DESCRIPTIONS
 from filmstrip.checkpoints.saving import no_half_folder, parse_size, warn_of_pickles
 from filmstrip.devices import parse_device, supports_dtype
 from filmstrip.fitting.plan import Plan, fit
@@ -65,6 +66,7 @@ class Pipeline(Finishing, Placement):
         self.flags: dict[str, bool] = {name: bool(value) for name, value in given.items() if name in flags}
         self.defaults = self.usual_defaults()
         self.name_or_path = ""
+        self.revision: str | None = None
         self.plan: Plan | None = None
         self.bar = BarSettings()
 
@@ -177,7 +179,7 @@ class Pipeline(Finishing, Placement):
             cache_dir=cache_dir,
             token=token,
             local_files_only=local_files_only,
-            patterns=("model_index.json", "*/config.json", "*/scheduler_config.json"),
+            patterns=DESCRIPTIONS,
         )
 
         def load(component: str, library: str, class_name: str) -> Any:
@@ -225,7 +227,7 @@ class Pipeline(Finishing, Placement):
                 raise CheckpointError(f"{name} has no {component}, which {needed_by} needs; pass {component}=... too.")
         pipeline = pipeline_class(**loaded)
         pipeline.defaults |= registry.preset_of(pipeline_class.__name__, str(name)) | index.defaults
-        pipeline.name_or_path = str(name)
+        pipeline.name_or_path, pipeline.revision = str(name), None if Path(name).is_dir() else revision_of(folder)
         return pipeline
 
     @classmethod
@@ -281,7 +283,7 @@ class Pipeline(Finishing, Placement):
         names = (*cls.component_names(), *cls.flag_names())
         made = cls(**{name: available[name] for name in names if name in available})
         made.defaults |= pipeline._checkpoint_defaults
-        made.name_or_path = pipeline.name_or_path
+        made.name_or_path, made.revision = pipeline.name_or_path, pipeline.revision
         made._offloading = pipeline._offloading
         made._offload_again()
         return made

@@ -30,6 +30,9 @@ from filmstrip.schedulers.flows import check_solver
 
 logger = logging.getLogger(__name__)
 
+_ENCODERS = ("text_encoder", "tokenizer", "image_encoder", "feature_extractor")
+"""What names of components begin with that an outline of a pipeline comes without."""
+
 
 @dataclass(frozen=True)
 class Keeping:
@@ -57,6 +60,7 @@ class Finishing:
     def requested(self, arguments: Arguments) -> Request[Any]:
         """The request that a call's arguments make, completed and checked."""
         pipeline = cast("Any", self)
+        check_there(pipeline, [name for name in pipeline.component_names() if not name.startswith(_ENCODERS)])
         scheduler = pipeline.components.get("scheduler")
         if self.follows_flow is not None and isinstance(scheduler, Scheduler):
             check_solver(scheduler, flow=self.follows_flow)
@@ -80,6 +84,8 @@ class Finishing:
 
     def run(self, request: Request[Any], journal: FileJournal | None = None) -> Iterator[Event]:
         """Yield what happens while a request is carried out; what is kept of it is removed once all is read."""
+        if journal is None or journal.latents is None:
+            check_encoders(self, request)
         if journal is None:
             name = type(self).__name__
             journal = FileJournal(None) if self.keeping is None else self.keeping.journal(name)
@@ -139,6 +145,35 @@ class Finishing:
             check_callback(arguments, getattr(self, "_callback_tensor_inputs", ()))
             request = replace(request, arguments=arguments)
         return self.returned(request, FileJournal(path, found.every, found.about, begun=found))
+
+
+def check_there(pipeline: Any, names: Sequence[str], otherwise: str = "") -> None:
+    """See that a pipeline has components of these names, but for those that it can do without.
+
+    Args:
+        otherwise: what else can be done about it, as the end of the sentence.
+
+    Raises:
+        ValueError: one is None.
+    """
+    for name in names:
+        if pipeline.components.get(name) is None and name not in pipeline._optional_components:
+            owner = type(pipeline).__name__
+            raise ValueError(f"{owner} has no {name} (None); give it one, as {name}=..., when it is made{otherwise}.")
+
+
+def check_encoders(pipeline: Any, request: Request[Any]) -> None:
+    """See that a pipeline has what encodes the texts and pictures of a request.
+
+    Raises:
+        ValueError: it has not; says which embeddings would do.
+    """
+    names = [name for name in pipeline.component_names() if name.startswith(_ENCODERS)]
+    of_texts = [name for name in names if name.startswith(("text", "token"))]
+    check_there(pipeline, [name for name in names if name not in of_texts])
+    missing = "prompt_embeds" if request.prompts is not None else "negative_prompt_embeds"
+    if request.prompts is not None or request.negative_prompts is not None:
+        check_there(pipeline, of_texts, f", or give {missing}")
 
 
 def request_of(pipeline: Any, unfinished: Unfinished) -> Request[Any]:

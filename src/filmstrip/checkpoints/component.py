@@ -8,9 +8,9 @@ from typing import Any
 import torch
 
 from filmstrip.checkpoints.errors import CheckpointError
-from filmstrip.checkpoints.index import INDEX_NAME, read_json
+from filmstrip.checkpoints.index import read_json
 from filmstrip.checkpoints.loading import build_empty
-from filmstrip.checkpoints.locate import find_checkpoint
+from filmstrip.checkpoints.locate import DESCRIPTIONS, find_checkpoint
 from filmstrip.checkpoints.saving import tensors_to_save
 from filmstrip.configuration import Configured
 from filmstrip.memory.quantization import check_unquantized
@@ -67,15 +67,16 @@ def outline_component(library: str, class_name: str, folder: str | Path) -> Any:
     return build_empty(lambda: component_class.from_folder(folder))
 
 
-def outline_network(name: str | Path, *, local_files_only: bool = False) -> Any:
+def outline_network(name: str | Path, *, revision: str | None = None, local_files_only: bool = False) -> Any:
     """The network that is a checkpoint of its own, as its JSON file describes it, without memory for its weights.
 
     Raises:
         CheckpointError: there is none, or it is not one network.
         ValueError: its class is not one that may be loaded.
     """
-    needed = ("config.json", INDEX_NAME)
-    folder = find_checkpoint(name, subfolder="", patterns=needed, local_files_only=local_files_only)
+    folder = find_checkpoint(
+        name, subfolder="", patterns=DESCRIPTIONS, revision=revision, local_files_only=local_files_only
+    )
     if not (folder / Configured.config_name).is_file():
         raise CheckpointError(f"{name} is not the checkpoint of one network: it has no {Configured.config_name}.")
     class_name = str(read_json(folder / Configured.config_name).get("_class_name"))

@@ -13,6 +13,8 @@ from filmstrip.checkpoints.hub import Repository
 from filmstrip.registry import BUILTIN_MODELS
 
 _HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+DESCRIPTIONS = ("model_index.json", "config.json", "*/config.json", "*/scheduler_config.json")
+"""The JSON files of a repository that say what it is made of, without its tokenizers'."""
 _DESCRIPTIONS = (
     "model_index.json",
     "config.json",

@@ -43,6 +43,9 @@ Dtype = Annotated[str | None, typer.Option("--dtype", help="Of the weights: bflo
 Quantize = Annotated[str | None, typer.Option("--quantize", metavar="KIND", help="Smaller weights: int8, fp8 or int4.")]
 Size = Annotated[str | None, typer.Option("--size", metavar="WxH", help="In pixels, such as 704x512.")]
 NumFrames = Annotated[int | None, typer.Option("--num-frames", help="Exactly so many frames.")]
+Revision = Annotated[
+    str | None, typer.Option("--revision", help="Of a MODEL of the hub: a branch, a tag or a commit; it is recorded.")
+]
 Device = Annotated[str | None, typer.Option("--device", help="Such as gpu or cpu; the best one there is if left out.")]
 
 
@@ -93,6 +96,7 @@ def generate(
             "--model", "-m", help="A folder, a hub name, or a built-in model; the first of these if left out."
         ),
     ] = None,
+    revision: Revision = None,
     image: Annotated[str | None, typer.Option("--image", help="A picture that the video begins with.")] = None,
     video: Annotated[
         str | None, typer.Option("--video", help="A clip to change, or to go on from if it is shorter.")
@@ -106,7 +110,9 @@ def generate(
     ] = None,
     component: Annotated[
         list[str] | None,
-        typer.Option("--component", metavar="NAME=MODEL", help="A part from another checkpoint: controlnet=org/name."),
+        typer.Option(
+            "--component", metavar="NAME=MODEL", help="Another checkpoint's part: controlnet=org/name[@REVISION]."
+        ),
     ] = None,
     negative_prompt: Annotated[str | None, typer.Option("--negative-prompt", help="What it does not show.")] = None,
     num_frames: NumFrames = None,
@@ -201,6 +207,7 @@ def show(
 @app.command(cls=Command)
 def inspect(
     model: Annotated[str, typer.Argument(help="A folder, a hub name, or a built-in model.", show_default=False)],
+    revision: Revision = None,
     memory: Memory = None,
     device: Annotated[
         str | None, typer.Option("--device", help="That --memory is of; an accelerator if left out.")
@@ -217,7 +224,7 @@ def inspect(
     from filmstrip.cli.inspection import PlanWords, show_model
 
     words = PlanWords(memory, device, size, num_frames, dtype, quantize)
-    show_model(model, words, is_json=json, is_quiet=quiet)
+    show_model(model, revision, words, is_json=json, is_quiet=quiet)
 
 
 @app.command(cls=Command)

@@ -23,6 +23,7 @@ def content_of_job(resolved: ResolvedJob, targets: Sequence[Path]) -> dict[str, 
     plan = _plan(resolved)
     return {
         "model": resolved.job.model,
+        **({"revisions": dict(resolved.job.revisions)} if resolved.job.revisions else {}),
         "pipeline": resolved.call.name,
         "scheduler": resolved.scheduler,
         "files": [str(target) for target in targets],
@@ -44,6 +45,7 @@ def facts_of_job(resolved: ResolvedJob, targets: Sequence[Path]) -> Facts:
     plan = _plan(resolved)
     return [
         ("model", f"{resolved.job.model} ({resolved.call.name})"),
+        *_continued("revision", [f"{commit} of {name}" for name, commit in resolved.job.revisions.items()]),
         *_continued("file", [str(target) for target in targets]),
         ("frames", f"{size.num_frames} ({size.generated_frames} generated), {_seconds(size.num_frames / fps)}"),
         ("size", f"{size.width}x{size.height} at {fps:g} fps"),
@@ -64,7 +66,7 @@ def _plan(resolved: ResolvedJob) -> Plan | None:
         return None
     where = resolved.outline, resolved.request, resolved.device
     how = job.memory, resolved.dtype, job.quantize
-    plan, _ = plan_by_headers(job.model, *where, *how, local_files_only=job.model in job.local)
+    plan, _ = plan_by_headers(job.model, *where, *how, access=job.access(job.model))
     return plan
 
 

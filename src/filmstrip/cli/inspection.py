@@ -35,35 +35,38 @@ class PlanWords:
     quantize: str | None = None
 
 
-def show_model(name: str, words: PlanWords, *, is_json: bool, is_quiet: bool) -> None:
+def show_model(name: str, revision: str | None, words: PlanWords, *, is_json: bool, is_quiet: bool) -> None:
     """Print what a model is, and how its usual video, or the one that is asked about, fits into a memory."""
     given = [f"--{one.replace('_', '-')}" for one, value in vars(words).items() if value is not None]
     if given and words.memory is None:
         has = "has" if len(given) == 1 else "have"
         raise ValueError(f"{' and '.join(given)} {has} no effect without --memory; give that, too, such as 8GB.")
     with library_notes(Notes(is_quiet=is_quiet)):
-        content = described(name)
+        content = described(name, revision)
         if words.memory is not None:
             with trying(is_quiet=is_quiet or is_json) as tell:
                 content["plan"] = _plan(content, words, words.memory, tell)
     print_json(content) if is_json else _print(content)
 
 
-def described(name: str) -> dict[str, Any]:
+def described(name: str, revision: str | None = None) -> dict[str, Any]:
     """What a model is, for JSON.
 
     Raises:
         CheckpointError: there is none of that name, or it is damaged.
     """
     from filmstrip.checkpoints import inspect_checkpoint
+    from filmstrip.jobs.components import commit_of
 
-    summary = inspect_checkpoint(name)
+    commit = commit_of(name, revision)
+    summary = inspect_checkpoint(name, revision=commit)
     components = [_component(summary, one) for one in summary.components]
     pipeline = summary.pipeline_class or ""
     family = find_family(MADE_INTO_VIDEOS.get(pipeline, pipeline), name)
     licence = summary.licence or (family.licence if family and name in BUILTIN_MODELS else None)
     return {
         "name": summary.name,
+        "revision": commit,
         "family": summary.family,
         "pipeline": summary.pipeline_class,
         "tasks": {},
@@ -74,7 +77,7 @@ def described(name: str) -> dict[str, Any]:
         "rules": None,
         "defaults": {},
         "understands": dict(family.understands) if family and name in family.checkpoints else {},
-        **(_abilities(name, family) if family else {}),
+        **(_abilities(name, commit, family) if family else {}),
     }
 
 
@@ -90,13 +93,13 @@ def _plan(content: dict[str, Any], words: PlanWords, memory: str, tell: Callable
     from filmstrip.jobs.plans import device_to_plan_for, plan_by_headers, plan_content
     from filmstrip.memory.quantization import check_kind
 
-    name, tasks = content["name"], content["tasks"]
+    name, tasks, access = content["name"], content["tasks"], {"revision": content["revision"]}
     if not tasks:
         raise ValueError(f"{name} makes no videos by itself, so there is no memory to plan; leave --memory out.")
     device, dtype = device_to_plan_for(words.device), requested_dtype(dtype=words.dtype)
     if words.quantize is not None:
         check_kind(words.quantize, device, dtype)
-    outline: Any = resolve_class("filmstrip", next(iter(tasks.values()))).outline(name)
+    outline: Any = resolve_class("filmstrip", next(iter(tasks.values()))).outline(name, **access)
     call = PipelineCall(type(outline))
     arguments: dict[str, Any] = {} if words.size is None else dict(parse_sides(words.size))
     if words.num_frames is not None:
@@ -106,7 +109,7 @@ def _plan(content: dict[str, Any], words: PlanWords, memory: str, tell: Callable
             option = "--num-frames" if argument == LENGTH else "--size"
             raise ValueError(f"{option} has no effect on {call.name}, whose inputs decide it; leave it out.")
     request = usual_request(outline, arguments)
-    plan, notes = plan_by_headers(name, outline, request, device, memory, dtype, words.quantize, tell)
+    plan, notes = plan_by_headers(name, outline, request, device, memory, dtype, words.quantize, tell, access)
     return {**plan_content(plan), "lines": list(plan.lines()), "notes": notes}
 
 
@@ -144,11 +147,11 @@ def _parameters_by_config(summary: CheckpointSummary, one: ComponentSummary) -> 
     return sum(p.numel() for p in network.parameters()) if isinstance(network, nn.Module) else 0
 
 
-def _abilities(name: str, family: Family) -> dict[str, Any]:
+def _abilities(name: str, revision: str | None, family: Family) -> dict[str, Any]:
     """What the components together can make."""
     from filmstrip.assembly import Pipeline
 
-    outline: Any = Pipeline.outline(name)
+    outline: Any = Pipeline.outline(name, revision=revision)
     own = type(outline).__name__
     videos = resolve_class("filmstrip", MADE_INTO_VIDEOS.get(own, own))
     if _serves(outline, videos):
@@ -186,6 +189,7 @@ def _print(content: dict[str, Any]) -> None:
         total = f"{number_of(content['parameters'])}; weights are not there, only their description"
     facts = [
         ("model", content["name"]),
+        *([("revision", content["revision"])] if content["revision"] else []),
         ("family", content["family"] or "unknown"),
         ("pipeline", content["pipeline"] or "none: a single component"),
         ("licence", content["licence"] or "not stated"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from filmstrip.jobs import Job, Source
@@ -22,6 +23,7 @@ def job_of_words(options: Mapping[str, Any], model: str) -> Job:
         ValueError: an option makes no sense by itself.
     """
     arguments = _arguments(options)
+    components, revisions = _components(options["component"] or ())
     return Job(
         model=model,
         seed=secrets.randbelow(2**32) if options["seed"] is None else options["seed"],
@@ -29,7 +31,8 @@ def job_of_words(options: Mapping[str, Any], model: str) -> Job:
         said={name: OPTIONS[name] for name in arguments},
         assignments=tuple(options["set_"] or ()),
         inputs=_inputs(options, {}),
-        components=_components(options["component"] or ()),
+        components=components,
+        revisions=revisions | _revision_of(model, options),
         **{name: options[name] for name in _ALIKE},
     )
 
@@ -43,7 +46,8 @@ def changed_by_words(job: Job, options: Mapping[str, Any]) -> Job:
     from filmstrip.jobs.calls import LENGTH, RATE, PipelineCall
     from filmstrip.registry import resolve_class
 
-    arguments, components = _arguments(options), _components(options["component"] or ())
+    arguments = _arguments(options)
+    components, revisions = _components(options["component"] or ())
     inputs = _inputs(options, job.inputs)
     kept = dict(job.arguments)
     if job.pipeline is not None and (options["seconds"] is not None or LENGTH in arguments):
@@ -60,6 +64,7 @@ def changed_by_words(job: Job, options: Mapping[str, Any]) -> Job:
         assignments=tuple(options["set_"] or ()),
         inputs=inputs,
         components={**job.components, **components},
+        revisions={**job.revisions, **revisions, **_revision_of(changes.get("model", job.model), options)},
         pipeline=None if is_other else job.pipeline,
         **changes,
     )
@@ -86,13 +91,21 @@ def _inputs(options: Mapping[str, Any], before: Mapping[str, Source]) -> dict[st
     return found
 
 
-def _components(given: Sequence[str]) -> dict[str, str]:
+def _revision_of(model: str, options: Mapping[str, Any]) -> dict[str, str]:
+    return {} if options["revision"] is None else {model: options["revision"]}
+
+
+def _components(given: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
+    """Component to its checkpoint, and repository to the revision that counts."""
     found: dict[str, str] = {}
+    revisions: dict[str, str] = {}
     for one in given:
         name, sign, model = one.partition("=")
         if not (name and sign and model):
             raise ValueError(f"--component takes NAME=MODEL, such as controlnet=org/name, got {one!r}.")
         if name in found:
             raise ValueError(f"--component {name} was given twice; give it once.")
-        found[name] = model
-    return found
+        found[name], at, revision = (model, "", "") if Path(model).exists() else model.partition("@")
+        if at:
+            revisions[found[name]] = revision
+    return found, revisions

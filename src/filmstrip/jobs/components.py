@@ -5,10 +5,12 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from filmstrip.jobs.calls import PipelineCall, task_of
 from filmstrip.jobs.job import Job
+from filmstrip.json_files import shown
 
 if TYPE_CHECKING:
     import torch
@@ -43,13 +45,46 @@ def check_quantization(job: Job, device: torch.device, dtype: torch.dtype | None
         )
 
 
+def pinned(job: Job) -> Job:
+    """A job whose checkpoints of the hub are those of a commit each, so that all of it is of one, now and ever after.
+
+    Raises:
+        ValueError: a revision is named of what is no repository.
+        CheckpointError: there is no such checkpoint.
+    """
+    names = [job.model, *job.components.values()]
+    commits = {name: commit_of(name, **job.access(name)) for name in dict.fromkeys(names)}
+    return replace(job, revisions={name: commit for name, commit in commits.items() if commit is not None})
+
+
+def commit_of(name: str, revision: str | None = None, *, local_files_only: bool = False) -> str | None:
+    """The commit that a checkpoint of the hub is of; None for one that is no repository.
+
+    Raises:
+        ValueError: a revision is named of what is no repository.
+        CheckpointError: there is no such checkpoint.
+    """
+    from filmstrip.checkpoints import find_checkpoint, revision_of
+    from filmstrip.checkpoints.locate import DESCRIPTIONS, local_folder
+
+    if local_folder(name) is None:
+        where = find_checkpoint(name, revision=revision, patterns=DESCRIPTIONS, local_files_only=local_files_only)
+        return revision_of(where) or revision
+    if revision is not None:
+        raise ValueError(
+            f"{name} lies on this machine, so there is no revision {shown(revision)} of it; leave that out, or name a"
+            " repository of the hub, such as org/name."
+        )
+    return None
+
+
 def choose_pipeline(job: Job) -> Pipeline:
     """The outline of the pipeline that takes what is given: the checkpoint's own, or another one of its family."""
     from filmstrip.assembly import Pipeline
     from filmstrip.checkpoints.component import outline_network
     from filmstrip.registry import MADE_INTO_VIDEOS, PIPELINES, find_family, resolve_class
 
-    own = Pipeline.outline(job.model, local_files_only=job.model in job.local)
+    own = Pipeline.outline(job.model, **job.access(job.model))
     name = MADE_INTO_VIDEOS.get(type(own).__name__, type(own).__name__)
     if job.pipeline is not None:
         if job.pipeline not in PIPELINES:
@@ -69,7 +104,7 @@ def choose_pipeline(job: Job) -> Pipeline:
         raise ValueError(f"--component {unknown[0]} has no effect: {name} has {', '.join(takes)}; drop it.")
     if missing := [one for one in takes if one not in own.components and one not in job.components]:
         raise ValueError(f"{name} needs a {missing[0]} beside {job.model}; give --component {missing[0]}=MODEL.")
-    parts = {one: outline_network(model, local_files_only=model in job.local) for one, model in job.components.items()}
+    parts = {one: outline_network(model, **job.access(model)) for one, model in job.components.items()}
     chosen: Pipeline = chosen_class.from_pipe(own, **parts)
     if missing := [given for given in job.inputs if given not in PipelineCall(chosen_class)]:
         raise ValueError(f"{name} takes no {_said(missing)} as well; drop it.")
@@ -108,7 +143,7 @@ def not_here(job: Job) -> list[str]:
             raise CheckpointError(f"the model {name} is gone; put it back, or name one with --model.") from error
         try:
             if not is_folder:
-                find_checkpoint(name, local_files_only=True)
+                find_checkpoint(name, revision=job.revisions.get(name), local_files_only=True)
         except CheckpointError:
             missing.append(name)
     recorded = [one.place for one in job.inputs.values() if one.made is not None]
@@ -170,12 +205,13 @@ def load_pipeline(
     for name, model in job.components.items():
         kind = type(outline.components[name])
         parts[name] = kind.from_pretrained(
-            model, dtype=dtypes.get(name, dtypes["default"]), device=first, local_files_only=model in job.local
+            model, dtype=dtypes.get(name, dtypes["default"]), device=first, **job.access(model)
         )
     if scheduler is not None:
         parts["scheduler"] = scheduler
-    where: dict[str, Any] = {"device": first, "local_files_only": job.model in job.local}
-    pipeline = type(outline).from_pretrained(job.model, dtype=dict(dtypes), **where, **parts)
+    pipeline = type(outline).from_pretrained(
+        job.model, dtype=dict(dtypes), device=first, **job.access(job.model), **parts
+    )
     if job.quantize is not None:
         pipeline.quantize(job.quantize)
         pipeline.to(device)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,12 @@ class Job:
     """How the weights of the networks that denoise are stored; None keeps their type."""
     local: Sequence[str] = field(default_factory=list)
     """Checkpoints that come from this machine alone: from a folder, or whole from the hub's cache."""
+    revisions: Mapping[str, str] = field(default_factory=dict)
+    """Repository of the hub to the branch, tag or commit of it that counts; others are taken as they are now."""
+
+    def access(self, name: str) -> dict[str, Any]:
+        """How a checkpoint of this job is asked for: arguments of whatever loads or describes it."""
+        return {"revision": self.revisions.get(name), "local_files_only": name in self.local}
 
 
 @dataclass(frozen=True)

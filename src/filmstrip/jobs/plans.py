@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -22,13 +23,13 @@ def plan_by_headers(
     dtype: torch.dtype | None = None,
     quantize: str | None = None,
     tell: Callable[[str], None] | None = None,
-    *,
-    local_files_only: bool = False,
+    access: Mapping[str, Any] = MappingProxyType({}),
 ) -> tuple[Plan, list[str]]:
     """The plan for a request by the JSON files and headers of a checkpoint alone, and what is assumed for it.
 
     Args:
         tell: told what is tried next.
+        access: how the checkpoint is asked for, as `Job.access` has it.
 
     Raises:
         DoesNotFitError: there is none.
@@ -40,8 +41,7 @@ def plan_by_headers(
     if not is_here and memory == "free":
         raise ValueError(f"there is no {device} here whose free memory could be asked; give a size, such as 8GB.")
     size = memory_of(memory, device)
-    how = dtype, quantize, tell
-    planner, notes = planner_by_headers(model, outline, request, device, *how, local_files_only=local_files_only)
+    planner, notes = planner_by_headers(model, outline, request, device, dtype, quantize, tell, access)
     if not is_here:
         notes.insert(0, f"There is no {device} here; this is planned as for one with {in_words(size)}.")
     return planner.plan(size), notes
@@ -55,8 +55,7 @@ def planner_by_headers(
     dtype: torch.dtype | None = None,
     quantize: str | None = None,
     tell: Callable[[str], None] | None = None,
-    *,
-    local_files_only: bool = False,
+    access: Mapping[str, Any] = MappingProxyType({}),
 ) -> tuple[Planner, list[str]]:
     """What plans a request, and what is assumed; the arguments are those of `plan_by_headers`."""
     import torch
@@ -70,13 +69,13 @@ def planner_by_headers(
     if tell is not None:
         tell("reading what the checkpoint says of itself")
     half = torch.bfloat16 if supports_dtype(device, torch.bfloat16) else torch.float16
-    whole = type(outline).outline(model, with_encoders=True, local_files_only=local_files_only)
+    whole = type(outline).outline(model, with_encoders=True, **access)
     for name, component in whole.components.items():
         if outline.components.get(name) is None and component is not None:
             outline.components[name] = component
     stored: dict[str, torch.dtype] = {}
     in_files: dict[str, dict[torch.dtype, int]] = {}
-    summary = inspect_checkpoint(model, local_files_only=local_files_only)
+    summary = inspect_checkpoint(model, **access)
     sizes = {one.name: one.bytes_per_dtype for one in summary.components}
     for name in outline.networks:
         in_files[name] = {getattr(torch, of): size for of, size in sizes.get(name, {}).items()}

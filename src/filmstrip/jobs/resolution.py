@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 from filmstrip.checks import check_whole_number
 from filmstrip.jobs import calls
 from filmstrip.jobs.calls import PipelineCall, is_clip
-from filmstrip.jobs.components import check_placement, check_quantization, choose_pipeline, find_scheduler
+from filmstrip.jobs.components import check_placement, check_quantization, choose_pipeline, find_scheduler, pinned
 from filmstrip.jobs.framing import framed_pictures, framing_notes, size_by_inputs
 from filmstrip.jobs.inputs import Input, read_input
 from filmstrip.jobs.job import Job
@@ -79,6 +79,7 @@ def resolve_job(job: Job) -> ResolvedJob:
         memory_of(job.memory, device)  # says what is wrong with it
     if job.quantize is not None:
         check_quantization(job, device, dtype)
+    job = pinned(job)
     outline = choose_pipeline(job)
     if job.scheduler is not None:
         outline.scheduler = find_scheduler(job.scheduler).from_config(outline.scheduler.config)

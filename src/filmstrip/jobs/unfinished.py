@@ -142,7 +142,8 @@ def _job(unfinished: Unfinished, path: Path) -> Job:
             f"{path} was kept of a pipeline that came from no checkpoint; finish it from Python with "
             f"pipeline.finish({str(path)!r})."
         )
-    return Job(place_of(unfinished.model, [path.parent]), seed=0, pipeline=unfinished.pipeline)
+    model, revision = place_of(unfinished.model, [path.parent]), unfinished.revision
+    return Job(model, seed=0, pipeline=unfinished.pipeline, revisions={} if revision is None else {model: revision})
 
 
 def _told(said: object) -> Disclosure:
@@ -164,7 +165,7 @@ def _load(unfinished: Unfinished, job: Job, device: torch.device) -> Pipeline:
     own = {} if "vae" in job.components else {"subfolder": "vae"}
     source = job.components.get("vae", job.model)
     outline.vae = type(outline.vae).from_pretrained(
-        source, **own, dtype=unfinished.dtypes["vae"], device=device, local_files_only=source in job.local
+        source, **own, dtype=unfinished.dtypes["vae"], device=device, **job.access(source)
     )
     return outline
 

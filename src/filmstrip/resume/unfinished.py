@@ -76,6 +76,8 @@ class Unfinished:
     quantized: dict[str, str] = field(default_factory=dict)
     """The networks whose weights are quantised, and how."""
     versions: dict[str, str] = field(default_factory=lambda: versions())
+    revision: str | None = None
+    """Of the checkpoint, if that is a repository of the hub."""
 
     @property
     def is_denoised(self) -> bool:
@@ -128,6 +130,7 @@ def describe(recipe: Any, request: Request[Any]) -> Unfinished:
     return Unfinished(
         pipeline=type(recipe).__name__,
         model=lasting_name(recipe.name_or_path),
+        revision=recipe.revision,
         request=request,
         noise=NoiseState.of(request.generator, recipe._execution_device),
         dtypes={name: dtype_of(network) for name, network in recipe.networks.items()},

@@ -218,8 +218,6 @@ class StableDiffusionBase(Pipeline):
         if texts is None and negatives is None:  # then there may be no tokenizer either
             given: dict[str, Any] = {name: one for name, one in embeds.items() if one is not None}
             return Prompts(**given)
-        if self.tokenizer is None or self.text_encoder is None:
-            raise ValueError("texts need a tokenizer and a text_encoder; pass them, or embeddings.")
         window = self.tokenizer.model_max_length
         parts = num_clip_parts(self.tokenizer, [*(texts or ()), *(negatives or ())]) if long_prompts else 1
 
