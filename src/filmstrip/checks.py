@@ -34,7 +34,7 @@ def check_choice(name: str, value: str, choices: Collection[str]) -> str:
     if value not in choices:
         similar = difflib.get_close_matches(str(value), choices, n=1)
         hint = f" Did you mean {similar[0]!r}?" if similar else ""
-        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}.{hint}")
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {shown(value)}.{hint}")
     return value
 
 

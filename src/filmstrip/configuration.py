@@ -7,6 +7,7 @@ import functools
 import inspect
 import json
 import logging
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -154,6 +155,7 @@ class Configured:
             reason = cut(" ".join(str(error).split()), 600).removesuffix(".")
         except _MISFITS as error:
             reason = _misfit(error, config)
+        reason += _said_by(reason, config)
         raise ValueError(f"{Path(folder) / cls.config_name} describes no {cls.__name__} that can be built: {reason}.")
 
     @classmethod
@@ -283,6 +285,16 @@ def _misfit(error: Exception, config: Mapping[str, Any]) -> str:
     if isinstance(error, LookupError) and len(lengths) > 1:
         return f"its lists do not fit together in their lengths ({', '.join(lengths)})"
     return "its entries do not fit together"
+
+
+def _said_by(reason: str, config: Mapping[str, Any]) -> str:
+    """The entries that hold the numbers of a reason which names no entry, such as a library's."""
+    if any(re.search(rf"\b{re.escape(name)}\b", reason) for name in config):
+        return ""
+    numbers = {int(one) for one in re.findall(r"\b\d{1,9}\b", reason)}
+    held = {name: value if isinstance(value, list) else [value] for name, value in config.items()}
+    names = [name for name, values in held.items() if any(type(one) is int and one in numbers for one in values)]
+    return f" (from {', '.join(names)})" if names else ""
 
 
 def _argument_names(cls: type) -> set[str]:

@@ -345,3 +345,34 @@ def test_files_of_tokenizers(folder, name):
 
     check()
     figures.settle()
+
+
+DIVIDED = {
+    "UNet2DConditionModel": tiny.STABLE_DIFFUSION_UNET,
+    "AutoencoderKL": tiny.STABLE_DIFFUSION_AUTOENCODER,
+    "AutoencoderKLCogVideoX": tiny.COGVIDEOX_AUTOENCODER,
+    "CogVideoXTransformer3DModel": tiny.COGVIDEOX_TRANSFORMER,
+}
+
+
+@pytest.mark.parametrize("class_name", DIVIDED)
+def test_sizes_that_do_not_fit_together_are_said_with_their_entries(tmp_path, class_name):
+    """A library's sentence, such as that of channels and groups, has words of its own for them."""
+    whole = json.loads(registry.resolve_class("filmstrip", class_name)(**DIVIDED[class_name]).config_text())
+    refused = 0
+    for name, value in whole.items():
+        if type(value) is int:
+            others = [3, 7, value + 1]
+        elif isinstance(value, list) and value and all(type(one) is int for one in value):
+            others = [[one + 1 for one in value], [3, *value[1:]], value[:-1]]
+        else:
+            continue
+        for other in others:
+            (tmp_path / "config.json").write_text(json.dumps({**whole, name: other}))
+            try:
+                outline_component("diffusers", class_name, tmp_path)
+            except ValueError as error:
+                refused += 1
+                said = str(error).partition("config.json")[2]
+                assert any(entry in said for entry in whole), said
+    assert refused

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from filmstrip.devices import best_device, supports_dtype
+from filmstrip.json_files import shown
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ def _parse(argument: str, value: Any) -> torch.dtype | None:
     name = words[-1] if words else ""
     dtype = _TYPES.get(_ALIASES.get(name, name))
     if dtype is None:
-        raise ValueError(f"{argument} must be one of {', '.join(_TYPES)} or 'auto', got {value!r}.")
+        raise ValueError(f"{argument} must be one of {', '.join(_TYPES)} or 'auto', got {shown(value)}.")
     return dtype
 
 

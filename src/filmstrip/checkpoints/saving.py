@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from filmstrip.checkpoints.errors import CheckpointError
 from filmstrip.checkpoints.files import variant_of
+from filmstrip.json_files import shown
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +69,7 @@ def parse_size(size: int | str) -> int:
         match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMG]?I?B)\s*", size.upper())
         count = int(float(match[1]) * _UNITS[match[2]]) if match and match[2] in _UNITS else 0
     if count <= 0:
-        raise ValueError(f"a size must be a number of bytes or a text such as '5GB' or '200MB', got {size!r}.")
+        raise ValueError(f"a size must be a number of bytes or a text such as '5GB' or '200MB', got {shown(size)}.")
     return count
 
 

@@ -88,7 +88,11 @@ def make_again(made: Path, options: Mapping[str, Any]) -> None:
         else:
             _check_here(job, made)
         again = unused(made.with_name(f"{made.stem}-rerun{made.suffix}"))
-        _carry_out(resolve_job(job), replace(output, path=output.path or again), notes)
+        try:
+            resolved = resolve_job(job)
+        except ValueError as error:  # most of the job's values stand in the file, so it is named
+            raise error if str(made) in str(error) else ValueError(f"{made} can't be made again: {error}") from error
+        _carry_out(resolved, replace(output, path=output.path or again), notes)
 
 
 def finish_kept(file: Path, device: str | None, output: OutputOptions, *, fetch: bool) -> None:

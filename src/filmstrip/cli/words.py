@@ -10,6 +10,7 @@ from typing import Any
 
 from filmstrip.jobs import Job, Source
 from filmstrip.jobs.calls import OPTIONS, SIDES, parse_sides
+from filmstrip.json_files import shown
 
 _CALLED_OTHERWISE = {"num_inference_steps": "steps"}
 INPUTS = ("image", "video", "control_video")
@@ -102,7 +103,7 @@ def _components(given: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
     for one in given:
         name, sign, model = one.partition("=")
         if not (name and sign and model):
-            raise ValueError(f"--component takes NAME=MODEL, such as controlnet=org/name, got {one!r}.")
+            raise ValueError(f"--component takes NAME=MODEL, such as controlnet=org/name, got {shown(one)}.")
         if name in found:
             raise ValueError(f"--component {name} was given twice; give it once.")
         found[name], at, revision = (model, "", "") if Path(model).exists() else model.partition("@")

@@ -16,6 +16,7 @@ from filmstrip.checks import check_whole_number, known
 from filmstrip.generation.arguments import Arguments, Prompted, Sized, Watched, check_ranges, without_effect
 from filmstrip.generation.events import TOLD
 from filmstrip.generation.resolve import Resolved, Rules, check_held, resolve
+from filmstrip.json_files import shown
 from filmstrip.media.pixels import preprocess_video
 from filmstrip.randomness import Generators
 
@@ -151,7 +152,7 @@ def check_prompts(
 def _texts(name: str, value: str | Sequence[str]) -> tuple[str, ...]:
     texts = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, (list, tuple)) else None
     if not texts or not all(isinstance(text, str) for text in texts):
-        raise ValueError(f"{name} must be a text or a list of texts, got {value!r}.")
+        raise ValueError(f"{name} must be a text or a list of texts, got {shown(value)}.")
     return texts
 
 
@@ -216,14 +217,16 @@ def _torch_generator(generator: Any) -> torch.Generator:
         return generator
     if isinstance(generator, np.random.Generator):
         return torch.Generator().manual_seed(int(generator.integers(2**63)))
-    raise ValueError(f"generator must be a torch.Generator, a list of them or a NumPy generator, got {generator!r}.")
+    raise ValueError(
+        f"generator must be a torch.Generator, a list of them or a NumPy generator, got {shown(generator)}."
+    )
 
 
 def check_callback(watched: Watched, allowed: Sequence[str]) -> None:
     """See that a step-end callback can be served."""
     callback = watched.callback_on_step_end
     if callback is not None and not callable(callback):
-        raise ValueError(f"callback_on_step_end must be callable, got {callback!r}.")
+        raise ValueError(f"callback_on_step_end must be callable, got {shown(callback)}.")
     unknown = [name for name in watched.callback_on_step_end_tensor_inputs if name not in allowed]
     if unknown:
         raise ValueError(

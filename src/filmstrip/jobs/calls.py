@@ -111,7 +111,9 @@ class PipelineCall:
             said: how the user gave it, such as "--steps".
         """
         if name not in self:
-            raise ValueError(f"{said} has no effect: {self.name} takes no {name}; drop it.")
+            raise ValueError(
+                f"{said or shown(said)} has no effect: {self.name} takes no {name or shown(name)}; drop it."
+            )
         if not fits(value, self.hints[name]):
             raise ValueError(f"{said} takes {words_of(self.hints[name])}, got {_shown(value)}.")
         return value

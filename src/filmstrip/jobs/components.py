@@ -160,7 +160,7 @@ def find_scheduler(name: str) -> type[Scheduler]:
     if given not in known:
         similar = difflib.get_close_matches(name, known, n=1) or difflib.get_close_matches(given, known, n=1)
         hint = f" Did you mean {similar[0]!r}?" if similar else ""
-        raise ValueError(f"--scheduler must be one of {', '.join(short)}, or a class, got {name!r}.{hint}")
+        raise ValueError(f"--scheduler must be one of {', '.join(short)}, or a class, got {shown(name)}.{hint}")
     found: type[Scheduler] = resolve_class("filmstrip", known[given])
     return found
 

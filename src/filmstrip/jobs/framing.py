@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from filmstrip.jobs.calls import SIDES, is_clip
 from filmstrip.jobs.inputs import Input
+from filmstrip.json_files import cut
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -76,6 +77,7 @@ def framed_pictures(inputs: Mapping[str, Input], values: Mapping[str, object]) -
     for name, one in inputs.items():
         pictures = one.pictures
         if isinstance(width, int) and isinstance(height, int) and min(width, height) > 0:
+            check_held_by_machine(len(pictures), width, height)
             if one.is_edges:
                 inner = [scaled(picture, width, height, one.fit, Resampling.BICUBIC) for picture in pictures]
                 pictures = [bordered(picture, width, height) for picture in canny_edges(inner)]
@@ -83,6 +85,22 @@ def framed_pictures(inputs: Mapping[str, Input], values: Mapping[str, object]) -
                 pictures = [bordered(scaled(picture, width, height, one.fit), width, height) for picture in pictures]
         found[name] = pictures if is_clip(name) else pictures[0]
     return found
+
+
+def check_held_by_machine(count: int, width: int, height: int) -> None:
+    """See that this machine could hold so many pictures of a size.
+
+    Raises:
+        ValueError: it could not; says how much they would take.
+    """
+    from filmstrip.devices import physical_memory
+
+    memory, needed = physical_memory(), 3 * count * width * height
+    if memory is not None and needed > memory:
+        raise ValueError(
+            f"{count} pictures of {cut(f'{width}x{height}')} take {cut(f'{needed // 10**9:,}')} GB, and this machine"
+            f" has {memory // 10**9:,}; ask for a smaller --size."
+        )
 
 
 def framing_notes(inputs: Mapping[str, Input], width: int, height: int) -> list[str]:

@@ -32,6 +32,7 @@ _ENTRIES: dict[str, Any] = {
     "dtype": str,
     "memory": str | None,
     "quantize": str | None,
+    "versions": Mapping[str, str] | None,
 }
 _SOURCE: dict[str, Any] = {
     "source": str,
@@ -132,8 +133,13 @@ def job_of(record: Mapping[str, Any], made: Path) -> Job:
 
 
 def _check(made: Path, name: str, value: object, hint: Any) -> None:
+    check_written(f"{made} can't be made again: in its metadata", name, value, hint)
+
+
+def check_written(where: str, name: str, value: object, hint: Any) -> None:
+    """See that what is written down under a name is of a type; `where` begins the sentence that says otherwise."""
     if not fits(value, hint):
-        raise ValueError(f"{made} can't be made again: in its metadata {name} is {shown(value)}, not {words_of(hint)}.")
+        raise ValueError(f"{where} {name} is {shown(value)}, not {words_of(hint)}.")
 
 
 def _source_of(entry: Mapping[str, Any], made: Path) -> Source:

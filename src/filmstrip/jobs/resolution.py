@@ -14,6 +14,7 @@ from filmstrip.jobs.components import check_placement, check_quantization, choos
 from filmstrip.jobs.framing import framed_pictures, framing_notes, size_by_inputs
 from filmstrip.jobs.inputs import Input, read_input
 from filmstrip.jobs.job import Job
+from filmstrip.json_files import shown
 from filmstrip.registry import find_family
 
 if TYPE_CHECKING:
@@ -180,7 +181,7 @@ def _with_cut_clips(job: Job, inputs: dict[str, Input], call: PipelineCall) -> t
         if job.seconds is not None:
             asked = max(1, round(job.seconds * (job.fps or clip.fps or _OTHER_FPS)))
         if not isinstance(asked, int):
-            raise ValueError(f"{_said(job, calls.LENGTH)} takes a whole number, got {asked!r}.")
+            raise ValueError(f"{_said(job, calls.LENGTH)} takes a whole number, got {shown(asked)}.")
         cut[name] = clip.first(asked)
     arguments = {name: value for name, value in job.arguments.items() if name != calls.LENGTH}
     return replace(job, arguments=arguments, seconds=None), cut

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path, PureWindowsPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from filmstrip.files import is_single_part, unused
+from filmstrip.hints import fits
 from filmstrip.jobs.components import check_placement, choose_pipeline, find_scheduler, load_pipeline
 from filmstrip.jobs.events import Advanced, Begun, MadeVideo, Tell
 from filmstrip.jobs.job import Disclosure, Job
 from filmstrip.jobs.notes import library_events
-from filmstrip.jobs.records import job_of
+from filmstrip.jobs.records import check_written, job_of
 from filmstrip.jobs.targets import KEPT_SUFFIX, check_targets
 from filmstrip.jobs.videos import VideoFile, write_video
+from filmstrip.json_files import parse_json, shown
 from filmstrip.sharing import place_of
 
 if TYPE_CHECKING:
@@ -24,6 +25,16 @@ if TYPE_CHECKING:
 
     from filmstrip.assembly import Pipeline
     from filmstrip.resume.unfinished import Unfinished
+    from filmstrip.schedulers import Scheduler
+
+
+# What stands in a file beside the run itself, if the run was a job's.
+_ABOUT: dict[str, Any] = {
+    "record": Mapping[str, Any] | None,
+    "fps": float | None,
+    "has_sheet": bool | None,
+    "told": Mapping[str, bool] | None,
+}
 
 
 @dataclass(frozen=True)
@@ -67,6 +78,7 @@ def read_kept(path: Path, device: str | None = None, *, is_local: bool = True) -
     from filmstrip.resume.unfinished import read_unfinished
 
     unfinished = read_unfinished(path)
+    _check_about(unfinished, path)
     if unfinished.request.num_videos != 1:
         count = unfinished.request.num_videos
         raise ValueError(f"{path} holds {count} videos; finish them from Python with pipeline.finish({str(path)!r}).")
@@ -94,6 +106,7 @@ def described_kept(path: Path) -> dict[str, object]:
     from filmstrip.resume.unfinished import read_unfinished
 
     unfinished = read_unfinished(path)
+    _check_about(unfinished, path)
     record = dict(unfinished.about.get("record") or _record(unfinished))
     loops = [loop.steps for loop in unfinished.loops]
     total = getattr(unfinished.request.arguments, "num_inference_steps", None) if len(loops) < 2 else None
@@ -146,10 +159,15 @@ def _job(unfinished: Unfinished, path: Path) -> Job:
     return Job(model, seed=0, pipeline=unfinished.pipeline, revisions={} if revision is None else {model: revision})
 
 
-def _told(said: object) -> Disclosure:
+def _check_about(unfinished: Unfinished, path: Path) -> None:
+    """See that what was written about a run is what is written about runs."""
+    for name, hint in _ABOUT.items():
+        check_written(f"{path} can't be finished: in it", name, unfinished.about.get(name), hint)
+
+
+def _told(said: Mapping[str, bool] | None) -> Disclosure:
     names = {one.name for one in fields(Disclosure)}
-    given = {str(name): bool(value) for name, value in said.items()} if isinstance(said, Mapping) else {}
-    return Disclosure(**{name: value for name, value in given.items() if name in names})
+    return Disclosure(**{name: value for name, value in (said or {}).items() if name in names})
 
 
 def _load(unfinished: Unfinished, job: Job, device: torch.device) -> Pipeline:
@@ -158,8 +176,7 @@ def _load(unfinished: Unfinished, job: Job, device: torch.device) -> Pipeline:
     if not unfinished.is_denoised:
         scheduler = None
         if unfinished.scheduler:
-            name, settings = json.loads(unfinished.scheduler)
-            scheduler = find_scheduler(name).from_config(settings)
+            scheduler = _scheduler(unfinished.scheduler)
         first = next(iter(unfinished.dtypes.values()))
         return load_pipeline(outline, job, {"default": first, **unfinished.dtypes}, device, scheduler)
     own = {} if "vae" in job.components else {"subfolder": "vae"}
@@ -168,6 +185,14 @@ def _load(unfinished: Unfinished, job: Job, device: torch.device) -> Pipeline:
         source, **own, dtype=unfinished.dtypes["vae"], device=device, **job.access(source)
     )
     return outline
+
+
+def _scheduler(written: str) -> Scheduler:
+    """The scheduler that a run was begun with."""
+    said = parse_json(written)
+    if not fits(said, list[Any]) or len(said) != 2 or not fits(said, list[str | dict[str, Any]]):
+        raise ValueError(f"the file's scheduler is {shown(said)}, not a class and its settings.")
+    return find_scheduler(str(said[0])).from_config(said[1])
 
 
 def _record(unfinished: Unfinished) -> dict[str, object]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from PIL import Image
 
+from filmstrip.json_files import shown
+
 FITS = ("crop", "pad", "stretch")
 """Lose what is too much on two sides, evenly; add black borders on two sides, evenly; change the proportions."""
 LANCZOS = Image.Resampling.LANCZOS
@@ -16,7 +18,7 @@ def check_fit(fit: object) -> str:
         ValueError: it is something else.
     """
     if fit not in FITS:
-        raise ValueError(f"a picture is fitted to the video by {', '.join(FITS[:-1])} or {FITS[-1]}, got {fit!r}.")
+        raise ValueError(f"a picture is fitted to the video by {', '.join(FITS[:-1])} or {FITS[-1]}, got {shown(fit)}.")
     return str(fit)
 
 

@@ -106,7 +106,7 @@ def open_clip(path: Path, shown: str | None = None) -> Iterator[Any]:
     name = public_address(path) if shown is None else shown
     check_file(path, "video", name)
     try:
-        with av.open(ffmpeg_name(path), options=dict(_ONLY_THIS_FILE)) as container:
+        with av.open(ffmpeg_name(path), options=dict(_ONLY_THIS_FILE), metadata_errors="replace") as container:
             yield container
     except av.error.ArgumentError as error:
         raise ValueError(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeGuard
 import numpy as np
 from PIL import Image
 
+from filmstrip.json_files import shown
 from filmstrip.media.levels import ON_WHITE, Say, check_floats, on_white, once, to_rgb, warn, whole_levels
 
 if TYPE_CHECKING:
@@ -166,7 +167,7 @@ def video_to_output(video: Tensor, output_type: str = "pil") -> Any:
     import torch
 
     if output_type not in OUTPUT_TYPES:
-        raise ValueError(f"output_type must be one of {', '.join(OUTPUT_TYPES)}, got {output_type!r}.")
+        raise ValueError(f"output_type must be one of {', '.join(OUTPUT_TYPES)}, got {shown(output_type)}.")
     video = video.detach()
     if output_type == "pt":
         owned = video.movedim(2, 1).clone(memory_format=torch.contiguous_format)

@@ -69,5 +69,5 @@ def check_file(path: Path, what: str, shown: str | None = None) -> None:
 
 def reason_of(error: BaseException) -> str:
     """What an error of a library says, to end a sentence with; without the path, which the sentence has named."""
-    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    said = str(getattr(error, "strerror", None) or error)  # which errors of FFmpeg have, too
     return said.strip().rstrip(".") or type(error).__name__

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from filmstrip.devices import has_accelerator, has_streams, means_accelerator, parse_device
+from filmstrip.json_files import shown
 from filmstrip.memory.quantization import check_movable
 from filmstrip.memory.residency import Grain, place
 
@@ -67,7 +68,7 @@ def group_grain(offload_type: str, num_blocks_per_group: int | None) -> Grain:
         ValueError: there is no such grain.
     """
     if offload_type not in GRAINS:
-        raise ValueError(f"offload_type must be 'block_level' or 'leaf_level', got {offload_type!r}.")
+        raise ValueError(f"offload_type must be 'block_level' or 'leaf_level', got {shown(offload_type)}.")
     if offload_type == "leaf_level":
         if num_blocks_per_group is not None:
             raise ValueError("num_blocks_per_group has no effect with offload_type='leaf_level'; drop it.")

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from filmstrip.devices import FOUR_BITS
 from filmstrip.hushing import hushed
+from filmstrip.json_files import shown
 from filmstrip.kernels.plain import kind_of
 from filmstrip.memory.casting import is_named
 from filmstrip.memory.residency import CAST, PLACED, execution_device, rooms
@@ -131,7 +132,7 @@ def check_kind(kind: str, device: torch.device, dtype: torch.dtype | None = None
         ValueError: there is no such kind, or the device has no product for it.
     """
     if kind not in KINDS:
-        raise ValueError(f"weights are quantised as {', '.join(KINDS)}; got {kind!r}.")
+        raise ValueError(f"weights are quantised as {', '.join(KINDS)}; got {shown(kind)}.")
     if kind == "int4":
         if device.type not in FOUR_BITS:
             raise ValueError(f"int4 needs a device of {' or '.join(FOUR_BITS)}, got {device}; use int8 or fp8.")

@@ -7,6 +7,8 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor
 
+from filmstrip.json_files import shown
+
 Activation = Callable[[Tensor], Tensor]
 
 ACTIVATIONS: dict[str, Activation] = {
@@ -21,5 +23,5 @@ ACTIVATIONS: dict[str, Activation] = {
 def activation_named(name: str) -> Activation:
     """The function of `act_fn`."""
     if name.lower() not in ACTIVATIONS:
-        raise ValueError(f"act_fn is one of {', '.join(ACTIVATIONS)}, got {name!r}.")
+        raise ValueError(f"act_fn is one of {', '.join(ACTIVATIONS)}, got {shown(name)}.")
     return ACTIVATIONS[name.lower()]

@@ -7,6 +7,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from filmstrip.json_files import shown
 from filmstrip.kernels.layers import Conv3d
 from filmstrip.kernels.layout import empty_channels_last
 from filmstrip.kernels.plain import is_plain
@@ -47,7 +48,7 @@ class CausalConv3d(nn.Module):
             ("space_padding", space_padding, SPACE_PADDINGS),
         ):
             if value not in known:
-                raise ValueError(f"{name} is one of {', '.join(known)}, got {value!r}.")
+                raise ValueError(f"{name} is one of {', '.join(known)}, got {shown(value)}.")
         kernel, steps, gaps = _triple(kernel_size), _triple(stride), _triple(dilation)
         reach, rows, columns = (gap * (extent - 1) for gap, extent in zip(gaps, kernel, strict=True))
         margins = rows // 2, columns // 2

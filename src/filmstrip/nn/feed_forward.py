@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from filmstrip.json_files import shown
 from filmstrip.kernels.layers import Linear
 from filmstrip.kernels.linear import BLOCK_TOKENS, fuses, product
 from filmstrip.kernels.onednn import Activation
@@ -65,7 +66,7 @@ class FeedForward(nn.Module):
     def __init__(self, dim: int, expansion: int = 4, activation_fn: str = "gelu-approximate") -> None:
         super().__init__()
         if activation_fn not in ACTIVATIONS:
-            raise ValueError(f"activation_fn must be one of {', '.join(ACTIVATIONS)}, got {activation_fn!r}.")
+            raise ValueError(f"activation_fn must be one of {', '.join(ACTIVATIONS)}, got {shown(activation_fn)}.")
         inner_dim = expansion * dim
         # The middle entry holds the place of the dropout that published names count.
         self.net = nn.ModuleList([_Activated(dim, inner_dim, activation_fn), nn.Identity(), Linear(inner_dim, dim)])
@@ -101,7 +102,7 @@ class ForwardChunking:
             dim: 0 divides the batch, which holds the frames of a video, and 1 the tokens.
         """
         if dim not in (0, 1):
-            raise ValueError(f"dim must be 0 (the batch) or 1 (the tokens), got {dim!r}.")
+            raise ValueError(f"dim must be 0 (the batch) or 1 (the tokens), got {shown(dim)}.")
         if chunk_size is not None and chunk_size < 1:
             raise ValueError(f"chunk_size must be at least 1, got {chunk_size}.")
         self._set_chunking((chunk_size or 1, dim))

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from filmstrip.json_files import shown
 from filmstrip.kernels.activated import activated_strips
 from filmstrip.kernels.convolution import convolve
 from filmstrip.kernels.group_norm import Affine
@@ -52,7 +53,7 @@ class ResnetBlock2D(nn.Module):
     ) -> None:
         super().__init__()
         if time_embedding_norm not in ("default", "scale_shift"):
-            raise ValueError(f"time_embedding_norm is 'default' or 'scale_shift', got {time_embedding_norm!r}.")
+            raise ValueError(f"time_embedding_norm is 'default' or 'scale_shift', got {shown(time_embedding_norm)}.")
         self.modulates = time_embedding_norm == "scale_shift"
         if self.modulates and temb_channels is None:
             raise ValueError("time_embedding_norm='scale_shift' needs temb_channels, the width of the timestep.")

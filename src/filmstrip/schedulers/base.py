@@ -14,6 +14,7 @@ from torch import Tensor
 
 from filmstrip.checkpoints import find_checkpoint
 from filmstrip.configuration import Configured
+from filmstrip.json_files import shown
 from filmstrip.outputs import Output
 from filmstrip.schedulers.diffusion import SigmaTable, trained_tables
 from filmstrip.schedulers.flows import between_flows
@@ -199,7 +200,7 @@ class Scheduler(Configured):
         is_whole = isinstance(timestep, int) or (isinstance(timestep, Tensor) and not timestep.is_floating_point())
         if is_whole and not self.takes_whole_numbers:
             raise ValueError(
-                f"step takes one of scheduler.timesteps, which are not whole numbers, got {timestep!r};"
+                f"step takes one of scheduler.timesteps, which are not whole numbers, got {shown(timestep)};"
                 " if it is the index of a step, pass scheduler.timesteps[index]."
             )
         index = self._due_index(timestep)

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
+from filmstrip.json_files import shown
 from filmstrip.schedulers.schedule import calculate_shift
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def check_solver(scheduler: Scheduler, *, flow: bool) -> None:
         raise ValueError(f"{name} follows a flow, and this network was trained to predict noise or v; {fitting}.")
     if flow != (scheduler.predicts == "flow_prediction"):
         wanted = "'flow_prediction'" if flow else "that of the checkpoint's scheduler"
-        raise ValueError(f"prediction_type must be {wanted} for this network, got {scheduler.predicts!r}.")
+        raise ValueError(f"prediction_type must be {wanted} for this network, got {shown(scheduler.predicts)}.")
 
 
 def started(scheduler: Scheduler, **given: Any) -> Any:

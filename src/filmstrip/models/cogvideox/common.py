@@ -21,6 +21,7 @@ from filmstrip.generation.prompts import Prompts, embeddings, encode_prompts, en
 from filmstrip.generation.request import Request, asked, check_shape, check_steps, prompted
 from filmstrip.generation.resolve import Resolved, Rules
 from filmstrip.generation.session import Session
+from filmstrip.json_files import shown
 from filmstrip.memory.coding import Coding
 from filmstrip.memory.residency import execution_device
 from filmstrip.models.cogvideox.autoencoder import AutoencoderKLCogVideoX
@@ -157,7 +158,9 @@ class CogVideoXVideoPipeline(Pipeline):
         self._check_positions(size)
         check_steps(arguments.num_inference_steps, arguments.timesteps, self.defaults["num_inference_steps"])
         if arguments.use_dynamic_cfg not in (False, True, "timestep"):
-            raise ValueError(f"use_dynamic_cfg must be True, False or 'timestep', got {arguments.use_dynamic_cfg!r}.")
+            raise ValueError(
+                f"use_dynamic_cfg must be True, False or 'timestep', got {shown(arguments.use_dynamic_cfg)}."
+            )
         if arguments.attention_kwargs:
             raise ValueError("attention_kwargs has no effect without adapters; drop it.")
         request = prompted(CogVideoXRequest[CArguments], arguments, size, self._callback_tensor_inputs, **found)

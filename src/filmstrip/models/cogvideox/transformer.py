@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from filmstrip.configuration import Config
+from filmstrip.json_files import shown
 from filmstrip.models.cogvideox.attention import CogVideoXAttention, CogVideoXProjections
 from filmstrip.models.cogvideox.embeddings import CogVideoXPatchEmbed, counted_axes, cropped_axes, rotations
 from filmstrip.network import Model
@@ -187,7 +188,9 @@ class CogVideoXTransformer3DModel(ForwardChunking, Model):
             raise ValueError(f"dropout must be 0 for CogVideoX, got {config.dropout}; no published model uses it.")
         if config.timestep_activation_fn not in ACTIVATIONS:
             names = ", ".join(ACTIVATIONS)
-            raise ValueError(f"timestep_activation_fn must be one of {names}, got {config.timestep_activation_fn!r}.")
+            raise ValueError(
+                f"timestep_activation_fn must be one of {names}, got {shown(config.timestep_activation_fn)}."
+            )
         if config.ofs_embed_dim and config.ofs_embed_dim != config.time_embed_dim:
             raise ValueError(
                 f"ofs_embed_dim must equal time_embed_dim, {config.time_embed_dim}, since the embeddings are added;"

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from filmstrip.configuration import Config
+from filmstrip.json_files import shown
 from filmstrip.kernels.attention import attention
 from filmstrip.kernels.layers import Linear
 from filmstrip.network import Model
@@ -146,7 +147,7 @@ class LTXVideoTransformer3DModel(ForwardChunking, Model):
     ) -> None:
         super().__init__()
         if qk_norm != "rms_norm_across_heads":
-            raise ValueError(f"qk_norm must be 'rms_norm_across_heads' for LTX-Video, got {qk_norm!r}.")
+            raise ValueError(f"qk_norm must be 'rms_norm_across_heads' for LTX-Video, got {shown(qk_norm)}.")
         dim = num_attention_heads * attention_head_dim
         self.inner_dim = dim
         self.patch_size, self.patch_size_t = patch_size, patch_size_t

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from filmstrip.json_files import shown
 from filmstrip.models.stable_diffusion.unet_encoder import DOWN_BLOCKS, MID_BLOCK, UNetEncoder
 from filmstrip.nn.modules import weights_channels_last
 from filmstrip.nn.unet import down_widths, per_level, run_down
@@ -87,7 +88,7 @@ class ControlNetModel(UNetEncoder):
         super().__init__()
         if controlnet_conditioning_channel_order not in ("rgb", "bgr"):
             order = controlnet_conditioning_channel_order
-            raise ValueError(f"controlnet_conditioning_channel_order must be 'rgb' or 'bgr', got {order!r}.")
+            raise ValueError(f"controlnet_conditioning_channel_order must be 'rgb' or 'bgr', got {shown(order)}.")
         first, last = block_out_channels[0], block_out_channels[-1]
         self.conv_in = nn.Conv2d(in_channels, first, 3, padding=1)
         self.build_encoder(self.config)

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from filmstrip.configuration import Config
+from filmstrip.json_files import shown
 from filmstrip.network import Model
 from filmstrip.nn.activations import ACTIVATIONS
 from filmstrip.nn.attention_layers import AttentionModel
@@ -126,7 +127,7 @@ class UNetEncoder(AttentionModel, ForwardChunking, Model):
         num_levels = len(widths)
         check_block_types("down_block_types", config.down_block_types, DOWN_BLOCKS, num_levels)
         if config.mid_block_type != MID_BLOCK:
-            raise ValueError(f"mid_block_type must be {MID_BLOCK!r}, got {config.mid_block_type!r}.")
+            raise ValueError(f"mid_block_type must be {MID_BLOCK!r}, got {shown(config.mid_block_type)}.")
         temb_channels = 4 * widths[0]
         activation = ACTIVATIONS[config.act_fn]
         self.time_embedding = ConditionedEmbedding(
@@ -136,7 +137,9 @@ class UNetEncoder(AttentionModel, ForwardChunking, Model):
         if config.addition_embed_type == "text_time":
             self.add_embedding = TwoLayers(config.projection_class_embeddings_input_dim, temb_channels, F.silu)
         elif config.addition_embed_type is not None:
-            raise ValueError(f"addition_embed_type must be 'text_time' or None, got {config.addition_embed_type!r}.")
+            raise ValueError(
+                f"addition_embed_type must be 'text_time' or None, got {shown(config.addition_embed_type)}."
+            )
 
         names = ("attention_head_dim", "cross_attention_dim", "transformer_layers_per_block", "only_cross_attention")
         chosen = [per_level(name, config[name], num_levels) for name in names]

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from filmstrip.generation.finite import check_finite
 from filmstrip.generation.prompts import Prompts, encode_clip_text, num_clip_parts, warn_of_cut_off
 from filmstrip.generation.request import check_prompts
+from filmstrip.json_files import shown
 
 XL_TEXTS = ("prompt", "prompt_2", "negative_prompt", "negative_prompt_2")
 # In the order that `encode_prompt` returns them.
@@ -80,7 +81,7 @@ def _second(name: str, given: str | Sequence[str] | None, first: tuple[str, ...]
         return first
     texts = (given,) * len(first) if isinstance(given, str) else tuple(given)
     if not all(isinstance(text, str) for text in texts):
-        raise ValueError(f"{name} must be a text or a list of texts, got {given!r}.")
+        raise ValueError(f"{name} must be a text or a list of texts, got {shown(given)}.")
     if len(texts) != len(first):
         raise ValueError(f"{len(texts)} texts were given as {name} for {len(first)} prompts; pass one, or one each.")
     return texts
@@ -102,7 +103,7 @@ def size_ids(
     for name, (pair, least) in pairs.items():
         is_pair = isinstance(pair, (list, tuple)) and len(pair) == 2
         if not is_pair or not all(isinstance(one, int) and one >= least for one in pair):
-            raise ValueError(f"{name} must be two whole numbers of at least {least}, got {pair!r}.")
+            raise ValueError(f"{name} must be two whole numbers of at least {least}, got {shown(pair)}.")
     return torch.tensor([[*original_size, *crops_coords_top_left, *target_size]], dtype=torch.float32)
 
 
@@ -112,7 +113,7 @@ def check_xl_network(unet: Any, text_encoder: Any, pooled_prompt_embeds: Tensor 
     if config.addition_embed_type != "text_time":
         raise ValueError(
             "this U-Net is not of SDXL: its addition_embed_type must be 'text_time', "
-            f"got {config.addition_embed_type!r}; use the pipeline of its own family."
+            f"got {shown(config.addition_embed_type)}; use the pipeline of its own family."
         )
     room = config.projection_class_embeddings_input_dim - NUM_SIZES * config.addition_time_embed_dim
     if pooled_prompt_embeds is not None:

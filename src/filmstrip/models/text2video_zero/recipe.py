@@ -18,6 +18,7 @@ from filmstrip.generation.output import Report
 from filmstrip.generation.request import adjusted
 from filmstrip.generation.resolve import Rules
 from filmstrip.generation.session import Session
+from filmstrip.json_files import shown
 from filmstrip.memory.coding import Coding
 from filmstrip.memory.residency import execution_device
 from filmstrip.models.stable_diffusion.arguments import PictureConditions, PictureRequest, Processed, asked_size
@@ -101,7 +102,7 @@ def checked_arguments(arguments: M, num_frames: int) -> M:
     check_whole_number("num_inference_steps", arguments.num_inference_steps)
     check_whole_number("callback_steps", arguments.callback_steps)
     if arguments.callback is not None and not callable(arguments.callback):
-        raise ValueError(f"callback must be callable, got {arguments.callback!r}.")
+        raise ValueError(f"callback must be callable, got {shown(arguments.callback)}.")
     frame_ids = None if arguments.frame_ids is None else [int(place) for place in arguments.frame_ids]
     if frame_ids is not None and len(frame_ids) != num_frames:
         given = len(frame_ids)
