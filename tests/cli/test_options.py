@@ -18,7 +18,7 @@ OPTIONS = {
         *("--fps", "--size", "--steps", "--guidance-scale", "--seed", "--num-videos", "--device", "--dtype"),
         *("--control-video", "--edges", "--fit", "--component", "--checkpoint-every", "--memory", "--quantize"),
         *("--scheduler", "--set", "--dry-run", "--json", "--contact-sheet", "--overwrite", "--quiet", "-q"),
-        *("--no-metadata", "--no-prompt", "--paths", "--revision"),
+        *("--no-metadata", "--no-prompt", "--paths", "--revision", "--then", "--then-size", "--then-strength"),
     },
     "decode": {"file", "--output", "-o", "--device", "--fetch", "--overwrite", "--json", "--quiet", "-q"},
     "show": {"file", "--json"},

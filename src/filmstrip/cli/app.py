@@ -132,6 +132,16 @@ def generate(
     scheduler: Annotated[
         str | None, typer.Option("--scheduler", help="Another scheduler: euler, ddim, dpm++, unipc, ...")
     ] = None,
+    then: Annotated[
+        list[str] | None,
+        typer.Option("--then", metavar="MODEL", help="Another pass, which changes the video made so far."),
+    ] = None,
+    then_size: Annotated[
+        list[str] | None, typer.Option("--then-size", metavar="WxH", help="Of that pass, which enlarges the video.")
+    ] = None,
+    then_strength: Annotated[
+        list[float] | None, typer.Option("--then-strength", help="How much that pass changes, from 0 to 1.")
+    ] = None,
     checkpoint_every: Annotated[
         int | None,
         typer.Option("--checkpoint-every", metavar="STEPS", help="Keep what is done after every so many steps, too."),

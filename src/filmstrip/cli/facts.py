@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from filmstrip.jobs import MadeVideo, ResolvedJob
 from filmstrip.jobs.calls import TELLING
 from filmstrip.jobs.plans import plan_by_headers, plan_content
+from filmstrip.jobs.resolution import resolve_next
 
 if TYPE_CHECKING:
     from filmstrip.fitting.plan import Plan
@@ -20,7 +21,7 @@ Facts = list[tuple[str, str]]
 def content_of_job(resolved: ResolvedJob, targets: Sequence[Path]) -> dict[str, object]:
     """What would be made, for JSON."""
     size = resolved.request.size
-    plan = _plan(resolved)
+    plan, following = _plan(resolved), resolve_next(resolved)
     return {
         "model": resolved.job.model,
         **({"revisions": dict(resolved.job.revisions)} if resolved.job.revisions else {}),
@@ -33,6 +34,7 @@ def content_of_job(resolved: ResolvedJob, targets: Sequence[Path]) -> dict[str, 
         "settings": resolved.settings,
         "resolved": {**asdict(size), "seconds": size.num_frames / resolved.fps, "num_tokens": size.num_tokens},
         "adjustments": list(resolved.notes),
+        **({} if following is None else {"then": content_of_job(following, targets)}),
         **({} if plan is None else {"memory": plan_content(plan)}),
     }
 
@@ -55,8 +57,18 @@ def facts_of_job(resolved: ResolvedJob, targets: Sequence[Path]) -> Facts:
         ("seed", str(resolved.job.seed)),
         ("device", str(resolved.device)),
         *_continued("adjusted", resolved.notes),
+        *_facts_of_next(resolved),
         *(() if plan is None else plan.lines()),
     ]
+
+
+def _facts_of_next(resolved: ResolvedJob) -> Facts:
+    following = resolve_next(resolved)
+    if following is None:
+        return []
+    size, model = following.request.size, f"{following.job.model} ({following.call.name})"
+    made = f"{size.num_frames} frames of {size.width}x{size.height} at {following.fps:g} fps"
+    return [("then", f"{model}: {made}"), *_continued("adjusted", following.notes), *_facts_of_next(following)]
 
 
 def _plan(resolved: ResolvedJob) -> Plan | None:

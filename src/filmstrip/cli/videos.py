@@ -84,7 +84,7 @@ def make_again(made: Path, options: Mapping[str, Any]) -> None:
             _tell_needed(needed, output)
             return
         if options["fetch"]:
-            job = replace(job, local=[])
+            job = replace(job, local=[], then=tuple(replace(one, local=[]) for one in job.then))
         else:
             _check_here(job, made)
         again = unused(made.with_name(f"{made.stem}-rerun{made.suffix}"))

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from filmstrip.jobs import Job, Source
-from filmstrip.jobs.calls import OPTIONS, SIDES, parse_sides
+from filmstrip.jobs.calls import CHANGES, OPTIONS, SIDES, TEXTS, parse_sides
 from filmstrip.json_files import shown
 
 _CALLED_OTHERWISE = {"num_inference_steps": "steps"}
 INPUTS = ("image", "video", "control_video")
+_WHERE = ("device", "dtype", "memory", "quantize")
 _ALIKE = ("num_videos", "seconds", "fps", "scheduler", "device", "dtype", "memory", "quantize")
 
 
@@ -34,6 +35,7 @@ def job_of_words(options: Mapping[str, Any], model: str) -> Job:
         inputs=_inputs(options, {}),
         components=components,
         revisions=revisions | _revision_of(model, options),
+        then=_then(options, arguments),
         **{name: options[name] for name in _ALIKE},
     )
 
@@ -55,6 +57,12 @@ def changed_by_words(job: Job, options: Mapping[str, Any]) -> Job:
         kept.pop(PipelineCall(resolve_class("filmstrip", job.pipeline)).length or LENGTH, None)
     if options["fps"] is not None:
         kept.pop(RATE, None)
+    texts = {name: text for name, text in arguments.items() if name in TEXTS}
+    where: dict[str, Any] = {name: options[name] for name in _WHERE if options[name] is not None}
+    then = []
+    for one in job.then:
+        own = {name: text for name, text in texts.items() if name in one.arguments}
+        then.append(replace(one, arguments={**one.arguments, **own}, **where))
     is_other = bool(inputs.keys() - job.inputs.keys() or components) or options["model"] is not None
     given = {name: options[name] for name in (*_ALIKE, "model", "seed")}
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
@@ -67,8 +75,28 @@ def changed_by_words(job: Job, options: Mapping[str, Any]) -> Job:
         components={**job.components, **components},
         revisions={**job.revisions, **revisions, **_revision_of(changes.get("model", job.model), options)},
         pipeline=None if is_other else job.pipeline,
+        then=_then(options, kept | arguments) or tuple(then),
         **changes,
     )
+
+
+def _then(options: Mapping[str, Any], arguments: Mapping[str, object]) -> tuple[Job, ...]:
+    """The passes that follow: those of --then, in turn, each with its size and strength, and the first one's texts."""
+    models, sizes, strengths = (options[name] or [] for name in ("then", "then_size", "then_strength"))
+    for name, values in (("--then-size", sizes), ("--then-strength", strengths)):
+        if len(values) > len(models):
+            raise ValueError(f"{name} was given {len(values)} times and --then {len(models)}; give one for each pass.")
+    alike = {name: options[name] for name in _WHERE}
+    texts = {name: text for name, text in arguments.items() if name in TEXTS}
+    passes = []
+    for number, named in enumerate(models):
+        model, revisions = _with_revision(named)
+        sides = parse_sides(sizes[number]) if number < len(sizes) else {}
+        change = {CHANGES: strengths[number]} if number < len(strengths) else {}
+        said = {**dict.fromkeys(sides, "--then-size"), CHANGES: "--then-strength"}
+        given: dict[str, Any] = {"arguments": sides | change, "said": said, "where_taken": texts}
+        passes.append(Job(model, seed=0, revisions=revisions, **given, **alike))
+    return tuple(passes)
 
 
 def _arguments(options: Mapping[str, Any]) -> dict[str, object]:
@@ -106,7 +134,12 @@ def _components(given: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
             raise ValueError(f"--component takes NAME=MODEL, such as controlnet=org/name, got {shown(one)}.")
         if name in found:
             raise ValueError(f"--component {name} was given twice; give it once.")
-        found[name], at, revision = (model, "", "") if Path(model).exists() else model.partition("@")
-        if at:
-            revisions[found[name]] = revision
+        found[name], more = _with_revision(model)
+        revisions |= more
     return found, revisions
+
+
+def _with_revision(model: str) -> tuple[str, dict[str, str]]:
+    """A model of MODEL[@REVISION], and it with its revision if one is named."""
+    name, at, revision = (model, "", "") if Path(model).exists() else model.partition("@")
+    return name, {name: revision} if at else {}

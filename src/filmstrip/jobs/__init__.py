@@ -2,10 +2,11 @@
 
 from filmstrip.jobs.events import Advanced, Begun, Fetched, JobEvent, Kept, Learned, MadeVideo, Noted, Tell
 from filmstrip.jobs.job import Job, Source
+from filmstrip.jobs.passes import make
 from filmstrip.jobs.records import job_of, record_of
 from filmstrip.jobs.resolution import ResolvedJob, resolve_job
 from filmstrip.jobs.unfinished import KeptVideo, described_kept, finish_video, read_kept
-from filmstrip.jobs.videos import load, make
+from filmstrip.jobs.videos import load
 
 __all__ = [
     "Advanced",

@@ -47,6 +47,8 @@ _PICTURES = ("image",)
 _TASKS = {"control_video": "control-to-video", "video": "video-to-video", "image": "image-to-video"}
 # How much of a clip is made anew, and what else says which of its frames are held fast.
 CHANGE = "denoise_strength"
+CHANGES = f"{CHANGE}|strength"
+"""What pipelines call how much of a clip they change."""
 _HOLDING = frozenset({CHANGE, "strength", "frame_index"})
 
 

@@ -135,7 +135,7 @@ def not_here(job: Job) -> list[str]:
     from filmstrip.checkpoints.locate import local_folder
     from filmstrip.media.places import is_address
 
-    missing = []
+    missing = [name for one in job.then for name in not_here(one)]
     for name in filter(set(job.local).__contains__, [job.model, *job.components.values()]):
         try:
             is_folder = local_folder(name) is not None

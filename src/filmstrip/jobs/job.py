@@ -59,6 +59,10 @@ class Job:
     """How the weights of the networks that denoise are stored; None keeps their type."""
     local: Sequence[str] = field(default_factory=list)
     """Checkpoints that come from this machine alone: from a folder, or whole from the hub's cache."""
+    then: tuple[Job, ...] = ()
+    """The passes that follow, each of which changes the video of the one before: to enlarge it, to refine it."""
+    where_taken: Mapping[str, object] = field(default_factory=dict)
+    """Arguments for whatever pipeline takes them; the others do without."""
     revisions: Mapping[str, str] = field(default_factory=dict)
     """Repository of the hub to the branch, tag or commit of it that counts; others are taken as they are now."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,7 @@ _ENTRIES: dict[str, Any] = {
     "memory": str | None,
     "quantize": str | None,
     "versions": Mapping[str, str] | None,
+    "before": Mapping[str, Any] | None,
 }
 _SOURCE: dict[str, Any] = {
     "source": str,
@@ -43,8 +45,18 @@ _SOURCE: dict[str, Any] = {
 }
 
 
-def record_of(resolved: ResolvedJob, pipeline: Pipeline, seed: int, told: Disclosure) -> dict[str, object]:
-    """A video's metadata: the same for the same video, so it holds no times."""
+def record_of(
+    resolved: ResolvedJob,
+    pipeline: Pipeline,
+    seed: int,
+    told: Disclosure,
+    before: Mapping[str, object] | None = None,
+) -> dict[str, object]:
+    """A video's metadata: the same for the same video, so it holds no times.
+
+    Args:
+        before: those of the video that this one was made of in another pass.
+    """
     from filmstrip.resume.unfinished import versions
 
     job, settings = resolved.job, resolved.settings
@@ -71,6 +83,7 @@ def record_of(resolved: ResolvedJob, pipeline: Pipeline, seed: int, told: Disclo
             for name, network in pipeline.networks.items()
         },
         "versions": versions(),
+        **({} if before is None else {"before": dict(before)}),
     }
 
 
@@ -78,7 +91,9 @@ def told_of(record: Mapping[str, object], told: Disclosure) -> dict[str, object]
     """As much of a video's metadata as is told with it."""
     if not told.anything:
         return {}
-    return {name: None if name in TEXTS and not told.prompt else value for name, value in record.items()}
+    kept = {name: None if name in TEXTS and not told.prompt else value for name, value in record.items()}
+    before = kept.get("before")
+    return {**kept, "before": told_of(before, told)} if isinstance(before, Mapping) else kept
 
 
 def _model(name: str, told: Disclosure) -> str:
@@ -111,6 +126,11 @@ def job_of(record: Mapping[str, Any], made: Path) -> Job:
         if name not in record and type(None) not in members(hint):
             raise ValueError(f"{made} was not made by `filmstrip generate`: its metadata lack {name!r}.")
         _check(made, name, record.get(name), hint)
+    if (before := record.get("before")) is not None:
+        first = job_of(before, made)
+        last = {name: value for name, value in record.items() if name != "before"}
+        inputs = {name: value for name, value in record["inputs"].items() if name != "video"}
+        return replace(first, then=(*first.then, job_of({**last, "inputs": inputs}, made)))
     arguments = {**record["settings"], **{name: record.get(name) for name in TEXTS}}
     model = place_of(record["model"], [made.parent])
     parts = {name: place_of(one, [made.parent]) for name, one in (record.get("components") or {}).items()}

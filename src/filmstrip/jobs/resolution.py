@@ -13,9 +13,9 @@ from filmstrip.jobs.calls import PipelineCall, is_clip
 from filmstrip.jobs.components import check_placement, check_quantization, choose_pipeline, find_scheduler, pinned
 from filmstrip.jobs.framing import framed_pictures, framing_notes, size_by_inputs
 from filmstrip.jobs.inputs import Input, read_input
-from filmstrip.jobs.job import Job
+from filmstrip.jobs.job import Job, Source
 from filmstrip.json_files import shown
-from filmstrip.registry import find_family
+from filmstrip.registry import find_family, preset_of
 
 if TYPE_CHECKING:
     import torch
@@ -63,8 +63,11 @@ class ResolvedJob:
         return self.call.recorded(vars(self.request.arguments))
 
 
-def resolve_job(job: Job) -> ResolvedJob:
-    """Check a job against its checkpoint's JSON files, and say what would be made; loads no weights.
+def resolve_job(job: Job, made: Input | None = None) -> ResolvedJob:
+    """Check a job against its checkpoints' JSON files, and say what would be made; loads no weights.
+
+    Args:
+        made: the video of the pass before, which this one changes.
 
     Raises:
         ValueError: it can't be done; one sentence says why.
@@ -75,6 +78,8 @@ def resolve_job(job: Job) -> ResolvedJob:
     if not 0 <= job.seed <= LARGEST_SEED - job.num_videos:
         raise ValueError(f"--seed must be a whole number from 0 to {LARGEST_SEED}, got {job.seed}.")
     inputs = {name: read_input(name, source) for name, source in job.inputs.items()}
+    if made is not None:
+        job, inputs = replace(job, inputs={**job.inputs, "video": Source(made.source)}), {**inputs, "video": made}
     device, dtype = check_placement(job.device, job.dtype)
     if job.memory is not None:
         memory_of(job.memory, device)  # says what is wrong with it
@@ -85,6 +90,10 @@ def resolve_job(job: Job) -> ResolvedJob:
     if job.scheduler is not None:
         outline.scheduler = find_scheduler(job.scheduler).from_config(outline.scheduler.config)
     call = PipelineCall(type(outline))
+    job = replace(job, arguments=_taken(job, call), where_taken={})
+    if made is not None and not {*calls.SIDES} & {*job.arguments, *preset_of(call.name, job.model)}:
+        own = dict(zip(calls.SIDES, reversed(made.size), strict=True))  # as large as it is, unless something is said
+        job = replace(job, arguments={**{side: own[side] for side in own if side in call}, **job.arguments})
     job, inputs = _with_cut_clips(job, inputs, call)
     arguments = _arguments(job, call, outline.defaults)
     generator = generator_of(job.seed)
@@ -98,7 +107,7 @@ def resolve_job(job: Job) -> ResolvedJob:
     if request.num_videos != 1:
         raise ValueError(f"{request.num_videos} prompts were given; give one, and --num-videos for more videos of it.")
     notes += _note_of_words(job.model, call.name, str(arguments.get("prompt") or ""))
-    return ResolvedJob(
+    resolved = ResolvedJob(
         job=job,
         inputs=inputs,
         outline=outline,
@@ -115,6 +124,40 @@ def resolve_job(job: Job) -> ResolvedJob:
             *framing_notes(inputs, request.size.width, request.size.height),
         ),
     )
+    resolve_next(resolved)
+    return resolved
+
+
+def resolve_next(resolved: ResolvedJob) -> ResolvedJob | None:
+    """The pass that follows on a job, as it would change a video of that size and length; None if none does."""
+    from PIL import Image
+
+    if not resolved.job.then:
+        return None
+    size = resolved.request.size
+    frames = [Image.new("RGB", (size.width, size.height))] * size.num_frames
+    try:
+        return resolve_job(next_job(resolved.job), Input("", "", frames, resolved.fps))
+    except ValueError as error:
+        raise ValueError(f"{resolved.job.then[0].model} can't make the next pass: {error}") from error
+
+
+def next_job(job: Job) -> Job:
+    """The pass that follows on a job; it has the same seed."""
+    following, *others = job.then
+    return replace(following, then=tuple(others), seed=job.seed, num_videos=1)
+
+
+def _taken(job: Job, call: PipelineCall) -> dict[str, object]:
+    """A job's arguments for its call, that of the change under the call's name for it."""
+    offered = {name: value for name, value in job.where_taken.items() if name in call}
+    given = {name: value for name, value in job.arguments.items() if name != calls.CHANGES}
+    if calls.CHANGES in job.arguments:
+        name = next((one for one in calls.CHANGES.split("|") if one in call), None)
+        if name is None:
+            raise ValueError(f"{call.name} takes no strength; leave out {_said(job, calls.CHANGES)} of that pass.")
+        given[name] = job.arguments[calls.CHANGES]
+    return offered | given
 
 
 def _note_of_words(model: str, pipeline: str, prompt: str) -> tuple[str, ...]:
@@ -128,8 +171,6 @@ def _note_of_words(model: str, pipeline: str, prompt: str) -> tuple[str, ...]:
 
 def _preset_notes(job: Job, call: PipelineCall, request: Request[Any]) -> list[str]:
     """What is used because the checkpoint was made for it."""
-    from filmstrip.registry import preset_of
-
     preset, chosen = preset_of(call.name, job.model), vars(request.arguments)
     used = [name for name, value in preset.items() if name not in job.arguments and chosen.get(name) == value]
     said = ", ".join(f"{name} {chosen[name]}" for name in used)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 SHEET_FRAMES = 16
 
 
-def make(
+def make_pass(
     resolved: ResolvedJob,
     targets: list[Path],
     tell: Tell,
@@ -39,8 +39,9 @@ def make(
     every: int | None = None,
     overwrite: bool = False,
     told: Disclosure = EVERYTHING,
+    before: Mapping[str, object] | None = None,
 ) -> list[MadeVideo]:
-    """Make the videos of a job, one for each target, each of which is written whole or not at all.
+    """Make the videos of a job without the passes that follow, one for each target, each whole or not at all.
 
     Several videos are made one after the other, so that each is the one that its own seed gives.
 
@@ -51,6 +52,7 @@ def make(
         every: after how many steps what is done is kept; without it, before the frames are decoded.
         overwrite: whether the videos replace files that are there.
         told: what the videos say of how they were made; by default everything, but names in place of paths.
+        before: the record of the video that these are made of in another pass.
 
     Raises:
         ValueError: a video can't be written to its target.
@@ -67,7 +69,7 @@ def make(
         for number, target in enumerate(targets):
             tell(Begun(number + 1, len(targets), target))
             seed = resolved.job.seed + number
-            record = record_of(resolved, pipeline, seed, told)
+            record = record_of(resolved, pipeline, seed, told, before)
             file = VideoFile(target, resolved.fps, record, has_sheet, overwrite, told)
             request = replace(fitted, generator=generator_of(seed))
             made = write_video(pipeline, request, file, tell, file.journal(every))
