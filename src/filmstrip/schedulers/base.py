@@ -46,6 +46,8 @@ class Scheduler(Configured):
     takes_whole_numbers: ClassVar[bool] = True  # in `step`, or they are taken for indices and refused
     knows_flows: ClassVar[bool] = False  # whether networks of flow matching can be followed, as settings say
     makes_noise: ClassVar[bool] = False  # of videos, and not the other way round
+    is_preconditioned: ClassVar[bool] = False
+    """Whether runs are for networks that were trained with the preconditioning of EDM (arXiv:2206.00364)."""
     is_flow: bool = False
     """Whether these settings are of flow matching, with levels `(1 - sigma) * clean + sigma * noise`."""
     _held: Run
@@ -273,6 +275,19 @@ class TrainedScheduler(Scheduler):
     def alphas(self) -> Tensor:
         """Share of the signal that each timestep of the training keeps."""
         return 1 - self.betas
+
+    def _noised(self, clean: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """Clean latents as noisy as the training's are at each of the timesteps, (batch,)."""
+        alpha, sigma = self._weights_at(timesteps, clean)
+        return (alpha * clean + sigma * noise).to(torch.promote_types(clean.dtype, noise.dtype))
+
+    def _weights_at(self, timesteps: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Alpha and sigma at timesteps, (batch,), shaped to weigh `like`, in float32 or wider."""
+        signal = self.alphas_cumprod.double()
+        table = torch.stack([signal.sqrt(), (1 - signal).sqrt()])
+        table = table.to(like.device, torch.promote_types(like.dtype, torch.float32), non_blocking=True)
+        alpha, sigma = table[:, timesteps.to(like.device).flatten()].view(2, -1, *[1] * (like.ndim - 1))
+        return alpha, sigma
 
 
 class SigmaScheduler(TrainedScheduler, Generic[RunType]):
