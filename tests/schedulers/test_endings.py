@@ -112,6 +112,14 @@ def test_a_strength_is_the_share_of_steps_that_are_made(name, strength):
         torch.testing.assert_close(latents, clean, rtol=0, atol=ABOVE_ZERO.get(name, 0.06))
 
 
+@pytest.mark.parametrize("name", sorted(KINDS | FLOWS))
+def test_places_in_a_run_are_counted_in_steps(name):
+    run = (KINDS | FLOWS)[name]().start(8)
+    assert [run.call_before_end(steps) for steps in (7, 3, 0)] == [run.begins[step] for step in (0, 4, 7)]
+    assert run.call_below(float(run.timesteps[run.begins[3]])) == run.begins[4]
+    assert run.call_below(0) == len(run.timesteps)
+
+
 @pytest.mark.parametrize("skips", [False, True])
 @pytest.mark.parametrize("num_steps", [4, 9])
 def test_pndm_calls_more_often_than_it_steps(skips, num_steps):
