@@ -158,6 +158,13 @@ def test_the_share_of_fresh_noise_of_tcd_agrees(eta):
         assert relative_error(*traces) <= 1e-5
 
 
+def test_timesteps_before_others_of_tcd_agree():
+    for scheduler in (schedulers := pair("TCDScheduler")):
+        scheduler.set_timesteps(timesteps=[100, 87, 50, 1, 0])
+    ours, theirs = ([one.previous_timestep(timestep) for timestep in one.timesteps] for one in schedulers)
+    assert ours == theirs
+
+
 def test_chosen_timesteps_of_tcd_agree():
     with quiet_reference():
         expect_the_same_runs("TCDScheduler", {}, num_steps=(None,), timesteps=[999, 699, 259, 19])

@@ -44,6 +44,8 @@ class Scheduler(Configured):
     num_inference_steps: int | None = None
 
     takes_whole_numbers: ClassVar[bool] = True  # in `step`, or they are taken for indices and refused
+    begins_anywhere: ClassVar[bool] = False
+    """Whether a timestep of another schedule stands for the last one, as some loops of the reference have it."""
     knows_flows: ClassVar[bool] = False  # whether networks of flow matching can be followed, as settings say
     makes_noise: ClassVar[bool] = False  # of videos, and not the other way round
     is_preconditioned: ClassVar[bool] = False
@@ -176,11 +178,13 @@ class Scheduler(Configured):
 
     @property
     def compatibles(self) -> list[type[Scheduler]]:
-        """The classes whose `from_config` takes this scheduler's config: all that know its kind of training."""
+        """The classes whose `from_config` takes this scheduler's config: its own and all that know its training."""
+        if not isinstance(self, TrainedScheduler):
+            return [type(self)]
         from filmstrip import schedulers  # which imports this module
 
         kinds = [kind for kind in vars(schedulers).values() if isinstance(kind, type)]
-        return [kind for kind in kinds if issubclass(kind, TrainedScheduler) and isinstance(self, TrainedScheduler)]
+        return [kind for kind in kinds if issubclass(kind, TrainedScheduler)]
 
     def __len__(self) -> int:
         return int(self.config.num_train_timesteps)
@@ -251,6 +255,8 @@ class Scheduler(Configured):
         nearest = int(np.abs(table - timestep).argmin())
         # float32 rounds a timestep of 1000 by 3e-5; schedules are not finer than this tolerance.
         if abs(table[nearest] - timestep) > 1e-6 * len(self):
+            if self.begins_anywhere:
+                return len(table) - 1
             raise IndexError(
                 f"timestep {timestep:g} is not in the schedule (the nearest is {table[nearest]:g});"
                 " take one of scheduler.timesteps."

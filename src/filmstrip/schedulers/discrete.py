@@ -181,3 +181,15 @@ class DiscreteScheduler(TrainedScheduler):
                 f"timestep must lie between 0 (clean) and {len(self.alphas_cumprod) - 1} (noise), got {timestep}."
             )
         return Level(signal**0.5, (1 - signal) ** 0.5)
+
+
+class LinkedScheduler(DiscreteScheduler):
+    """Solvers that step from each timestep of a run to the next one."""
+
+    def previous_timestep(self, timestep: int | Tensor) -> Tensor:
+        """The timestep to which a step from this one leads; below 0 past the end."""
+        first = int(self._value(timestep))
+        if self.num_inference_steps is None:
+            return torch.tensor(first - 1)
+        visited = torch.cat([self._held.timesteps, torch.tensor([-1])])
+        return visited[self._index_in(visited[:-1].double().numpy(), first) + 1]

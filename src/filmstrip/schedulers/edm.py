@@ -192,6 +192,8 @@ class EDMDPMSolverSettings(EndedByEuler, Solving, Thresholded, EDMSettings):
 class EDMDPMSolverMultistepScheduler(EDMScheduler[EDMDPMSolverRun]):
     """Settings of DPM-Solver++ over several steps."""
 
+    begins_anywhere = True
+
     @taking(EDMDPMSolverSettings)
     def __init__(self, settings: EDMDPMSolverSettings) -> None:
         self._estimator = Estimator.of(self.config)

@@ -12,7 +12,7 @@ from torch import Tensor
 from filmstrip.outputs import Output
 from filmstrip.randomness import Generators, draw_noise
 from filmstrip.schedulers.diffusion import Timesteps, whole_timesteps
-from filmstrip.schedulers.discrete import DiscreteRun, DiscreteScheduler, Ending
+from filmstrip.schedulers.discrete import DiscreteRun, Ending, LinkedScheduler
 from filmstrip.schedulers.prediction import combine, scaled
 from filmstrip.schedulers.schedule import Numbers, number_of_steps
 from filmstrip.schedulers.settings import Clipped, Spacing, Thresholded, WithoutSignal, setting, taking
@@ -76,7 +76,7 @@ class DistilledSettings(Thresholded, Clipped, WithoutSignal, Ending):
     timestep_scaling: float = setting("of the boundary condition: the higher, the less the latents count.", 10.0)
 
 
-class DistilledScheduler(DiscreteScheduler):
+class DistilledScheduler(LinkedScheduler):
     """Schedules of networks that were distilled."""
 
     _held: DiscreteRun

@@ -115,6 +115,7 @@ class MultistepScheduler(SigmaScheduler[RunType]):
 
     _held: RunType
     knows_flows = True
+    begins_anywhere = True
     ends_with_last: ClassVar[bool] = False  # a respaced schedule that ends above zero repeats its last level
 
     @property
@@ -163,12 +164,6 @@ class MultistepScheduler(SigmaScheduler[RunType]):
         alpha, sigma = table.T.reshape(2, -1, *[1] * (original_samples.ndim - 1))
         noisy = alpha * original_samples + sigma * noise
         return noisy.to(torch.promote_types(original_samples.dtype, noise.dtype))
-
-    def _index_in(self, table: NDArray[Any], timestep: float) -> int:
-        try:
-            return super()._index_in(table, timestep)
-        except IndexError:  # the reference's loops may begin with a timestep of another schedule
-            return len(table) - 1
 
     def _level(self, sigma: float) -> Level:
         if self.is_flow:
