@@ -41,15 +41,20 @@ from filmstrip.schedulers import DDPMScheduler as DDPMScheduler
 from filmstrip.schedulers import DEISMultistepScheduler as DEISMultistepScheduler
 from filmstrip.schedulers import DPMSolverMultistepScheduler as DPMSolverMultistepScheduler
 from filmstrip.schedulers import DPMSolverSinglestepScheduler as DPMSolverSinglestepScheduler
+from filmstrip.schedulers import EDMDPMSolverMultistepScheduler as EDMDPMSolverMultistepScheduler
+from filmstrip.schedulers import EDMEulerScheduler as EDMEulerScheduler
 from filmstrip.schedulers import EulerAncestralDiscreteScheduler as EulerAncestralDiscreteScheduler
 from filmstrip.schedulers import EulerDiscreteScheduler as EulerDiscreteScheduler
 from filmstrip.schedulers import FlowMatchEulerDiscreteScheduler as FlowMatchEulerDiscreteScheduler
+from filmstrip.schedulers import FlowMatchHeunDiscreteScheduler as FlowMatchHeunDiscreteScheduler
 from filmstrip.schedulers import HeunDiscreteScheduler as HeunDiscreteScheduler
 from filmstrip.schedulers import KDPM2AncestralDiscreteScheduler as KDPM2AncestralDiscreteScheduler
 from filmstrip.schedulers import KDPM2DiscreteScheduler as KDPM2DiscreteScheduler
 from filmstrip.schedulers import LCMScheduler as LCMScheduler
 from filmstrip.schedulers import LMSDiscreteScheduler as LMSDiscreteScheduler
 from filmstrip.schedulers import PNDMScheduler as PNDMScheduler
+from filmstrip.schedulers import SASolverScheduler as SASolverScheduler
+from filmstrip.schedulers import TCDScheduler as TCDScheduler
 from filmstrip.schedulers import UniPCMultistepScheduler as UniPCMultistepScheduler
 
 __all__ = [
@@ -72,9 +77,12 @@ __all__ = [
     "DPMSolverMultistepScheduler",
     "DPMSolverSinglestepScheduler",
     "DiffusionPipeline",
+    "EDMDPMSolverMultistepScheduler",
+    "EDMEulerScheduler",
     "EulerAncestralDiscreteScheduler",
     "EulerDiscreteScheduler",
     "FlowMatchEulerDiscreteScheduler",
+    "FlowMatchHeunDiscreteScheduler",
     "HeunDiscreteScheduler",
     "KDPM2AncestralDiscreteScheduler",
     "KDPM2DiscreteScheduler",
@@ -90,9 +98,11 @@ __all__ = [
     "MultiControlNetModel",
     "PNDMScheduler",
     "Pipeline",
+    "SASolverScheduler",
     "StableDiffusionControlNetPipeline",
     "StableDiffusionInstructPix2PixPipeline",
     "StableDiffusionPipeline",
+    "TCDScheduler",
     "TextToVideoZeroControlNetPipeline",
     "TextToVideoZeroInstructPix2PixPipeline",
     "TextToVideoZeroPipeline",

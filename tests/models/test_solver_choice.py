@@ -71,7 +71,8 @@ def test_solvers_that_know_flows_make_the_levels_that_the_pipeline_asks_for(kind
         expected = filmstrip.FlowMatchEulerDiscreteScheduler.from_config(first.config)
         run = pipeline.start(request)
         pipeline.scheduler = expected
-        torch.testing.assert_close(run.sigmas, pipeline.start(request).sigmas, rtol=0, atol=2e-6)
+        sigmas = torch.cat([run.sigmas[: -1 : run.order], run.sigmas[-1:]])
+        torch.testing.assert_close(sigmas, pipeline.start(request).sigmas, rtol=0, atol=2e-6)
         pipeline.scheduler = solver.from_config(first.config)
         frames = pipeline(**call, generator=torch.Generator().manual_seed(0)).frames
         assert torch.isfinite(frames).all(), name
@@ -94,6 +95,28 @@ def test_flows_are_refused_by_networks_that_predict_noise(name, changing):
         pipeline.scheduler = FLOWS[name].from_config(filmstrip.FlowMatchEulerDiscreteScheduler().config)
         with pytest.raises(ValueError, match=f"^{name} follows a flow.*DDIMScheduler.*PNDMScheduler"):
             pipeline.request(**call)
+
+
+@pytest.mark.parametrize("name", ["EDMEulerScheduler", "EDMDPMSolverMultistepScheduler"])
+def test_preconditioned_solvers_are_refused_by_networks_that_are_not(name, changing):
+    kind, config = getattr(filmstrip, name), filmstrip.DDIMScheduler(beta_schedule="scaled_linear").config
+    pictures = filmstrip.TextToVideoZeroPipeline(**tiny_stable_diffusion.parts())
+    for pipeline, call in ((changing, CHANGE), (pictures, {"prompt": "a cat"})):
+        pipeline.scheduler = kind.from_config(config)
+        with pytest.raises(ValueError, match=f"^{name} is for networks with the preconditioning of EDM.*DDIMScheduler"):
+            pipeline.request(**call)
+    flow = ltx_pipeline()
+    flow.scheduler = kind.from_config(flow.scheduler.config)
+    with pytest.raises(ValueError, match=f"^{name} knows no flows"):
+        flow.request(prompt="a cat", **SMALL)
+
+
+@pytest.mark.parametrize("name", ["SASolverScheduler", "TCDScheduler"])
+def test_a_video_is_changed_with_fresh_noise_of_its_own_generator(name, changing):
+    changing.scheduler = DIFFUSIONS[name].from_config(changing.scheduler.config)
+    call = {**CHANGE, "num_inference_steps": 4, "output_type": "latent"}
+    made = [changing(**call, generator=torch.Generator().manual_seed(seed)).frames for seed in (1, 1, 2)]
+    assert torch.equal(made[0], made[1]) and not torch.equal(made[1], made[2])
 
 
 @pytest.mark.parametrize("name", ["HeunDiscreteScheduler", "KDPM2DiscreteScheduler", "PNDMScheduler", "DDIMScheduler"])

@@ -110,9 +110,13 @@ def cases(table: dict[str, list[dict[str, Any]]]) -> list[Any]:
 
 
 def expect_the_same_runs(
-    name: str, options: dict[str, Any], num_steps: tuple[int, ...] = NUM_STEPS, **call: Any
+    name: str, options: dict[str, Any], num_steps: tuple[int, ...] = NUM_STEPS, *, rounding: float = 1e-6, **call: Any
 ) -> None:
-    """Equal tables, and latents within 1e-5 at all steps."""
+    """Equal tables, and latents within 1e-5 at all steps.
+
+    Args:
+        rounding: of the reference's noise levels, relative.
+    """
     with quiet_reference():
         schedulers = ours, theirs = pair(name, **options)
         assert len(ours) == len(theirs)
@@ -124,7 +128,7 @@ def expect_the_same_runs(
             mine, reference = (loop(scheduler, steps, **call) for scheduler in (ours, theirs))
             torch.testing.assert_close(ours.timesteps.double(), theirs.timesteps.double(), rtol=1e-6, atol=2e-4)
             if hasattr(theirs, "sigmas"):
-                torch.testing.assert_close(ours.sigmas, theirs.sigmas, rtol=1e-6, atol=1e-9)
+                torch.testing.assert_close(ours.sigmas, theirs.sigmas, rtol=rounding, atol=1e-9)
             if relative_error(mine, reference) > 1e-5:  # float32 can't tell: then ours is no farther from the truth
                 exact = loop(ours, steps, **call, dtype=torch.float64)
                 assert relative_error(mine, exact) <= 1.2 * relative_error(reference, exact) <= 1e-3, steps

@@ -10,15 +10,18 @@ import torch
 from filmstrip.schedulers import (
     DDIMScheduler,
     DPMSolverMultistepScheduler,
+    EDMDPMSolverMultistepScheduler,
+    EDMEulerScheduler,
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
+    FlowMatchHeunDiscreteScheduler,
     UniPCMultistepScheduler,
     calculate_shift,
 )
 from filmstrip.schedulers.flows import check_solver, mu_for, solvers_for, started
 
 FLOWS, DIFFUSIONS = solvers_for(flow=True), solvers_for(flow=False)
-OTHERS = {name: kind for name, kind in FLOWS.items() if kind is not FlowMatchEulerDiscreteScheduler}
+OTHERS = {name: kind for name, kind in FLOWS.items() if not name.startswith("FlowMatch")}
 CONFIGS = {
     "defaults": {},
     "shifted": {"shift": 3.0},
@@ -53,6 +56,34 @@ def test_a_config_of_flow_matching_makes_a_flow_of_the_same_levels(name, from_fi
     torch.testing.assert_close(ours.sigmas, theirs.sigmas, rtol=0, atol=2e-6)
     torch.testing.assert_close(ours.timesteps, theirs.timesteps)
     check_solver(solver, flow=True)
+
+
+@pytest.mark.parametrize("options", CONFIGS.values(), ids=CONFIGS)
+@pytest.mark.parametrize("given", [{"num_inference_steps": 5}, {"sigmas": [1.0, 0.6, 0.2]}, {"timesteps": [400, 30]}])
+def test_heuns_method_follows_the_levels_of_eulers(options, given):
+    euler = FlowMatchEulerDiscreteScheduler(**options)
+    heun = FlowMatchHeunDiscreteScheduler.from_config(euler.config)
+    mu = {"mu": 0.8} if options.get("use_dynamic_shifting") else {}
+    ours, theirs = heun.start(**given, **mu), euler.start(**given, **mu)
+    assert torch.equal(ours.sigmas[::2][:-1], theirs.sigmas[:-2]) and torch.equal(ours.timesteps[::2], theirs.timesteps)
+    assert [*ours.begins] == [2 * step for step in range(len(theirs.timesteps))]
+    assert FlowMatchEulerDiscreteScheduler.from_config(heun.config).config == euler.config
+    check_solver(heun, flow=True)
+
+
+def test_solvers_with_and_without_preconditioning_do_not_take_each_others_place():
+    diffusion = DDIMScheduler(beta_schedule="scaled_linear")
+    for kind in (EDMEulerScheduler, EDMDPMSolverMultistepScheduler):
+        check_solver(kind(), flow=False)
+        with pytest.raises(ValueError, match="knows no flows"):
+            check_solver(kind(), flow=True)
+        swapped = kind.from_config(diffusion.config)
+        with pytest.raises(ValueError, match=r"preconditioning of EDM, and this one has none; use DDIMScheduler"):
+            check_solver(swapped, flow=False)
+        check_solver(DDIMScheduler.from_config(swapped.config), flow=False)
+        with pytest.raises(ValueError, match="use EDMDPMSolverMultistepScheduler, EDMEulerScheduler"):
+            check_solver(EulerDiscreteScheduler.from_config(kind().config), flow=False)
+        check_solver(EDMEulerScheduler.from_config(kind().config), flow=False)
 
 
 @pytest.mark.parametrize("names", itertools.product(OTHERS, DIFFUSIONS))
@@ -116,7 +147,7 @@ def test_what_is_asked_of_a_schedule_is_obeyed_or_refused(name, given, flow):
     except ValueError as error:
         assert key in str(error)
         return
-    shown = run.timesteps[:: run.order] if key == "timesteps" else run.sigmas[: len(value)]
+    shown = run.timesteps[:: run.order] if key == "timesteps" else run.sigmas[:: run.order][: len(value)]
     torch.testing.assert_close(shown.double(), torch.tensor(value).double(), rtol=0, atol=1e-5)
 
 

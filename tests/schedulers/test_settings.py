@@ -64,4 +64,4 @@ def test_every_scheduler_tells_each_of_its_settings(name):
     told = inspect.getdoc(kind.__init__).splitlines()
     named = [line.strip().partition(": ")[0] for line in told if line.startswith("    ") and line[4] != " "]
     assert named == list(inspect.signature(kind).parameters)
-    assert named[0] == "num_train_timesteps"
+    assert named[0] == ("sigma_min" if name.startswith("EDM") else "num_train_timesteps")

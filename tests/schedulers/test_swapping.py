@@ -14,7 +14,7 @@ from filmstrip.schedulers import Scheduler
 NAMES = sorted(
     name
     for name in filmstrip.schedulers.__all__
-    if name.endswith("Scheduler") and name not in ("Scheduler", "FlowMatchEulerDiscreteScheduler")
+    if name.endswith("Scheduler") and name != "Scheduler" and not name.startswith("FlowMatch")
 )
 CLASSES = {name: getattr(filmstrip.schedulers, name) for name in NAMES} | {
     name: getattr(filmstrip.models.cogvideox, name) for name in ("CogVideoXDDIMScheduler", "CogVideoXDPMScheduler")
@@ -36,7 +36,9 @@ CHOSEN = {
     "lambda_min_clipped": -5.1,
     "original_inference_steps": 25,
     "prediction_type": "v_prediction",
+    "predictor_order": 3,
     "rescale_betas_zero_snr": True,
+    "sigma_data": 1.0,
     "sigma_max": 50.0,
     "skip_prk_steps": True,
     "snr_shift_scale": 1.0,
@@ -56,6 +58,8 @@ def chosen_for(kind):
         options["solver_type"] = "bh1"
     if "DEIS" in kind.__name__:
         options |= {"solver_type": "logrho", "algorithm_type": "deis"}
+    if "SASolver" in kind.__name__:
+        options["algorithm_type"] = "noise_prediction"
     return options
 
 
@@ -101,9 +105,12 @@ def test_every_default_of_a_class_is_its_own(tmp_path):
 
 def test_schedulers_tell_with_which_others_they_can_be_swapped():
     ddim = filmstrip.schedulers.DDIMScheduler()
-    assert {kind.__name__ for kind in ddim.compatibles} == set(NAMES)
+    preconditioned = {"EDMEulerScheduler", "EDMDPMSolverMultistepScheduler"}
+    assert {kind.__name__ for kind in ddim.compatibles} == set(NAMES) - preconditioned
     assert CLASSES["CogVideoXDPMScheduler"]().compatibles == ddim.compatibles
-    assert filmstrip.schedulers.FlowMatchEulerDiscreteScheduler().compatibles == []
+    for name in ("FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler", *preconditioned):
+        kind = getattr(filmstrip.schedulers, name)
+        assert kind().compatibles == [kind]
 
 
 def test_settings_are_read_off_the_scheduler_with_a_warning():

@@ -176,7 +176,7 @@ def short_names() -> dict[str, str]:
 def _short(name: str, prefixes: Sequence[str]) -> str:
     """The name of a class without what all have in common, its words in small letters."""
     words = (
-        name.removesuffix("Scheduler").replace("Discrete", "").replace("Multistep", "").replace("DPMSolver", "DPM++")
+        name.removesuffix("Scheduler").replace("Discrete", "").replace("Multistep", "").replace("DPMSolver", "Dpm++")
     )
     for prefix in prefixes:
         if words.lower().startswith(prefix):

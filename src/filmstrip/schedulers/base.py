@@ -45,8 +45,12 @@ class Scheduler(Configured):
     num_inference_steps: int | None = None
 
     takes_whole_numbers: ClassVar[bool] = True  # in `step`, or they are taken for indices and refused
+    begins_anywhere: ClassVar[bool] = False
+    """Whether a timestep of another schedule stands for the last one, as some loops of the reference have it."""
     knows_flows: ClassVar[bool] = False  # whether networks of flow matching can be followed, as settings say
     makes_noise: ClassVar[bool] = False  # of videos, and not the other way round
+    is_preconditioned: ClassVar[bool] = False
+    """Whether runs are for networks that were trained with the preconditioning of EDM (arXiv:2206.00364)."""
     is_flow: bool = False
     """Whether these settings are of flow matching, with levels `(1 - sigma) * clean + sigma * noise`."""
     _held: Run
@@ -175,11 +179,13 @@ class Scheduler(Configured):
 
     @property
     def compatibles(self) -> list[type[Scheduler]]:
-        """The classes whose `from_config` takes this scheduler's config: all that know its kind of training."""
+        """The classes whose `from_config` takes this scheduler's config: its own and all that know its training."""
+        if not isinstance(self, TrainedScheduler):
+            return [type(self)]
         from filmstrip import schedulers  # which imports this module
 
         kinds = [kind for kind in vars(schedulers).values() if isinstance(kind, type)]
-        return [kind for kind in kinds if issubclass(kind, TrainedScheduler) and isinstance(self, TrainedScheduler)]
+        return [kind for kind in kinds if issubclass(kind, TrainedScheduler)]
 
     def __len__(self) -> int:
         return int(self.config.num_train_timesteps)
@@ -250,6 +256,8 @@ class Scheduler(Configured):
         nearest = int(np.abs(table - timestep).argmin())
         # float32 rounds a timestep of 1000 by 3e-5; schedules are not finer than this tolerance.
         if abs(table[nearest] - timestep) > 1e-6 * len(self):
+            if self.begins_anywhere:
+                return len(table) - 1
             raise IndexError(
                 f"timestep {timestep:g} is not in the schedule (the nearest is {table[nearest]:g});"
                 " take one of scheduler.timesteps."
@@ -274,6 +282,19 @@ class TrainedScheduler(Scheduler):
     def alphas(self) -> Tensor:
         """Share of the signal that each timestep of the training keeps."""
         return 1 - self.betas
+
+    def _noised(self, clean: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """Clean latents as noisy as the training's are at each of the timesteps, (batch,)."""
+        alpha, sigma = self._weights_at(timesteps, clean)
+        return (alpha * clean + sigma * noise).to(torch.promote_types(clean.dtype, noise.dtype))
+
+    def _weights_at(self, timesteps: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Alpha and sigma at timesteps, (batch,), shaped to weigh `like`, in float32 or wider."""
+        signal = self.alphas_cumprod.double()
+        table = torch.stack([signal.sqrt(), (1 - signal).sqrt()])
+        table = table.to(like.device, torch.promote_types(like.dtype, torch.float32), non_blocking=True)
+        alpha, sigma = table[:, timesteps.to(like.device).flatten()].view(2, -1, *[1] * (like.ndim - 1))
+        return alpha, sigma
 
 
 class SigmaScheduler(TrainedScheduler, Generic[RunType]):

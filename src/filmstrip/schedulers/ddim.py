@@ -21,7 +21,7 @@ class DDIMRun(DiscreteRun):
     eta: float = 0.0
 
     def __post_init__(self) -> None:
-        _check_eta(self.eta)
+        check_eta(self.eta)
 
     def solve(self, prediction: Tensor, step_index: int, latents: Tensor, generator: Generators) -> Tensor:
         return ddim_step(self.estimator, prediction, latents, self.transitions[step_index], self.eta, generator)
@@ -43,7 +43,7 @@ def ddim_step(
         noise: the fresh noise, instead of noise from the generator.
         use_clipped: derive the noise from the clipped clean latents instead of the prediction.
     """
-    _check_eta(eta)
+    check_eta(eta)
     (alpha, sigma), (next_alpha, next_sigma), _ = transition
     spread = eta and eta * next_sigma / sigma * max(1 - (alpha / next_alpha) ** 2, 0) ** 0.5
     direction = max(next_sigma**2 - spread**2, 0) ** 0.5
@@ -62,7 +62,8 @@ def ddim_step(
     return combine(*terms)
 
 
-def _check_eta(eta: float) -> None:
+def check_eta(eta: float) -> None:
+    """See that a share of fresh noise is one."""
     if not 0 <= eta <= 1:
         raise ValueError(f"eta must lie between 0 (no fresh noise) and 1 (all noise is fresh), got {eta:g}.")
 

@@ -13,8 +13,8 @@ from filmstrip.randomness import Generators, draw_noise
 from filmstrip.schedulers.discrete import (
     DenoisedOutput,
     DiscreteRun,
-    DiscreteScheduler,
     DiscreteSettings,
+    LinkedScheduler,
     Transition,
     told,
 )
@@ -100,7 +100,7 @@ class DDPMSettings(Thresholded, Clipped, WithoutSignal, DiscreteSettings):
     )
 
 
-class DDPMScheduler(DiscreteScheduler):
+class DDPMScheduler(LinkedScheduler):
     """Settings of DDPM sampling."""
 
     @taking(DDPMSettings)
@@ -140,14 +140,6 @@ class DDPMScheduler(DiscreteScheduler):
         timesteps: Numbers | None = None,
     ) -> None:
         self._hold_new(device, num_inference_steps, timesteps=timesteps)
-
-    def previous_timestep(self, timestep: int | Tensor) -> Tensor:
-        """The timestep to which a step from this one leads; below 0 past the end."""
-        first = int(self._value(timestep))
-        if self.num_inference_steps is None:
-            return torch.tensor(first - 1)
-        visited = torch.cat([self._held.timesteps, torch.tensor([-1])])
-        return visited[self._index_in(visited[:-1].double().numpy(), first) + 1]
 
     def _get_variance(self, t: int) -> Tensor:
         """The lowest or highest variance of the step from a timestep; the reference's tests ask for it."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from filmstrip.randomness import Generators
-from filmstrip.schedulers.multistep import MultistepRun, MultistepScheduler, MultistepSettings, stepped
+from filmstrip.schedulers.multistep import MultistepRun, MultistepScheduler, MultistepSettings, lowered, stepped
 from filmstrip.schedulers.prediction import Level, combine
 from filmstrip.schedulers.schedule import Numbers, interpolation_weights
 from filmstrip.schedulers.settings import Spaced, setting, taking
@@ -75,7 +75,7 @@ class DEISMultistepScheduler(MultistepScheduler[DEISRun]):
         orders = [self.config.solver_order] * len(visited)
         if not self._ends_above_zero():
             orders[-1] = 1
-        return self._run(visited, levels, orders=self._lowered(orders))
+        return self._run(visited, levels, orders=lowered(orders, self.config))
 
     def set_timesteps(
         self, num_inference_steps: int, device: str | torch.device | None = None, mu: float | None = None

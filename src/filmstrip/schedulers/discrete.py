@@ -97,8 +97,7 @@ class DiscreteScheduler(TrainedScheduler):
 
     def add_noise(self, original_samples: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """Clean latents as noisy as they are at each of the timesteps, (batch,)."""
-        alpha, sigma = self._weights_at(timesteps, original_samples)
-        return (alpha * original_samples + sigma * noise).to(torch.promote_types(original_samples.dtype, noise.dtype))
+        return self._noised(original_samples, noise, timesteps)
 
     def get_velocity(self, sample: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """What a network with v-prediction is to predict for clean latents and noise."""
@@ -116,14 +115,6 @@ class DiscreteScheduler(TrainedScheduler):
         """Show the timesteps of the training until `set_timesteps` is called."""
         visited = torch.arange(len(self) - 1, -1, -1)
         self._held, self._timesteps = DiscreteRun(visited, (), estimator=self._estimator), visited
-
-    def _weights_at(self, timesteps: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Alpha and sigma at timesteps, (batch,), shaped to weigh `like`, in float32 or wider."""
-        signal = self.alphas_cumprod.double()
-        table = torch.stack([signal.sqrt(), (1 - signal).sqrt()])
-        table = table.to(like.device, torch.promote_types(like.dtype, torch.float32), non_blocking=True)
-        alpha, sigma = table[:, timesteps.to(like.device).flatten()].view(2, -1, *[1] * (like.ndim - 1))
-        return alpha, sigma
 
     def _schedule(
         self, num_inference_steps: int | None, timesteps: Numbers | None
@@ -190,3 +181,15 @@ class DiscreteScheduler(TrainedScheduler):
                 f"timestep must lie between 0 (clean) and {len(self.alphas_cumprod) - 1} (noise), got {timestep}."
             )
         return Level(signal**0.5, (1 - signal) ** 0.5)
+
+
+class LinkedScheduler(DiscreteScheduler):
+    """Solvers that step from each timestep of a run to the next one."""
+
+    def previous_timestep(self, timestep: int | Tensor) -> Tensor:
+        """The timestep to which a step from this one leads; below 0 past the end."""
+        first = int(self._value(timestep))
+        if self.num_inference_steps is None:
+            return torch.tensor(first - 1)
+        visited = torch.cat([self._held.timesteps, torch.tensor([-1])])
+        return visited[self._index_in(visited[:-1].double().numpy(), first) + 1]

@@ -3,43 +3,66 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from filmstrip.randomness import Generators, draw_noise
 from filmstrip.schedulers.base import SchedulerOutput
-from filmstrip.schedulers.multistep import MultistepRun, MultistepScheduler, MultistepSettings, stepped
+from filmstrip.schedulers.multistep import (
+    MultistepRun,
+    MultistepScheduler,
+    MultistepSettings,
+    Ordered,
+    lowered,
+    stepped,
+)
 from filmstrip.schedulers.prediction import Level, combine
-from filmstrip.schedulers.schedule import Numbers
-from filmstrip.schedulers.settings import FinalLevel, Spaced, WithoutSignal, setting, taking
+from filmstrip.schedulers.schedule import Numbers, exponential_integrals, interpolation_weights
+from filmstrip.schedulers.settings import FinalLevel, Settings, Spaced, WithoutSignal, setting, taking
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class DPMSolverSettings(MultistepSettings):
-    """Settings of both kinds."""
+class Solving(Ordered):
+    """How steps are made."""
 
     algorithm_type: Literal["dpmsolver", "dpmsolver++", "sde-dpmsolver", "sde-dpmsolver++"] = setting(
         'whether clean latents ("++") or noise is interpolated, and with fresh noise ("sde-").', "dpmsolver++"
     )
     solver_type: Literal["midpoint", "heun"] = setting("how a step of second order weighs the slope.", "midpoint")
-    final_sigmas_type: FinalLevel = setting("whether runs end at no noise or at the training's lowest level.", "zero")
-    lambda_min_clipped: float = setting("lowest logarithm of signal to noise at which runs may begin.", -math.inf)
-    variance_type: str | None = setting(
-        '"learned" networks predict a variance too, which this solver does not need.', None
-    )
 
     foreign: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "algorithm_type": ("deis",),
+        "algorithm_type": ("deis", "data_prediction", "noise_prediction"),
         "solver_type": ("logrho", "bh1", "bh2"),
     }
 
     def __post_init__(self) -> None:
         if not 1 <= self.solver_order <= 3:
             raise ValueError(f"solver_order must be 1, 2 or 3, got {self.solver_order}.")
+        super().__post_init__()
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class EndedByEuler(Settings):
+    """The order of the last step."""
+
+    euler_at_final: bool = setting("the last step is of first order.", False)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class DPMSolverSettings(Solving, MultistepSettings):
+    """Settings of both kinds."""
+
+    final_sigmas_type: FinalLevel = setting("whether runs end at no noise or at the training's lowest level.", "zero")
+    lambda_min_clipped: float = setting("lowest logarithm of signal to noise at which runs may begin.", -math.inf)
+    variance_type: str | None = setting(
+        '"learned" networks predict a variance too, which this solver does not need.', None
+    )
+
+    def __post_init__(self) -> None:
         super().__post_init__()
         algorithm = self.own("algorithm_type")
         if algorithm == "sde-dpmsolver" and self.solver_order == 3:
@@ -57,34 +80,79 @@ class Move(NamedTuple):
     """The way from one level to another: what is exact, and how the estimate and its derivatives are weighed."""
 
     scale: float  # of the latents
-    zeroth: float
-    halfway: float  # weighs the slope as if it were that of the middle
-    first: float
-    second: float
+    gain: float  # in the logarithm of signal to noise
+    base: float
+    exponent: float
     fresh: float  # of new noise
+    is_sde: bool
 
     @classmethod
-    def between(cls, level: Level, next_level: Level, algorithm: str) -> Move:
-        """The exponential integrals of an algorithm."""
+    def between(cls, level: Level, next_level: Level, *, of_noise: bool, tau: float = 0.0) -> Move:
+        """The way by estimates of the noise or of the clean latents.
+
+        Args:
+            tau: how stochastic it is: 0 for the ODE, 1 for the SDE of the training, others in proportion
+                (arXiv:2309.05019).
+        """
         gain = next_level.log_snr - level.log_snr
-        is_sde = algorithm.startswith("sde")
-        fresh = 0.0
-        if algorithm.endswith("++"):  # estimates are of the clean latents
-            scale, base, exponent = next_level.sigma / level.sigma, next_level.alpha, -gain
-            if is_sde:
-                scale, exponent = scale * math.exp(-gain), -2 * gain
-                fresh = next_level.sigma * math.sqrt(max(-math.expm1(exponent), 0))
-        else:  # of the noise
-            scale, base, exponent = next_level.alpha / level.alpha, next_level.sigma, gain
-            if is_sde:
-                base, fresh = 2 * base, next_level.sigma * math.sqrt(max(math.expm1(2 * gain), 0))
-        grown = math.expm1(exponent)
-        if not exponent or math.isinf(exponent):  # without a way, or all the way to no noise: of first order only
-            return cls(scale, -base * grown, 0.0, 0.0, 0.0, fresh)
+        spread = tau**2 and tau**2 * gain  # of no end, the way to no noise has none with tau = 0
+        if of_noise:
+            scale, base, exponent = next_level.alpha / level.alpha, (1 + tau**2) * next_level.sigma, gain
+            fresh = next_level.sigma * (tau and tau * math.sqrt(max(math.expm1(2 * gain), 0)))
+        else:
+            scale, base, exponent = next_level.sigma / level.sigma * math.exp(-spread), next_level.alpha, -gain - spread
+            fresh = next_level.sigma * math.sqrt(max(-math.expm1(-2 * spread), 0))
+        return cls(scale, gain, base, exponent, fresh, tau > 0)
+
+    @classmethod
+    def of(cls, algorithm: str, level: Level, next_level: Level) -> Move:
+        """The way that an algorithm goes."""
+        is_sde, of_noise = algorithm.startswith("sde"), not algorithm.endswith("++")
+        return cls.between(level, next_level, of_noise=of_noise, tau=float(is_sde))
+
+    @property
+    def is_first_order(self) -> bool:
+        """Whether slopes have no weight: without a way, or all the way to no noise."""
+        return not self.exponent or math.isinf(self.exponent)
+
+    @property
+    def zeroth(self) -> float:
+        """Weight of the estimate."""
+        return -self.base * math.expm1(self.exponent)
+
+    @property
+    def halfway(self) -> float:
+        """Weight of the slope, as if it were that of the middle."""
+        return 0.0 if self.is_first_order else self.zeroth / 2
+
+    @property
+    def first(self) -> float:
+        """Weight of the slope."""
+        if self.is_first_order:
+            return 0.0
+        return -self.base * self.exponent * exponential_integrals(self.exponent, 2)[1]
+
+    @property
+    def second(self) -> float:
+        """Weight of the curvature."""
+        if self.is_first_order:
+            return 0.0
         # With noise, the reference has the other sign than the integral.
-        half = -0.5 if is_sde else 0.5
-        first, second = grown / exponent - 1, (grown - exponent) / exponent**2 - half
-        return cls(scale, -base * grown, -base * grown / 2, -base * first, -base * second, fresh)
+        return -self.base * (exponential_integrals(self.exponent, 2)[1] - (-0.5 if self.is_sde else 0.5))
+
+    def interpolated(self, nodes: Sequence[float], *, is_even: bool = False) -> list[float]:
+        """Weights of estimates, by the polynomial through them.
+
+        Args:
+            nodes: where they are, in the logarithm of signal to noise from the beginning of the way on.
+            is_even: weigh the slope of two estimates as if it counted alike on all of the way.
+        """
+        integrals = [self.zeroth]
+        for power, integral in enumerate(exponential_integrals(self.exponent, len(nodes))):
+            if power > 0:
+                weight = 0.5 if is_even else math.factorial(power) * integral
+                integrals.append(-self.base * self.exponent * self.gain**power * weight)
+        return interpolation_weights(nodes, integrals)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -109,8 +177,6 @@ class DPMSolverRun(MultistepRun):
             generator: of the noise that the SDE solvers add; the run's own if None.
             noise: used instead.
         """
-        if prediction.shape != latents.shape:
-            prediction = prediction[:, : latents.shape[1]]  # a learned variance comes behind
         of_noise = not self.algorithm.endswith("++")
         known = self.estimates(prediction, step_index, latents, of_noise=of_noise)
         move, start, weights = self._weights(latents, self.levels[step_index + 1], [level for level, _ in known])
@@ -135,18 +201,25 @@ def extrapolated(
     levels: list[Level], next_level: Level, algorithm: str, is_midpoint: bool = True
 ) -> tuple[Move, list[float]]:
     """The step from the first level and the estimates' weights, if the estimate goes on as it did over the levels."""
-    move = Move.between(levels[0], next_level, algorithm)
+    move = Move.of(algorithm, levels[0], next_level)
     if len(levels) == 1 or next_level == levels[0]:
         return move, [move.zeroth] + [0.0] * (len(levels) - 1)
-    gain = next_level.log_snr - levels[0].log_snr
-    ratio = (levels[0].log_snr - levels[1].log_snr) / gain
+    ratio = (levels[0].log_snr - levels[1].log_snr) / move.gain
     if len(levels) == 2:
         slope = (move.halfway if is_midpoint else move.first) / ratio
         return move, [move.zeroth + slope, -slope]
-    earlier_ratio = (levels[1].log_snr - levels[2].log_snr) / gain
+    earlier_ratio = (levels[1].log_snr - levels[2].log_snr) / move.gain
     bend = (move.first * ratio + move.second) / (ratio + earlier_ratio)
     slope, earlier = (move.first + bend) / ratio, bend / earlier_ratio
     return move, [move.zeroth + slope, -slope - earlier, earlier]
+
+
+def multistep_orders(config: Mapping[str, Any], num_steps: int) -> tuple[int, ...]:
+    """The order of each step over several ones."""
+    orders = [config["solver_order"]] * num_steps
+    if config["euler_at_final"] or config["final_sigmas_type"] == "zero":
+        orders[-1] = 1
+    return lowered(orders, config)
 
 
 class DPMSolverScheduler(MultistepScheduler[DPMSolverRun]):
@@ -191,10 +264,9 @@ class DPMSolverScheduler(MultistepScheduler[DPMSolverRun]):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class DPMSolverMultistepSettings(Spaced, WithoutSignal, DPMSolverSettings):
+class DPMSolverMultistepSettings(EndedByEuler, Spaced, WithoutSignal, DPMSolverSettings):
     """Settings of DPM-Solver over several steps."""
 
-    euler_at_final: bool = setting("the last step is of first order.", False)
     use_lu_lambdas: bool | None = setting("respace the noise levels evenly in the logarithm of signal to noise.", False)
 
 
@@ -228,7 +300,4 @@ class DPMSolverMultistepScheduler(DPMSolverScheduler):
         return bool((config.use_karras_sigmas or config.use_lu_lambdas) and config.beta_schedule != "squaredcos_cap_v2")
 
     def _orders(self, num_steps: int) -> tuple[int, ...]:
-        orders = [self.config.solver_order] * num_steps
-        if self.config.euler_at_final or self.config.final_sigmas_type == "zero":
-            orders[-1] = 1
-        return self._lowered(orders)
+        return multistep_orders(self.config, num_steps)

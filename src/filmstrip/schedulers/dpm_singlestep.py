@@ -27,12 +27,11 @@ class DPMSolverSinglestepRun(DPMSolverRun):
 
     def _weights(self, latents: Tensor, next_level: Level, levels: list[Level]) -> tuple[Move, Tensor, list[float]]:
         """The step from the latents of the block's beginning, with the block's estimates."""
-        move = Move.between(levels[-1], next_level, self.algorithm)
+        move = Move.of(self.algorithm, levels[-1], next_level)
         if len(levels) == 1:
             self.begun[:] = [latents]
             return move, latents, [move.zeroth]
-        gain = next_level.log_snr - levels[-1].log_snr
-        last, middle = ((level.log_snr - levels[-1].log_snr) / gain for level in (levels[0], levels[-2]))
+        last, middle = ((level.log_snr - levels[-1].log_snr) / move.gain for level in (levels[0], levels[-2]))
         if len(levels) == 2:
             slope = (move.halfway if self.is_midpoint else move.first) / last
             return move, self.begun[0], [slope, move.zeroth - slope]
@@ -53,7 +52,7 @@ class DPMSolverSinglestepSettings(DPMSolverSettings):
 
     foreign: ClassVar[Mapping[str, tuple[str, ...]]] = {
         **DPMSolverSettings.foreign,
-        "algorithm_type": ("deis", "sde-dpmsolver"),
+        "algorithm_type": (*DPMSolverSettings.foreign["algorithm_type"], "sde-dpmsolver"),
     }
 
 

@@ -6,13 +6,19 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from filmstrip.randomness import Generators, draw_noise
 from filmstrip.schedulers.discrete import DenoisedOutput
-from filmstrip.schedulers.exploding import AncestralScheduler, ExplodingRun, ExplodingScheduler, ExplodingSettings
+from filmstrip.schedulers.exploding import (
+    AncestralScheduler,
+    ExplodingLoop,
+    ExplodingRun,
+    ExplodingScheduler,
+    ExplodingSettings,
+    timesteps_of_logarithms,
+)
 from filmstrip.schedulers.prediction import Level, Terms, combine, scaled
 from filmstrip.schedulers.schedule import Levels, Numbers, exponential_levels
 from filmstrip.schedulers.settings import Bounded, FinalLevel, Spaced, Trained, WithoutSignal, setting, taking
@@ -51,15 +57,19 @@ class EulerRun(ExplodingRun):
             s_churn: how much noise is added over the run, at sigmas from `s_tmin` to `s_tmax`.
             s_noise: standard deviation of that noise.
         """
-        churned = sigma = self.levels[step_index]
-        if s_churn > 0 and s_tmin <= sigma <= s_tmax:
-            churned = sigma * (1 + min(s_churn / (len(self.sigmas) - 1), 2**0.5 - 1))
+        sigma = self.levels[step_index]
+        churned = churned_sigma(sigma, len(self.sigmas) - 1, s_churn, s_tmin, s_tmax)
+        if churned > sigma:
             generator = self.generator if generator is None else generator
             noise = draw_noise(prediction.shape, generator, prediction.device, prediction.dtype)
             latents = combine((1.0, latents), (s_noise * (churned**2 - sigma**2) ** 0.5, noise))
-        # As in the reference, only the noise is taken to be predicted at the churned sigma.
-        level = Level(1.0, churned if self.estimator.prediction_type == "epsilon" else sigma)
+        level = Level(1.0, churned if self._predicts_churned else sigma)
         return latents, churned, self.estimator.clean_terms(prediction, latents, level)
+
+    @property
+    def _predicts_churned(self) -> bool:
+        """Whether predictions are taken to be for the churned sigma; as in the reference, those of the noise only."""
+        return self.estimator.prediction_type == "epsilon"
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +88,11 @@ class EulerAncestralRun(ExplodingRun):
         generator = self.generator if generator is None else generator
         noise = draw_noise(prediction.shape, generator, prediction.device, prediction.dtype)
         return euler_step(latents, clean, sigma, down, (up, noise)).to(prediction.dtype)
+
+
+def churned_sigma(sigma: float, num_calls: int, s_churn: float, s_tmin: float, s_tmax: float) -> float:
+    """The sigma up to which noise is added before a step (arXiv:2206.00364, algorithm 2)."""
+    return sigma * (1 + min(s_churn / num_calls, 2**0.5 - 1)) if s_churn > 0 and s_tmin <= sigma <= s_tmax else sigma
 
 
 def ancestral_split(sigma: float, next_sigma: float) -> tuple[float, float]:
@@ -114,11 +129,44 @@ class EulerSettings(Bounded, WithoutSignal, Spaced, Trained):
     )
 
 
-class EulerDiscreteScheduler(ExplodingScheduler[EulerRun]):
+class EulerLoop(ExplodingLoop[EulerRun]):
+    """The calls of Diffusers' loops around runs of Euler's method."""
+
+    takes_whole_numbers = False
+
+    def step(
+        self,
+        model_output: Tensor,
+        timestep: float | Tensor,
+        sample: Tensor,
+        s_churn: float = 0.0,
+        s_tmin: float = 0.0,
+        s_tmax: float = math.inf,
+        s_noise: float = 1.0,
+        generator: Generators = None,
+        return_dict: bool = True,
+        pred_original_sample: Tensor | None = None,
+    ) -> DenoisedOutput | tuple[Tensor, Tensor]:
+        """One step of the held run; see the run's `step`.
+
+        Args:
+            timestep: one of `timesteps`; it is looked up at the first step only.
+            pred_original_sample: the clean latents, instead of what the model output says of them.
+        """
+        index = self._next_index(timestep)
+        run, churn = self._held, (s_churn, s_tmin, s_tmax, s_noise)
+        sample, sigma, clean = run.churned(model_output, index, sample, generator, *churn)
+        if pred_original_sample is not None:
+            clean = [(1.0, pred_original_sample)]
+        latents = euler_step(sample, clean, sigma, run.levels[index + 1]).to(model_output.dtype)
+        denoised = combine(*clean)
+        return DenoisedOutput(latents, denoised) if return_dict else (latents, denoised)
+
+
+class EulerDiscreteScheduler(EulerLoop, ExplodingScheduler[EulerRun]):
     """Settings of Euler sampling."""
 
     _run_type = EulerRun
-    takes_whole_numbers = False
 
     @taking(EulerSettings)
     def __init__(self, settings: EulerSettings) -> None:
@@ -139,7 +187,7 @@ class EulerDiscreteScheduler(ExplodingScheduler[EulerRun]):
         self, timesteps: Levels, sigmas: Levels, generator: Generators = None, levels: Levels | None = None
     ) -> EulerRun:
         if self.config.timestep_type == "continuous" and self.config.prediction_type == "v_prediction":
-            timesteps = 0.25 * np.log(sigmas[: len(timesteps)])
+            timesteps = timesteps_of_logarithms(sigmas[: len(timesteps)])
         return super()._run(timesteps, sigmas, generator, levels)
 
     def _sigmas_at(self, timesteps: Levels) -> Levels:
@@ -156,30 +204,6 @@ class EulerDiscreteScheduler(ExplodingScheduler[EulerRun]):
         sigmas: Numbers | None = None,
     ) -> None:
         self._show(self.start(num_inference_steps, timesteps=timesteps, sigmas=sigmas), device)
-
-    def step(
-        self,
-        model_output: Tensor,
-        timestep: float | Tensor,
-        sample: Tensor,
-        s_churn: float = 0.0,
-        s_tmin: float = 0.0,
-        s_tmax: float = math.inf,
-        s_noise: float = 1.0,
-        generator: Generators = None,
-        return_dict: bool = True,
-    ) -> DenoisedOutput | tuple[Tensor, Tensor]:
-        """One step of the held run; see the run's `step`.
-
-        Args:
-            timestep: one of `timesteps`; it is looked up at the first step only.
-        """
-        index = self._next_index(timestep)
-        run, churn = self._held, (s_churn, s_tmin, s_tmax, s_noise)
-        sample, sigma, clean = run.churned(model_output, index, sample, generator, *churn)
-        latents = euler_step(sample, clean, sigma, run.levels[index + 1]).to(model_output.dtype)
-        denoised = combine(*clean)
-        return DenoisedOutput(latents, denoised) if return_dict else (latents, denoised)
 
     def get_velocity(self, sample: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """What a network with v-prediction is to predict for clean latents and noise at timesteps of the held run."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from filmstrip.randomness import Generators
-from filmstrip.schedulers.base import SigmaScheduler
+from filmstrip.schedulers.base import Scheduler, SigmaScheduler
 from filmstrip.schedulers.diffusion import spaced_timesteps
 from filmstrip.schedulers.discrete import DenoisedOutput
 from filmstrip.schedulers.prediction import Level, Terms
@@ -34,6 +34,11 @@ class TwoCallSettings(Respaced, ExplodingSettings):
 
     beta_start: float = 0.00085
     beta_end: float = 0.012
+
+
+def timesteps_of_logarithms(sigmas: Levels) -> Levels:
+    """What networks are fed that were trained at sigmas themselves (arXiv:2206.00364, table 1)."""
+    return 0.25 * np.log(sigmas)
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,8 +65,8 @@ class ExplodingRun(TrainedRun):
         return self.estimator.noise_terms(prediction, latents, Level(1.0, self.levels[step_index]))
 
 
-class ExplodingScheduler(SigmaScheduler[RunType]):
-    """Schedules in sigmas, and the calls of Diffusers' loops around them."""
+class ExplodingLoop(Scheduler, Generic[RunType]):
+    """The calls of Diffusers' loops around runs in sigmas."""
 
     _held: RunType
 
@@ -69,15 +74,6 @@ class ExplodingScheduler(SigmaScheduler[RunType]):
     def init_noise_sigma(self) -> Tensor:
         """Standard deviation of the noise that the held run starts from."""
         return torch.tensor(self._held.init_noise_sigma)
-
-    def start(
-        self,
-        num_inference_steps: int | None = None,
-        *,
-        timesteps: Numbers | None = None,
-        generator: Generators = None,
-    ) -> RunType:
-        return self._run(*self._schedule(num_inference_steps, timesteps), generator)
 
     def scale_model_input(self, sample: Tensor, timestep: float | Tensor | None = None) -> Tensor:
         """The latents at unit variance, as the network wants to see them."""
@@ -87,7 +83,7 @@ class ExplodingScheduler(SigmaScheduler[RunType]):
 
     def set_timesteps(self, num_inference_steps: int | None = None, device: str | torch.device | None = None) -> None:
         """Hold a new run (see `start`), with `timesteps` on `device`."""
-        self._show(self.start(num_inference_steps), device)
+        self._show(cast(RunType, self.start(num_inference_steps)), device)
 
     def _show(self, run: RunType, device: str | torch.device | None) -> None:
         self._hold(run, device)
@@ -102,6 +98,28 @@ class ExplodingScheduler(SigmaScheduler[RunType]):
         sigma = self._held.sigmas[self._indices(timesteps)]
         sigma = sigma.to(original_samples.device, noise.dtype).view(-1, *[1] * (original_samples.ndim - 1))
         return torch.addcmul(original_samples, noise, sigma)
+
+
+class ExplodingScheduler(ExplodingLoop[RunType], SigmaScheduler[RunType]):
+    """Schedules in sigmas, from a table of the training."""
+
+    def start(
+        self,
+        num_inference_steps: int | None = None,
+        *,
+        timesteps: Numbers | None = None,
+        generator: Generators = None,
+    ) -> RunType:
+        return self._run(*self._schedule(num_inference_steps, timesteps), generator)
+
+    def _stepped(
+        self, model_output: Tensor, timestep: float | Tensor, sample: Tensor, return_dict: bool, **more: Any
+    ) -> DenoisedOutput | tuple[Tensor, Tensor]:
+        """The held run's next step, and the clean estimate at its beginning."""
+        index = self._next_index(timestep)
+        denoised = self._held.denoised(model_output, index, sample).to(model_output.dtype)
+        latents = self._held.step(model_output, index, sample, **more)
+        return DenoisedOutput(latents, denoised) if return_dict else (latents, denoised)
 
     def _schedule(
         self,
@@ -151,15 +169,6 @@ class ExplodingScheduler(SigmaScheduler[RunType]):
         visited = torch.from_numpy(timesteps.astype(np.float32))
         called_at = tuple(called.tolist())
         return self._run_type(visited, narrow, called_at, first, estimator=self._estimator, generator=generator)
-
-    def _stepped(
-        self, model_output: Tensor, timestep: float | Tensor, sample: Tensor, return_dict: bool, **more: Any
-    ) -> DenoisedOutput | tuple[Tensor, Tensor]:
-        """The held run's next step, and the clean estimate at its beginning."""
-        index = self._next_index(timestep)
-        denoised = self._held.denoised(model_output, index, sample).to(model_output.dtype)
-        latents = self._held.step(model_output, index, sample, **more)
-        return DenoisedOutput(latents, denoised) if return_dict else (latents, denoised)
 
 
 class AncestralScheduler(ExplodingScheduler[RunType]):

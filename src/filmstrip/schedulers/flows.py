@@ -25,6 +25,8 @@ def between_flows(
         given: what was chosen in that config.
         accepted: arguments of the solver with this name.
     """
+    if "sigma_data" in config and "sigma_data" not in accepted and "beta_schedule" not in given:
+        given.setdefault("sigma_data", config["sigma_data"])  # of a network that was preconditioned with it
     if "shift" in config and "shift" not in accepted:
         given.setdefault("shift", config["shift"])  # also where it is a default: it tells what the config is of
     if "shift" in given and "use_flow_sigmas" in accepted and "use_flow_sigmas" not in given:
@@ -43,16 +45,24 @@ def between_flows(
 
 def solvers_for(*, flow: bool) -> dict[str, type[Scheduler]]:
     """The solvers by name that networks of flow matching, or those of diffusion, can be given."""
+    from filmstrip.schedulers.base import TrainedScheduler  # which imports this module
+
+    return {
+        name: one
+        for name, one in _solvers().items()
+        if (one.knows_flows if flow else issubclass(one, TrainedScheduler))
+    }
+
+
+def _solvers() -> dict[str, type[Scheduler]]:
+    """All that make videos of noise."""
     from filmstrip import schedulers  # which imports this module
-    from filmstrip.schedulers.base import Scheduler, TrainedScheduler
+    from filmstrip.schedulers.base import Scheduler
 
     kinds = {
         name: one for name, one in vars(schedulers).items() if isinstance(one, type) and issubclass(one, Scheduler)
     }
-    found = {name: one for name, one in kinds.items() if one is not Scheduler and not one.makes_noise}
-    return {
-        name: one for name, one in found.items() if (one.knows_flows if flow else issubclass(one, TrainedScheduler))
-    }
+    return {name: one for name, one in kinds.items() if one is not Scheduler and not one.makes_noise}
 
 
 def check_solver(scheduler: Scheduler, *, flow: bool) -> None:
@@ -68,6 +78,12 @@ def check_solver(scheduler: Scheduler, *, flow: bool) -> None:
         raise ValueError(f"{name} {has}, and this network was trained on a flow; {ways}{fitting}.")
     if scheduler.is_flow and not flow:
         raise ValueError(f"{name} follows a flow, and this network was trained to predict noise or v; {fitting}.")
+    said = scheduler.config.foreign() | scheduler.config.chosen()
+    if scheduler.is_preconditioned and "beta_schedule" in said:
+        raise ValueError(f"{name} is for networks with the preconditioning of EDM, and this one has none; {fitting}.")
+    if not scheduler.is_preconditioned and "sigma_data" in said and "beta_schedule" not in said:
+        others = ", ".join(of_name for of_name, one in _solvers().items() if one.is_preconditioned)
+        raise ValueError(f"{name} knows no preconditioning of EDM, which this network was trained with; use {others}.")
     if flow != (scheduler.predicts == "flow_prediction"):
         wanted = "'flow_prediction'" if flow else "that of the checkpoint's scheduler"
         raise ValueError(f"prediction_type must be {wanted} for this network, got {shown(scheduler.predicts)}.")

@@ -12,7 +12,7 @@ from torch import Tensor
 from filmstrip.outputs import Output
 from filmstrip.randomness import Generators, draw_noise
 from filmstrip.schedulers.diffusion import Timesteps, whole_timesteps
-from filmstrip.schedulers.discrete import DiscreteRun, DiscreteScheduler, Ending
+from filmstrip.schedulers.discrete import DiscreteRun, Ending, LinkedScheduler
 from filmstrip.schedulers.prediction import combine, scaled
 from filmstrip.schedulers.schedule import Numbers, number_of_steps
 from filmstrip.schedulers.settings import Clipped, Spacing, Thresholded, WithoutSignal, setting, taking
@@ -59,8 +59,8 @@ _UNUSED = "an entry of published configs, without effect: the timesteps are thos
 
 
 @dataclass(frozen=True, eq=False)
-class LCMSettings(Thresholded, Clipped, WithoutSignal, Ending):
-    """Settings of latent consistency models."""
+class DistilledSettings(Thresholded, Clipped, WithoutSignal, Ending):
+    """Settings of solvers for networks that were distilled at the timesteps of a schedule."""
 
     beta_start: float = 0.00085
     beta_end: float = 0.012
@@ -76,10 +76,67 @@ class LCMSettings(Thresholded, Clipped, WithoutSignal, Ending):
     timestep_scaling: float = setting("of the boundary condition: the higher, the less the latents count.", 10.0)
 
 
-class LCMScheduler(DiscreteScheduler):
-    """Settings of sampling with latent consistency models."""
+class DistilledScheduler(LinkedScheduler):
+    """Schedules of networks that were distilled."""
 
     _held: DiscreteRun
+
+    def set_timesteps(
+        self,
+        num_inference_steps: int | None = None,
+        device: str | torch.device | None = None,
+        original_inference_steps: int | None = None,
+        timesteps: Numbers | None = None,
+        strength: float = 1.0,
+    ) -> None:
+        """Hold a new run (see `start`), with `timesteps` on `device`."""
+        more = {"original_inference_steps": original_inference_steps, "strength": strength}
+        self._hold_new(device, num_inference_steps, timesteps=timesteps, **more)
+
+    def _visited(
+        self, num_inference_steps: int | None, timesteps: Numbers | None, original: int | None, strength: float
+    ) -> Timesteps:
+        """The timesteps of a run."""
+        given = whole_timesteps(timesteps, len(self))
+        num_steps = number_of_steps(num_inference_steps, None, given)
+        if given is None:
+            visited = self._distilled(num_steps, original, strength)
+        else:
+            visited = given[num_steps - min(int(num_steps * strength), num_steps) :]
+        if not len(visited):
+            raise ValueError(f"strength {strength:g} leaves none of {num_steps} timesteps; raise it.")
+        return visited
+
+    def _distilled(self, num_steps: int, original: int | None, strength: float) -> Timesteps:
+        """Timesteps spread evenly over those of the distillation."""
+        origin = self._origin(original, strength)
+        highest = len(origin) if original is None else min(len(origin), original)
+        if num_steps > highest:
+            raise ValueError(
+                f"num_inference_steps must be at most {highest}, the steps of the distillation that strength"
+                f" {strength:g} leaves, got {num_steps}; raise original_inference_steps or strength."
+            )
+        chosen: Timesteps = origin[np.linspace(0, len(origin), num_steps, endpoint=False).astype(np.int64)]
+        return chosen
+
+    def _origin(self, original: int | None, strength: float) -> Timesteps:
+        """The timesteps of the distillation."""
+        if original is None:
+            original = int(self.config.original_inference_steps)
+        if original > len(self):
+            raise ValueError(
+                f"original_inference_steps must be at most {len(self)}, the number of timesteps that the network was"
+                f" trained with, got {original}."
+            )
+        return np.arange(1, int(original * strength) + 1)[::-1] * (len(self) // original) - 1
+
+
+class LCMSettings(DistilledSettings):
+    """Settings of latent consistency models."""
+
+
+class LCMScheduler(DistilledScheduler):
+    """Settings of sampling with latent consistency models."""
 
     @taking(LCMSettings)
     def __init__(self, settings: LCMSettings) -> None:
@@ -101,14 +158,7 @@ class LCMScheduler(DiscreteScheduler):
             original_inference_steps: length of the distillation's schedule; the setting if None.
             strength: share of the schedule, at its clean end, that is used.
         """
-        given = whole_timesteps(timesteps, len(self))
-        num_steps = number_of_steps(num_inference_steps, None, given)
-        if given is None:
-            visited = self._distilled(num_steps, original_inference_steps, strength)
-        else:
-            visited = given[num_steps - min(int(num_steps * strength), num_steps) :]
-        if not len(visited):
-            raise ValueError(f"strength {strength:g} leaves none of {num_steps} timesteps; raise it.")
+        visited = self._visited(num_inference_steps, timesteps, original_inference_steps, strength)
         return LCMRun(
             torch.from_numpy(visited.copy()),
             self._linked(visited.tolist()),
@@ -116,17 +166,6 @@ class LCMScheduler(DiscreteScheduler):
             timestep_scaling=self.config.timestep_scaling,
             generator=generator,
         )
-
-    def set_timesteps(
-        self,
-        num_inference_steps: int | None = None,
-        device: str | torch.device | None = None,
-        original_inference_steps: int | None = None,
-        timesteps: Numbers | None = None,
-        strength: float = 1.0,
-    ) -> None:
-        more = {"original_inference_steps": original_inference_steps, "strength": strength}
-        self._hold_new(device, num_inference_steps, timesteps=timesteps, **more)
 
     def step(
         self,
@@ -144,21 +183,3 @@ class LCMScheduler(DiscreteScheduler):
         denoised = run.denoised(model_output, index, sample)
         latents = run.renoised(denoised, index, dtype, generator).to(dtype)
         return LCMSchedulerOutput(latents, denoised.to(dtype)) if return_dict else (latents, denoised.to(dtype))
-
-    def _distilled(self, num_steps: int, original: int | None, strength: float) -> Timesteps:
-        """Timesteps spread evenly over those of the distillation."""
-        if original is None:
-            original = int(self.config.original_inference_steps)
-        if original > len(self):
-            raise ValueError(
-                f"original_inference_steps must be at most {len(self)}, the number of timesteps that the network was"
-                f" trained with, got {original}."
-            )
-        origin = np.arange(1, int(original * strength) + 1)[::-1] * (len(self) // original) - 1
-        if num_steps > len(origin):
-            raise ValueError(
-                f"num_inference_steps must be at most {len(origin)}, the steps of the distillation that strength"
-                f" {strength:g} leaves, got {num_steps}; raise original_inference_steps or strength."
-            )
-        chosen: Timesteps = origin[np.linspace(0, len(origin), num_steps, endpoint=False).astype(np.int64)]
-        return chosen

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, ClassVar, Literal, TypeVar
 
@@ -26,7 +26,7 @@ from filmstrip.schedulers.schedule import (
     shift_levels,
     stretch_to_terminal,
 )
-from filmstrip.schedulers.settings import Respaced, Shifted, Thresholded, Trained, setting
+from filmstrip.schedulers.settings import Respaced, Settings, Shifted, Thresholded, Trained, setting
 
 RunType = TypeVar("RunType", bound="MultistepRun")
 
@@ -34,12 +34,23 @@ Estimate = tuple[Level, Terms]  # of the clean latents or the noise, told as a w
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class MultistepSettings(Thresholded, Respaced, Shifted, Trained):
-    """Settings of solvers that remember earlier steps."""
+class Ordered(Settings):
+    """The order of a solver."""
 
-    prediction_type: Literal["epsilon", "sample", "v_prediction", "flow_prediction"] = "epsilon"
     solver_order: int = setting("from how many estimates each step is made, 1 to 3.", 2)
     lower_order_final: bool = setting("the last steps of runs with less than 15 are of lower order.", True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.solver_order < 1:
+            raise ValueError(f"solver_order must be at least 1, got {self.solver_order}.")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class UnitOrFlow(Thresholded, Respaced, Shifted, Trained):
+    """What is followed: latents of unit variance, or those of a flow."""
+
+    prediction_type: Literal["epsilon", "sample", "v_prediction", "flow_prediction"] = "epsilon"
     use_flow_sigmas: bool | None = setting("levels of a flow, `(1 - sigma) * clean + sigma * noise`.", False)
     flow_shift: float | None = setting("the shift of these levels.", 1.0)
     shift_terminal: float | None = setting("the last noise level of a flow before the end.", None, is_ours=True)
@@ -48,8 +59,11 @@ class MultistepSettings(Thresholded, Respaced, Shifted, Trained):
         super().__post_init__()
         if self.shift_terminal is not None and not self.use_flow_sigmas:
             raise ValueError("shift_terminal is a level of a flow; set use_flow_sigmas=True, or leave it out.")
-        if self.solver_order < 1:
-            raise ValueError(f"solver_order must be at least 1, got {self.solver_order}.")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class MultistepSettings(Ordered, UnitOrFlow):
+    """Settings of solvers that remember earlier steps."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,22 +80,28 @@ class MultistepRun(TrainedRun):
         return self.levels[step_index]
 
     def estimates(
-        self, prediction: Tensor, step_index: int, latents: Tensor, *, of_noise: bool, looks_ahead: bool = False
+        self, prediction: Tensor, step_index: int, latents: Tensor, *, of_noise: bool, reach: int | None = None
     ) -> list[Estimate]:
         """What is known, newest first: this step's estimate, and those of the earlier ones that its order takes.
 
         Args:
-            looks_ahead: the next step uses all that is known, and the newest one, too, is a sum of one tensor.
+            reach: up to how many are given, whatever the order; the newest one, too, is then a sum of one tensor.
         """
-        level, length = self.levels[step_index], max(self.orders) + looks_ahead
+        level, length = self.levels[step_index], reach or max(self.orders)
         read = self.estimator.noise_terms if of_noise else self.estimator.clean_terms
-        current = read(prediction, latents, level)
-        earlier = self.history[: length - 1]
+        current = read(prediction[:, : latents.shape[1]], latents, level)  # a learned variance comes behind
         if length > 1:
-            self.history[:] = [(level, joined(current)), *earlier][: length - 1]
-        if looks_ahead:
-            return [self.history[0], *earlier]
-        return [(level, current), *earlier][: self.orders[step_index]]
+            newest, earlier = (level, joined(current)), self.history[: length - 1]
+            self.history[:] = [newest, *earlier][: length - 1]
+            return [newest, *earlier] if reach else [(level, current), *earlier][: self.orders[step_index]]
+        return [(level, current)]
+
+
+def lowered(orders: list[int], config: Mapping[str, Any]) -> tuple[int, ...]:
+    """Orders of a run's steps, the last two lowered if the run is short and the settings say so."""
+    if config["lower_order_final"] and len(orders) < 15:
+        orders[-2:] = [min(order, least) for order, least in zip(orders[-2:], (2, 1)[-len(orders) :], strict=True)]
+    return tuple(orders)
 
 
 def stepped(scale: float, latents: Tensor, weights: Sequence[float], known: Sequence[Estimate]) -> Terms:
@@ -95,6 +115,7 @@ class MultistepScheduler(SigmaScheduler[RunType]):
 
     _held: RunType
     knows_flows = True
+    begins_anywhere = True
     ends_with_last: ClassVar[bool] = False  # a respaced schedule that ends above zero repeats its last level
 
     @property
@@ -144,12 +165,6 @@ class MultistepScheduler(SigmaScheduler[RunType]):
         noisy = alpha * original_samples + sigma * noise
         return noisy.to(torch.promote_types(original_samples.dtype, noise.dtype))
 
-    def _index_in(self, table: NDArray[Any], timestep: float) -> int:
-        try:
-            return super()._index_in(table, timestep)
-        except IndexError:  # the reference's loops may begin with a timestep of another schedule
-            return len(table) - 1
-
     def _level(self, sigma: float) -> Level:
         if self.is_flow:
             return Level(1 - sigma, sigma)
@@ -174,7 +189,7 @@ class MultistepScheduler(SigmaScheduler[RunType]):
         num_steps = number_of_steps(num_inference_steps, levels, given)
         self._check_given(levels, given, mu)
         if self.is_flow and (self._respacing is None or levels is not None or given is not None):
-            is_final = levels is None and given is not None and self.config.use_dynamic_shifting and mu is None
+            is_final = levels is None and given is not None and self.config.get("use_dynamic_shifting") and mu is None
             if levels is None and given is not None:
                 levels = given / len(self)
             levels = levels if levels is not None and is_final else self._flow_levels(num_steps, levels, mu)
@@ -197,7 +212,7 @@ class MultistepScheduler(SigmaScheduler[RunType]):
     def _check_given(self, sigmas: Levels | None, timesteps: NDArray[Any] | None, mu: float | None) -> None:
         """See that a run's schedule can be chosen so with these settings."""
         is_plain, is_chosen = self._respacing is None, sigmas is not None or timesteps is not None
-        if mu is not None and not (self.config.use_dynamic_shifting and self.is_flow):
+        if mu is not None and not (self.config.get("use_dynamic_shifting") and self.is_flow):
             raise ValueError("mu is the shift of schedulers with use_dynamic_shifting=True; leave it out.")
         if mu is not None and not (is_plain or is_chosen):
             raise ValueError(f"mu has no effect with use_{self._respacing}_sigmas, which chooses the levels; drop it.")
@@ -208,14 +223,6 @@ class MultistepScheduler(SigmaScheduler[RunType]):
 
     def _ends_above_zero(self) -> bool:
         return bool(self.config.get("final_sigmas_type") == "sigma_min")
-
-    def _lowered(self, orders: list[int]) -> tuple[int, ...]:
-        """Orders of a run's steps, the last two lowered if the run is short and the settings say so."""
-        if self.config.lower_order_final and len(orders) < 15:
-            orders[-2:] = [
-                min(order, lowered) for order, lowered in zip(orders[-2:], (2, 1)[-len(orders) :], strict=True)
-            ]
-        return tuple(orders)
 
     def _rounds_respaced(self) -> bool:
         """Whether the timesteps of respaced sigmas are rounded, instead of cut, to whole numbers."""
@@ -245,7 +252,9 @@ class MultistepScheduler(SigmaScheduler[RunType]):
         return (1 - np.linspace(1, 1 / len(self), num_steps + 1))[:0:-1]
 
     def _shift(self, mu: float | None) -> float:
-        return float(self.config.flow_shift) if mu is None else dynamic_shift(mu, self.config.time_shift_type)
+        if mu is None:
+            return float(self.config.flow_shift)
+        return dynamic_shift(mu, self.config.get("time_shift_type", "exponential"))
 
     def _spaced(self, num_steps: int) -> Levels:
         config, used = self.config, len(self)

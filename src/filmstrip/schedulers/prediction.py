@@ -85,11 +85,21 @@ def noise_weights(prediction_type: str, level: Level) -> Weights:
     return Weights(1 / (alpha + sigma), alpha / (alpha + sigma))
 
 
+def preconditioned_weights(prediction_type: str, level: Level, data_std: float) -> Weights:
+    """The clean latents of a network that was trained with the preconditioning of EDM (arXiv:2206.00364, table 1).
+
+    With the clean latents' standard deviation as the unit, such networks predict v, or by "epsilon" its negative.
+    """
+    latents, prediction = clean_weights("v_prediction", Level(level.alpha, level.sigma / data_std))
+    return Weights(latents, prediction * (-data_std if prediction_type == "epsilon" else data_std))
+
+
 @dataclass(frozen=True)
 class Estimator:
     """How a run reads its network's predictions.
 
     Args:
+        data_std: standard deviation of clean latents that the network was preconditioned with; None for others.
         clip: bound of clean values.
         threshold: quantile and highest bound of dynamic thresholding, which comes before clipping.
     """
@@ -97,6 +107,7 @@ class Estimator:
     prediction_type: str
     clip: float | None = None
     threshold: tuple[float, float] | None = None
+    data_std: float | None = None
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Estimator:
@@ -106,7 +117,7 @@ class Estimator:
         if config.get("thresholding"):
             threshold = config["dynamic_thresholding_ratio"], config["sample_max_value"]
         kind = config["prediction_type"]
-        return cls("sample" if kind == "original_sample" else kind, clip, threshold)
+        return cls("sample" if kind == "original_sample" else kind, clip, threshold, config.get("sigma_data"))
 
     @property
     def is_linear(self) -> bool:
@@ -119,7 +130,7 @@ class Estimator:
             return combine(*self.clean_terms(prediction, latents, level))
         # Where no signal is left an estimate from noise grows without bound, and the bounds decide.
         visible = Level(max(level.alpha, 1e-12), level.sigma)
-        clean = combine(*_terms(clean_weights(self.prediction_type, visible), prediction, latents))
+        clean = combine(*_terms(self._clean_weights(visible), prediction, latents))
         if self.threshold is not None:
             return _thresholded(clean, *self.threshold)
         assert self.clip is not None
@@ -128,7 +139,7 @@ class Estimator:
     def clean_terms(self, prediction: Tensor, latents: Tensor, level: Level) -> Terms:
         """The same as a weighted sum, so that a step can weigh the tensors themselves."""
         if self.is_linear:
-            return _terms(clean_weights(self.prediction_type, level), prediction, latents)
+            return _terms(self._clean_weights(level), prediction, latents)
         return [(1.0, self.clean(prediction, latents, level))]
 
     def noise_terms(self, prediction: Tensor, latents: Tensor, level: Level) -> Terms:
@@ -137,6 +148,11 @@ class Estimator:
             return _terms(noise_weights(self.prediction_type, level), prediction, latents)
         clean = self.clean(prediction, latents, level)
         return [(1 / level.sigma, latents), (-level.alpha / level.sigma, clean)]
+
+    def _clean_weights(self, level: Level) -> Weights:
+        if self.data_std is None:
+            return clean_weights(self.prediction_type, level)
+        return preconditioned_weights(self.prediction_type, level, self.data_std)
 
 
 def _terms(weights: Weights, prediction: Tensor, latents: Tensor) -> Terms:

@@ -28,6 +28,14 @@ class Run:
         """Where each step begins among the calls of the network, of which some solvers make several for a step."""
         return range(0, len(self.timesteps), self.order)
 
+    def call_before_end(self, steps: int) -> int:
+        """The call at which the step begins that this many others follow."""
+        return self.begins[len(self.begins) - 1 - steps]
+
+    def call_below(self, timestep: float) -> int:
+        """The call at which the first step begins whose timestep is below; past the end if there is none."""
+        return next((call for call in self.begins if self.timesteps[call] < timestep), len(self.timesteps))
+
     def begin_of(self, strength: float) -> int:
         """The call at which a run begins that makes this share of its steps, those at the clean end; all leaves none.
 

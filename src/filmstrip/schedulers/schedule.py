@@ -136,6 +136,19 @@ def linear_quadratic_schedule(
     return [1 - slope * step - curvature * max(step - linear_steps, 0) ** 2 for step in range(num_steps)]
 
 
+def exponential_integrals(exponent: float, count: int) -> list[float]:
+    """Integrals of `exp((1 - s) * exponent) * s**k / k!` over s from 0 to 1, for as many k, from 0 on.
+
+    They are the functions phi that exponential integrators weigh estimates by (arXiv:2206.00927, appendix B.1).
+    """
+    if abs(exponent) < 1:  # where the recurrence loses digits, the series has them
+        return [sum(exponent**n / math.factorial(n + k) for n in range(20)) for k in range(1, count + 1)]
+    integrals = [math.expm1(exponent) / exponent]
+    for k in range(1, count):
+        integrals.append((integrals[-1] - 1 / math.factorial(k)) / exponent)
+    return integrals
+
+
 def interpolation_weights(nodes: Sequence[float], integrals: Sequence[float]) -> list[float]:
     """The integral of each polynomial that is 1 at one of the nodes and 0 at the others.
 

@@ -12,7 +12,7 @@ import functools
 import inspect
 import textwrap
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar, Concatenate, Literal, ParamSpec, TypeVar
 
@@ -39,6 +39,9 @@ class Settings:
 
     foreign: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     """Names that mean something to other solvers, under the same setting, and stand for the default here."""
+
+    known_elsewhere: ClassVar[Collection[str] | None] = None
+    """The settings that other programs know; None for all that are not said to be ours."""
 
     def __post_init__(self) -> None:
         for name, choices in choices_of(type(self)).items():
@@ -162,7 +165,10 @@ def taking(kind: Callable[P, Kind]) -> Callable[[Callable[[Any, Kind], None]], C
         __init__.__doc__ = help_of(settings)
         __init__.__annotations__ = {}
         fields = dataclasses.fields(settings)
-        ours = frozenset(one.name for one in fields if one.metadata.get("is_ours"))
+        known = settings.known_elsewhere
+        ours = frozenset(
+            one.name for one in fields if (one.metadata.get("is_ours") if known is None else one.name not in known)
+        )
         __init__.recorded_if_given = ours  # type: ignore[attr-defined]
         return __init__
 

@@ -16,7 +16,7 @@ from filmstrip.schedulers.base import Scheduler
 from filmstrip.schedulers.multistep import MultistepRun, MultistepScheduler, MultistepSettings, stepped
 from filmstrip.schedulers.prediction import Level, combine
 from filmstrip.schedulers.runs import Run
-from filmstrip.schedulers.schedule import Levels, Numbers
+from filmstrip.schedulers.schedule import Levels, Numbers, exponential_integrals
 from filmstrip.schedulers.settings import Bounded, FinalLevel, Spaced, WithoutSignal, setting, taking
 
 
@@ -32,7 +32,7 @@ class UniPCRun(MultistepRun):
 
     def solve(self, prediction: Tensor, step_index: int, latents: Tensor, generator: Generators) -> Tensor:
         level, next_level = self.levels[step_index], self.levels[step_index + 1]
-        known = self.estimates(prediction, step_index, latents, of_noise=self.of_noise, looks_ahead=True)
+        known = self.estimates(prediction, step_index, latents, of_noise=self.of_noise, reach=max(self.orders) + 1)
         if self.begun and step_index - 1 not in self.uncorrected:
             start, order = self.begun[0]
             used = known[: order + 1]
@@ -72,12 +72,11 @@ class UniPCRun(MultistepRun):
         if len(ratios) + corrects < 2:
             return [0.5] * (len(ratios) + corrects)
         nodes = np.array([*ratios, 1.0] if corrects else ratios)
-        integral = math.expm1(exponent) / exponent - 1
         scale = exponent if self.is_bh1 else math.expm1(exponent)
-        integrals = []
-        for power in range(1, len(nodes) + 1):
-            integrals.append(integral * math.factorial(power) / scale)
-            integral = integral / exponent - 1 / math.factorial(power + 1)
+        integrals = [
+            exponent * integral * math.factorial(power) / scale
+            for power, integral in enumerate(exponential_integrals(exponent, len(nodes) + 1))
+        ][1:]
         shares: list[float] = np.linalg.solve(np.vander(nodes, increasing=True).T, np.array(integrals)).tolist()
         return shares
 

@@ -46,6 +46,7 @@ def test_dynamic_guidance_rises_with_the_steps_done():
     progress = np.arange(4) / 4
     expected = 1 + 6 * (1 - np.cos(np.pi * progress**5)) / 2
     np.testing.assert_allclose([scale_at(6.0, timestep) for timestep in timesteps], expected)
+    assert scale_at(6.0, 600) == scale_at(6.0, 749), "a further call within a step"
     assert dynamic_guidance(False, timesteps) is None
     by_timestep = dynamic_guidance("timestep", timesteps)
     assert by_timestep(6.0, 499) == pytest.approx(1 + 3 * (1 - math.cos(math.pi * ((4 - 499) / 4) ** 5)))

@@ -287,7 +287,8 @@ class CogVideoXVideoPipeline(Pipeline):
             rotations = {"image_rotary_emb": rotary, **extra}
             return transformer(latents.to(dtype), given.prompt_embeds, times, **rotations, return_dict=False)[0].float()
 
-        vary = dynamic_guidance(arguments.use_dynamic_cfg, run.timesteps.tolist()[begin:])
+        begins = [float(run.timesteps[call]) for call in run.begins if call >= begin]
+        vary = dynamic_guidance(arguments.use_dynamic_cfg, begins)
         split: Split[Conditions] = away_from_negatives(arguments, vary=vary)
         guidance = Guidance(
             conditions,
@@ -354,15 +355,15 @@ def dynamic_guidance(kind: bool | str, timesteps: Sequence[float]) -> Callable[[
     Args:
         kind: False; True; or "timestep", which takes (steps - timestep) / steps for the progress as Diffusers does, so
             that the scale jumps about between 1 and its height.
-        timesteps: those of the run.
+        timesteps: those at which steps of the run begin.
     """
     if not kind:
         return None
     num_steps = len(timesteps)
-    done = {timestep: index for index, timestep in reversed(list(enumerate(timesteps)))}
 
     def scale_at(scale: float, timestep: float) -> float:
-        progress = (num_steps - timestep if kind == "timestep" else done[timestep]) / num_steps
+        done = sum(begun > timestep for begun in timesteps) - (timestep not in timesteps)  # or within a step
+        progress = (num_steps - timestep if kind == "timestep" else done) / num_steps
         return 1 + scale * (1 - math.cos(math.pi * progress**5)) / 2
 
     return scale_at

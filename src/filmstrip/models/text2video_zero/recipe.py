@@ -122,7 +122,7 @@ def checked_arguments(arguments: M, num_frames: int) -> M:
 
 def checked_recipe(request: MovingRequest, run: Run, scheduler: Any) -> MovingRequest:
     """The request, if its steps can be made with a scheduler, with a note where they can't be made well."""
-    steps, t0, t1 = len(run.timesteps), known(request.arguments.t0), known(request.arguments.t1)
+    steps, t0, t1 = len(run.begins), known(request.arguments.t0), known(request.arguments.t1)
     if not 0 <= t0 < t1 < steps:
         raise ValueError(f"t0 and t1 must be steps before the end, 0 <= t0 < t1 < {steps}, got {t0} and {t1}.")
     if not hasattr(scheduler, "alphas"):
@@ -137,7 +137,7 @@ def checked_recipe(request: MovingRequest, run: Run, scheduler: Any) -> MovingRe
         return request
     if not 0 < share <= 1:
         raise ValueError(f"denoising_end must be above 0 and at most 1, got {share}.")
-    begin, _, last = _milestones(request.arguments, run.timesteps.tolist(), len(scheduler.alphas))
+    begin, _, last = _milestones(request.arguments, run, len(scheduler.alphas))
     if last <= begin:
         raise ValueError(
             f"denoising_end ({share}) comes before the later frames begin, {t1} steps before the end; "
@@ -146,13 +146,15 @@ def checked_recipe(request: MovingRequest, run: Run, scheduler: Any) -> MovingRe
     return request
 
 
-def _milestones(arguments: Moving, timesteps: Sequence[float], num_train_timesteps: int) -> tuple[int, int, int]:
-    """The step at which later frames begin, the one whose latents they are made of, and the first not to be made."""
-    begin, end = (len(timesteps) - known(steps) - 1 for steps in (arguments.t1, arguments.t0))
+def _milestones(arguments: Moving, run: Run, num_train_timesteps: int) -> tuple[int, int, int]:
+    """Where later frames begin, where the latents are that they are made of, and what is not to be made any more.
+
+    Each is the call of the network with which a step begins; some solvers make several for a step.
+    """
+    begin, end = (run.call_before_end(known(steps)) for steps in (arguments.t1, arguments.t0))
     if arguments.end is None:
-        return begin, end, len(timesteps)
-    cutoff = round(num_train_timesteps - arguments.end * num_train_timesteps)
-    return begin, end, sum(timestep >= cutoff for timestep in timesteps)
+        return begin, end, len(run.timesteps)
+    return begin, end, run.call_below(round(num_train_timesteps - arguments.end * num_train_timesteps))
 
 
 def video_steps(
@@ -167,7 +169,7 @@ def video_steps(
     request, arguments = session.request, session.request.arguments
     run, num_frames = pipeline.start(request), request.size.num_frames
     timesteps, alphas = run.timesteps.tolist(), pipeline.scheduler.alphas
-    begin, end, last = _milestones(arguments, timesteps, len(alphas))
+    begin, end, last = _milestones(arguments, run, len(alphas))
     total, done, scale = end + last - begin, 0, arguments.guidance
 
     def told(latents: Tensor, run: Run, span: tuple[int, int]) -> Iterator[Step]:
