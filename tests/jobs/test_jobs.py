@@ -85,6 +85,7 @@ def test_a_job_is_plain_data(asked, tmp_path):
     content = json.loads(json.dumps(asdict(job)))
     content["inputs"] = {name: Source(**entry) for name, entry in content["inputs"].items()}
     content["assignments"] = tuple(content["assignments"])
+    content["then"] = tuple(content["then"])
     assert Job(**content) == job
     assert resolve_job(Job(**content)).call.name == "LTXImageToVideoPipeline"
 

@@ -17,7 +17,7 @@ from filmstrip.jobs.videos import load, make_pass
 if TYPE_CHECKING:
     from filmstrip.assembly import Pipeline
 
-SUFFIX = ".mkv"
+BETWEEN_SUFFIX = ".mkv"
 """Of the videos between passes, which lose nothing."""
 
 
@@ -72,4 +72,4 @@ def make(
 def _between(target: Path, left: int) -> Path:
     """Where a video goes that has so many passes before it."""
     name = target.stem if target.suffix else target.name
-    return target.with_name(f"{name}-before-{left}{SUFFIX}")
+    return target.with_name(f"{name}-before-{left}{BETWEEN_SUFFIX}")
