@@ -8,26 +8,13 @@ from typing import Any
 import torch
 
 import filmstrip
-from tests import tiny
 from tests.contract.registered import Case, changes, raises, shown_by
 from tests.models.ltx.cases import clip, normal
-from tests.parity.references import randomise
+from tests.tiny_modelscope import parts
 from tests.tiny_stable_diffusion import WINDOW
 
 EMBEDS = ("prompt_embeds", "negative_prompt_embeds")
 FRAMES = 6
-
-
-def parts(scheduler: str = "DDIMScheduler") -> dict[str, Any]:
-    """Components with random weights."""
-    torch.manual_seed(0)
-    return {
-        "vae": randomise(filmstrip.AutoencoderKL(**tiny.STABLE_DIFFUSION_AUTOENCODER), spread=0.05),
-        "text_encoder": randomise(tiny.clip_text_encoder(length=WINDOW)),
-        "tokenizer": tiny.clip_tokenizer(WINDOW),
-        "unet": randomise(filmstrip.UNet3DConditionModel(**tiny.MODELSCOPE_UNET), spread=0.05),
-        "scheduler": getattr(filmstrip, scheduler)(steps_offset=1),
-    }
 
 
 def embeds(seed: int, tokens: int = WINDOW) -> torch.Tensor:
