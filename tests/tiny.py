@@ -87,6 +87,16 @@ STABLE_DIFFUSION_UNET: dict[str, Any] = {
     "attention_head_dim": 2,
     "layers_per_block": 1,
 }
+MODELSCOPE_UNET: dict[str, Any] = {
+    "sample_size": 8,
+    "block_out_channels": (16, 32),
+    "down_block_types": ("CrossAttnDownBlock3D", "DownBlock3D"),
+    "up_block_types": ("UpBlock3D", "CrossAttnUpBlock3D"),
+    "norm_num_groups": 8,
+    "cross_attention_dim": 16,
+    "attention_head_dim": 8,
+    "layers_per_block": 1,
+}
 STABLE_DIFFUSION_XL_UNET: dict[str, Any] = {
     **STABLE_DIFFUSION_UNET,
     "cross_attention_dim": 40,  # both text encoders'

@@ -23,6 +23,9 @@ from filmstrip.models.ltx.pipeline_text import LTXPipeline as LTXPipeline
 from filmstrip.models.ltx.pipeline_upsample import LTXLatentUpsamplePipeline as LTXLatentUpsamplePipeline
 from filmstrip.models.ltx.transformer import LTXVideoTransformer3DModel as LTXVideoTransformer3DModel
 from filmstrip.models.ltx.upsampler import LTXLatentUpsamplerModel as LTXLatentUpsamplerModel
+from filmstrip.models.modelscope.pipeline_text import TextToVideoSDPipeline as TextToVideoSDPipeline
+from filmstrip.models.modelscope.pipeline_video import VideoToVideoSDPipeline as VideoToVideoSDPipeline
+from filmstrip.models.modelscope.unet import UNet3DConditionModel as UNet3DConditionModel
 from filmstrip.models.stable_diffusion.autoencoder import AutoencoderKL as AutoencoderKL
 from filmstrip.models.stable_diffusion.controlling import MultiControlNetModel as MultiControlNetModel
 from filmstrip.models.stable_diffusion.controlnet import ControlNetModel as ControlNetModel
@@ -103,12 +106,15 @@ __all__ = [
     "StableDiffusionInstructPix2PixPipeline",
     "StableDiffusionPipeline",
     "TCDScheduler",
+    "TextToVideoSDPipeline",
     "TextToVideoZeroControlNetPipeline",
     "TextToVideoZeroInstructPix2PixPipeline",
     "TextToVideoZeroPipeline",
     "TextToVideoZeroSDXLPipeline",
     "UNet2DConditionModel",
+    "UNet3DConditionModel",
     "UniPCMultistepScheduler",
+    "VideoToVideoSDPipeline",
     "canny_edges",
     "export_to_gif",
     "export_to_video",

@@ -38,6 +38,29 @@ def draw_noise(
     return torch.randn(tuple(shape), generator=generator, device=source, dtype=dtype).to(device)
 
 
+def draw_video_noise(
+    shape: Sequence[int],
+    base_share: float,
+    frame_dim: int,
+    generator: Generators = None,
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    """Unit Gaussian noise, in part the same for all frames of a video (VideoFusion, arXiv:2303.08320).
+
+    Each frame is `sqrt(base_share) * base + sqrt(1 - base_share) * residual`: its variance is 1, and its covariance
+    with another frame of its video is the share. Residuals are drawn first, and as `draw_noise` draws them.
+
+    Args:
+        base_share: of the variance that frames have in common, from 0 (nothing, and no base is drawn) to 1 (all).
+        frame_dim: the axis of frames.
+    """
+    noise = draw_noise(shape, generator, device)
+    if base_share == 0:
+        return noise
+    base = draw_noise([1 if axis == frame_dim else size for axis, size in enumerate(shape)], generator, device)
+    return noise.mul_((1 - base_share) ** 0.5).add_(base, alpha=base_share**0.5)
+
+
 @record("noise")
 @dataclass(frozen=True)
 class NoiseState:

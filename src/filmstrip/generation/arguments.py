@@ -226,6 +226,23 @@ class Sampled(Arguments):
         return known(self.num_inference_steps)
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Noised(Sampled):
+    """Noise of which the frames of a video have a part in common."""
+
+    base_noise_share: float = argument(
+        "of the initial noise, the part that all frames of a video have in common (arXiv:2303.08320); networks are "
+        "trained for one value, mostly 0.",
+        0.0,
+        range="share",
+    )
+
+    def check_noise(self) -> None:
+        """See that noise is drawn, if it is to be drawn in some way."""
+        if self.base_noise_share and self.latents is not None:
+            raise ValueError("base_noise_share has no effect with latents, which are the noise themselves; drop it.")
+
+
 # ---- completing and checking -----------------------------------------------------------------------------------------
 
 

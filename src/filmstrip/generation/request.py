@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from filmstrip.checks import check_whole_number, known
-from filmstrip.generation.arguments import Arguments, Prompted, Sized, Watched, check_ranges, without_effect
+from filmstrip.generation.arguments import Arguments, Noised, Prompted, Sized, Watched, check_ranges, without_effect
 from filmstrip.generation.events import TOLD
 from filmstrip.generation.resolve import Resolved, Rules, check_held, resolve
 from filmstrip.json_files import shown
@@ -74,6 +74,8 @@ def prompted(
         ValueError: an argument makes no sense, or can have no effect.
     """
     check_ranges(arguments)
+    if isinstance(arguments, Noised):
+        arguments.check_noise()
     per_prompt = check_whole_number(*arguments.videos_per_prompt)
     check_callback(arguments, callback_tensors)
     prompts, negatives, count = check_prompts(

@@ -317,6 +317,8 @@ def preprocess_video(video: Any, height: int, width: int) -> Tensor:
         videos = [single for item in video for single in (item if _is_array(item) and item.ndim == 5 else [item])]
     else:
         videos = [video]
+    if not all(map(len, videos)):
+        raise ValueError("a video has no frames; give at least one.")
     samples = [preprocess_image(frames, height, width).movedim(0, 1) for frames in videos]
     if lengths := {sample.shape[1] for sample in samples} - {samples[0].shape[1]}:
         raise ValueError(

@@ -132,7 +132,7 @@ def convolve_activated(
 
 def added(hidden_states: Tensor, other: Tensor, made_by: nn.Module) -> Tensor:
     """The sum of what a layer returned and something else, in the same memory if nobody else can know of it."""
-    is_ours = is_plain(made_by, nn.Conv2d) and not torch.is_grad_enabled()
+    is_ours = is_plain(made_by, nn.Conv2d, nn.Conv3d) and not torch.is_grad_enabled()
     return hidden_states.add_(other) if is_ours else hidden_states + other
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor, nn
 
 from filmstrip.kernels.layers import Conv2d, Linear
@@ -56,15 +54,27 @@ class BasicTransformerBlock(nn.Module):
         hidden_states: Tensor,  # (batch, tokens, dim)
         given: Conditions,
     ) -> Tensor:  # (batch, tokens, dim)
-        prompt, kwargs = given.encoder_hidden_states, given.cross_attention_kwargs
-        first: tuple[Any, ...] = (None, given.attention_mask)
+        kwargs = given.cross_attention_kwargs
+        normed = self.norm1(hidden_states)
         if self.only_cross_attention:
-            first = (prompt, given.encoder_attention_mask)
-        hidden_states = hidden_states + self.attn1(self.norm1(hidden_states), *first, **kwargs)
+            attended = self._to_prompt(self.attn1, normed, given)
+        else:
+            attended = self.attn1(normed, None, given.attention_mask, **kwargs)
+        hidden_states = hidden_states + attended
         if self.norm2 is not None and self.attn2 is not None:
-            second = (None, None) if self.attends_twice else (prompt, given.encoder_attention_mask)
-            hidden_states = hidden_states + self.attn2(self.norm2(hidden_states), *second, **kwargs)
+            normed = self.norm2(hidden_states)
+            twice = self.attends_twice
+            attended = self.attn2(normed, **kwargs) if twice else self._to_prompt(self.attn2, normed, given)
+            hidden_states = hidden_states + attended
         return hidden_states + self.ff(self.norm3(hidden_states))
+
+    def _to_prompt(self, attn: Attention, hidden_states: Tensor, given: Conditions) -> Tensor:
+        prompt, mask, kwargs = given.encoder_hidden_states, given.encoder_attention_mask, given.cross_attention_kwargs
+        if given.num_frames == 1 or prompt is None or len(prompt) == len(hidden_states):
+            return attn(hidden_states, prompt, mask, **kwargs)
+        # The tokens of all frames of a video read the one prompt, whose keys and values are then computed once.
+        videos = hidden_states.unflatten(0, (-1, given.num_frames)).flatten(1, 2)  # (batch, frames * tokens, dim)
+        return attn(videos, prompt, mask, **kwargs).reshape(hidden_states.shape)
 
 
 class SpatialTransformer(nn.Module):

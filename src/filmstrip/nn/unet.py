@@ -22,7 +22,7 @@ class Conditions:
     """What the parts of a U-Net are given beside the stream that they transform."""
 
     temb: Tensor  # (batch, temb_channels)
-    encoder_hidden_states: Tensor | None = None  # (batch, prompt_tokens, dim)
+    encoder_hidden_states: Tensor | None = None  # (batch, prompt_tokens, dim); of videos one row for all their frames
     attention_mask: Tensor | None = None  # added to the scores of self-attention, (batch, 1, tokens)
     encoder_attention_mask: Tensor | None = None  # added to those of cross-attention, (batch, 1, prompt_tokens)
     cross_attention_kwargs: Mapping[str, Any] = field(default_factory=dict)
@@ -82,6 +82,13 @@ def per_level(name: str, value: Any, num_levels: int) -> list[Any]:
     if len(value) != num_levels:
         raise ValueError(f"{name} has {len(value)} values for {num_levels} of block_out_channels; give one for each.")
     return list(value)
+
+
+def check_blocks(name: str, types: Sequence[str], known: Sequence[str], num_levels: int) -> None:
+    """See that there is one block for each resolution, of the kinds that this network has."""
+    if len(types) != num_levels or not set(types) <= set(known):
+        kinds = " or ".join(known)
+        raise ValueError(f"{name} must be {kinds}, {num_levels} of them in all, got {list(types)}.")
 
 
 class _Block(nn.Module):

@@ -81,6 +81,34 @@ class TrainedRun(Run):
     generator: Generators = None
 
 
+class FramesFirst(Run):
+    """A run of videos whose solver sees the frames before the channels.
+
+    Noise that it draws is then that of pictures, frame by frame, in whose order the reference draws it for networks
+    that work on pictures; what is drawn for a video still comes from the video's own generator.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.run = run  # with what it remembers
+        self.timesteps, self.sigmas, self.init_noise_sigma = run.timesteps, run.sigmas, run.init_noise_sigma
+
+    @property
+    def begins(self) -> range | list[int]:
+        """As the solver's."""
+        return self.run.begins
+
+    def noise_level(self, step_index: int) -> Level:
+        return self.run.noise_level(step_index)
+
+    def scale_input(self, latents: Tensor, step_index: int) -> Tensor:
+        return self.run.scale_input(latents, step_index)
+
+    def step(self, prediction: Tensor, step_index: int, latents: Tensor, *, generator: Generators = None) -> Tensor:
+        """The latents, (batch, channels, frames, height, width), after the step."""
+        turned = prediction.transpose(1, 2), step_index, latents.transpose(1, 2)
+        return self.run.step(*turned, generator=generator).transpose(1, 2)
+
+
 def memory_of(run: Run) -> dict[str, Any]:
     """What a run remembers of the steps that it has made: its lists, and those of a run within it.
 

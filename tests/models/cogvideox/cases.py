@@ -87,6 +87,11 @@ def variations(*, ddim: bool, latents: tuple[int, ...]) -> dict[str, Any]:
         "num_videos_per_prompt": [changes(2), raises(0, "num_videos_per_prompt")],
         "eta": eta,
         "latents": [changes(normal(1, *latents)), raises(normal(1, 4, 1, 1, 1), "latents must have the shape")],
+        "base_noise_share": [
+            changes(0.5),
+            raises(1.5, "between 0 and 1"),
+            raises(0.5, "base_noise_share has no effect with latents", latents=normal(1, *latents)),
+        ],
         "prompt_embeds": [changes(embeds(2), **GIVEN), raises(embeds(0), "Both prompt and prompt_embeds")],
         "negative_prompt_embeds": [
             changes(embeds(2), **GIVEN, **GIVEN_NEGATIVE),
@@ -177,6 +182,10 @@ def video_case(name: str, settings: Mapping[str, Any], scheduler: str, frames: i
                 changes(small_clip(0, 12)),
                 raises(None, "from video or from latents"),
                 raises([small_clip(0), small_clip(1)], "2 videos were given for 1 prompts"),
+            ],
+            base_noise_share=[
+                changes(0.5),
+                raises(0.5, "base_noise_share has no effect with latents", **from_latents),
             ],
             strength=[changes(0.5), raises(1.5, "between 0 and 1"), raises(0.1, "leaves none of 2 steps")],
             latents=[

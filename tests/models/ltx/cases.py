@@ -92,6 +92,7 @@ TEXT_VARIATIONS: dict[str, Any] = {
     "num_inference_steps": [changes(3), raises(0, "num_inference_steps"), raises(3, "timesteps", timesteps=[900, 400])],
     "timesteps": changes([900, 400]),
     "guidance_scale": [changes(7.5), changes(1.0)],
+    "base_noise_share": [changes(0.5), raises(1.5, "between 0 and 1")],
     "guidance_rescale": [changes(0.7), raises(1.5, "between 0 and 1")],
     "num_videos_per_prompt": [changes(2), raises(0, "num_videos_per_prompt")],
     "prompt_embeds": [
@@ -144,6 +145,10 @@ def text_case(timed: bool) -> Case:
             **TEXT_VARIATIONS,
             **(DECODING_TIMED if timed else DECODING_UNTIMED),
             **SIZE_VARIATIONS[timed],
+            "base_noise_share": [
+                changes(0.5),
+                raises(0.5, "base_noise_share has no effect with latents", latents=normal(1, 8, *grid)),
+            ],
             "latents": [
                 changes(normal(1, 8, *grid)),
                 changes(normal(1, grid[0] * grid[1] * grid[2], 8)),

@@ -201,6 +201,10 @@ VIDEO_CHANGED = Case(
     call={**CALL, "video": CLIPS[0]},
     variations={
         **OF_CLIPS,
+        "base_noise_share": [
+            changes(0.5),
+            raises(0.5, "base_noise_share has no effect with latents", latents=normal(1, 2, 4, 8, 8)),
+        ],
         "latents": [changes(normal(1, 2, 4, 8, 8)), raises(normal(1, 4, 8, 8), "latents must have the shape")],
         "video": [changes(CLIPS[1]), raises(None, "none was given"), raises(CLIPS, "2 clips were given for 1 prompts")],
         "image_guidance_scale": CHANGED.variations["image_guidance_scale"],

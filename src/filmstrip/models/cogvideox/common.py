@@ -13,7 +13,7 @@ from torch import Tensor
 
 from filmstrip.assembly import Pipeline
 from filmstrip.checks import known
-from filmstrip.generation.arguments import Embedded, Prompted, Repeated, Sampled, Sized, Texts, argument
+from filmstrip.generation.arguments import Embedded, Noised, Prompted, Repeated, Sized, Texts, argument
 from filmstrip.generation.beginning import initial_latents, posterior_of
 from filmstrip.generation.events import Step
 from filmstrip.generation.guidance import Guidance, Split, away_from_negatives
@@ -35,7 +35,7 @@ LARGEST_GRID, SIZE_OF_1_5 = (300, 300), (768, 1360)
 
 
 @dataclass(frozen=True, eq=False)
-class CogVideoXArguments(Embedded, Repeated, Sampled, Sized, Prompted):
+class CogVideoXArguments(Embedded, Repeated, Noised, Sized, Prompted):
     """What all pipelines of CogVideoX take."""
 
     negative_prompt: Texts | None = argument("what it does not show; used with guidance.", only_guided=True)
@@ -258,7 +258,7 @@ class CogVideoXVideoPipeline(Pipeline):
     def initial_noise(self, session: AnySession, run: Run) -> Tensor:
         """The latents that a run starts from: the call's, or noise."""
         shape, device = self.latent_shape(session.request), execution_device(self.transformer)
-        return initial_latents(session, shape, device) * run.init_noise_sigma
+        return initial_latents(session, shape, device, frame_dim=1) * run.init_noise_sigma
 
     def steps(self, session: Session[Any], conditions: Any) -> Iterator[Step]:
         """Yield the latents after every step."""

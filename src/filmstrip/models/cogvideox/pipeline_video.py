@@ -11,13 +11,13 @@ from torch import Tensor
 
 from filmstrip.checks import check_count, check_one_of, known
 from filmstrip.generation.arguments import Arguments, argument, call
+from filmstrip.generation.beginning import drawn_noise
 from filmstrip.generation.events import Step
 from filmstrip.generation.output import VideoOutput
 from filmstrip.generation.request import read_clips
 from filmstrip.generation.session import Session
 from filmstrip.memory.residency import execution_device
 from filmstrip.models.cogvideox.common import CogVideoXArguments, CogVideoXRequest, CogVideoXVideoPipeline, Conditions
-from filmstrip.randomness import draw_noise
 from filmstrip.records import record
 
 
@@ -86,6 +86,6 @@ class CogVideoXVideoToVideoPipeline(CogVideoXVideoPipeline):
         if clips is None:
             latents = known(request.arguments.latents).to(device, torch.float32)
         else:
-            noise = draw_noise(self.latent_shape(request), session.generator, device)
+            noise = drawn_noise(session, self.latent_shape(request), device, frame_dim=1)
             latents = run.add_noise(clips, noise, begin)
         yield from self.sample(session, prompts, latents, run, begin=begin)

@@ -17,10 +17,10 @@ from filmstrip.generation.arguments import (
     Arguments,
     Embedded,
     Lasting,
+    Noised,
     Prompted,
     Repeated,
     Rescaled,
-    Sampled,
     Sized,
     Texts,
     argument,
@@ -63,7 +63,7 @@ class Paced(Lasting):
 
 @record("ltx arguments")
 @dataclass(frozen=True, eq=False)
-class LTXArguments(Rescaled, Decoded, Embedded, Repeated, Sampled, Paced, Sized, Prompted):
+class LTXArguments(Rescaled, Decoded, Embedded, Repeated, Noised, Paced, Sized, Prompted):
     """What all pipelines of LTX-Video that denoise take."""
 
     negative_prompt: Texts | None = argument("what it does not show; used with guidance.", only_guided=True)
@@ -242,7 +242,7 @@ class LTXVideoPipeline(Pipeline):
             first_frame: normalised latents, (videos, channels, 1, height, width).
         """
         device = execution_device(self.transformer)
-        latents = initial_latents(session, self.latent_shape(session.request), device)
+        latents = initial_latents(session, self.latent_shape(session.request), device, frame_dim=2)
         if first_frame is not None:
             latents[:, :, :1] = first_frame.to(device)
         return pack_latents(latents, *self.patches) if latents.dim() == 5 else latents

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from filmstrip.checks import check_share, known
 from filmstrip.generation.arguments import Arguments, argument, call
+from filmstrip.generation.beginning import drawn_noise
 from filmstrip.generation.events import Step
 from filmstrip.generation.output import VideoOutput
 from filmstrip.generation.packing import unpack_latents
@@ -70,6 +71,9 @@ class ConditionArguments(LTXArguments, Conditioned):
     image_cond_noise_scale: float | None = argument(
         "noise on what is kept as it is, which falls to 0 with the steps; it loosens motion."
     )
+
+    def check_noise(self) -> None:
+        """Nothing: noise is put on `latents`, too."""
 
 
 @record("ltx condition request")
@@ -182,7 +186,7 @@ class LTXConditionPipeline(LTXVideoPipeline):
 
     def _initial_latents(self, session: Session[ConditionRequest], run: Run, begin: int) -> Tensor:
         request = session.request
-        noise = draw_noise(self.latent_shape(request), session.generator, execution_device(self.transformer))
+        noise = drawn_noise(session, self.latent_shape(request), execution_device(self.transformer), frame_dim=2)
         latents, pixels = request.arguments.latents, request.changed
         if pixels is not None:
             if isinstance(session.generator, list):

@@ -63,6 +63,8 @@ class StableDiffusionBase(Pipeline):
     follows_flow: ClassVar[bool | None] = False
     _latents_per_call: ClassVar[int] = 1
     """Latents that the U-Net is given side by side: the noisy ones, and those of a picture if it changes one."""
+    _frame_dim: ClassVar[int | None] = None
+    """The axis of frames of the latents that a run starts from, if there is one."""
 
     def __init__(
         self,
@@ -243,7 +245,7 @@ class StableDiffusionBase(Pipeline):
     def initial_noise(self, session: AnySession, run: Run) -> Tensor:
         """The latents that a run starts from: the call's, or noise."""
         shape, device = self.latent_shape(session.request), execution_device(self.unet)
-        return initial_latents(session, shape, device) * run.init_noise_sigma
+        return initial_latents(session, shape, device, frame_dim=self._frame_dim) * run.init_noise_sigma
 
     def sample(
         self,
@@ -283,7 +285,8 @@ class StableDiffusionBase(Pipeline):
                 more.update(control(latents, index, given))
             # Sizes stay in float32: half precision rounds them.
             added = {"text_embeds": given.pooled_prompt_embeds, "time_ids": given.sizes}
-            more["added_cond_kwargs"] = {name: one for name, one in added.items() if one is not None}
+            if told := {name: one for name, one in added.items() if one is not None}:
+                more["added_cond_kwargs"] = told
             return unet(latents, timestep, given.prompt_embeds, **more, return_dict=False)[0].float()
 
         def prepare(given: PictureConditions) -> PictureConditions:

@@ -37,7 +37,5 @@ FAMILY = Family(
         "sd-controlnet-canny",
         "sd-controlnet-openpose",
         "stable-diffusion-v1-5",
-        "text-to-video-ms-1.7b",
-        "zeroscope_v2_576w",
     ),
 )

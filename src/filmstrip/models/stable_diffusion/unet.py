@@ -7,12 +7,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from filmstrip.models.stable_diffusion.unet_encoder import CALLS, DOWN_BLOCKS, MID_BLOCK, UNetEncoder, check_block_types
+from filmstrip.models.stable_diffusion.unet_encoder import CALLS, DOWN_BLOCKS, MID_BLOCK, UNetEncoder
 from filmstrip.nn.activations import ACTIVATIONS
 from filmstrip.nn.free_u import FreeU
 from filmstrip.nn.modules import module_list, weights_channels_last
 from filmstrip.nn.resnet import Upsample2D
-from filmstrip.nn.unet import UpBlock, per_level, run_down, run_up, up_widths
+from filmstrip.nn.unet import UpBlock, check_blocks, per_level, run_down, run_up, up_widths
 from filmstrip.outputs import SampleOutput
 
 UP_BLOCKS = ("CrossAttnUpBlock2D", "UpBlock2D")
@@ -56,7 +56,7 @@ class UNet2DConditionModel(UNetEncoder):
     ) -> None:
         super().__init__()
         num_levels = len(block_out_channels)
-        check_block_types("up_block_types", up_block_types, UP_BLOCKS, num_levels)
+        check_blocks("up_block_types", up_block_types, UP_BLOCKS, num_levels)
         self.conv_in = nn.Conv2d(in_channels, block_out_channels[0], 3, padding=1)
         levels = self.build_encoder(self.config)
         num_layers = per_level("layers_per_block", layers_per_block, num_levels)[::-1]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -20,7 +20,16 @@ from filmstrip.nn.feed_forward import ForwardChunking
 from filmstrip.nn.modules import module_list
 from filmstrip.nn.resnet import Downsample2D, ResnetBlock2D
 from filmstrip.nn.spatial_transformer import SpatialTransformer
-from filmstrip.nn.unet import Call, Conditions, DownBlock, MidBlock, Widths, down_widths, per_level
+from filmstrip.nn.unet import (
+    Call,
+    Conditions,
+    DownBlock,
+    MidBlock,
+    Widths,
+    check_blocks,
+    down_widths,
+    per_level,
+)
 
 DOWN_BLOCKS = ("CrossAttnDownBlock2D", "DownBlock2D")
 MID_BLOCK = "UNetMidBlock2DCrossAttn"
@@ -80,13 +89,6 @@ class LevelSettings:
         return columns
 
 
-def check_block_types(name: str, types: Sequence[str], known: Sequence[str], num_levels: int) -> None:
-    """See that there is one block for each resolution, of the kinds that this network has."""
-    if len(types) != num_levels or not set(types) <= set(known):
-        kinds = " or ".join(known)
-        raise ValueError(f"{name} must be {kinds}, {num_levels} of them in all, got {list(types)}.")
-
-
 class UNetEncoder(AttentionModel, ForwardChunking, Model):
     """Embeddings, the way down and the middle, from the arguments of a U-Net's `config.json`."""
 
@@ -125,7 +127,7 @@ class UNetEncoder(AttentionModel, ForwardChunking, Model):
         """Make the parts; the settings of each resolution are returned."""
         widths = config.block_out_channels
         num_levels = len(widths)
-        check_block_types("down_block_types", config.down_block_types, DOWN_BLOCKS, num_levels)
+        check_blocks("down_block_types", config.down_block_types, DOWN_BLOCKS, num_levels)
         if config.mid_block_type != MID_BLOCK:
             raise ValueError(f"mid_block_type must be {MID_BLOCK!r}, got {shown(config.mid_block_type)}.")
         temb_channels = 4 * widths[0]

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from filmstrip.checks import check_count, known
-from filmstrip.generation.arguments import Embedded, Prompted, Repeated, Sampled, Sized, Texts, argument, call
+from filmstrip.generation.arguments import Embedded, Noised, Prompted, Repeated, Sized, Texts, argument, call
 from filmstrip.generation.beginning import posterior_of
 from filmstrip.generation.events import Step
 from filmstrip.generation.request import read_clips
@@ -48,7 +48,7 @@ class ChangedClip(Prompted):
 
 @record("text2video-zero pix2pix arguments")
 @dataclass(frozen=True, eq=False)
-class ChangeArguments(Instructed, Embedded, Repeated, Sampled, Sized, ChangedClip):
+class ChangeArguments(Instructed, Embedded, Repeated, Noised, Sized, ChangedClip):
     """What a change of clips takes."""
 
     _: KW_ONLY
@@ -62,6 +62,7 @@ class TextToVideoZeroInstructPix2PixPipeline(VideosOfPictures, StableDiffusionBa
 
     _callback_tensor_inputs: ClassVar[tuple[str, ...]] = CALLBACK_TENSORS
     _latents_per_call: ClassVar[int] = 2
+    _frame_dim: ClassVar[int | None] = 1
 
     __call__ = call(ChangeArguments, TextToVideoPipelineOutput, "Change videos.")
 

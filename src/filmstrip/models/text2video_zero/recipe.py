@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any, ClassVar, TypeVar
 
@@ -13,12 +13,12 @@ from torch import Tensor
 
 from filmstrip.checks import check_choice, check_whole_number, known
 from filmstrip.generation.arguments import OUTPUT_TYPES, Prompted, Repeated, argument
+from filmstrip.generation.calling_back import CalledBack
 from filmstrip.generation.events import Step
 from filmstrip.generation.output import Report
 from filmstrip.generation.request import adjusted
 from filmstrip.generation.resolve import Rules
 from filmstrip.generation.session import Session
-from filmstrip.json_files import shown
 from filmstrip.memory.coding import Coding
 from filmstrip.memory.residency import execution_device
 from filmstrip.models.stable_diffusion.arguments import PictureConditions, PictureRequest, Processed, asked_size
@@ -40,7 +40,7 @@ class Video(Prompted):
 
 
 @dataclass(frozen=True, eq=False)
-class Moving(Repeated, Processed):
+class Moving(CalledBack, Repeated, Processed):
     """What videos take whose later frames are the first one, moved."""
 
     _: KW_ONLY
@@ -50,10 +50,6 @@ class Moving(Repeated, Processed):
         "how far the picture moves from one frame to the next, in 512ths of its width.", 12
     )
     motion_field_strength_y: float = argument("the same along its height.", 12)
-    callback: Callable[[int, int, Tensor], None] | None = argument(
-        "called as (step, timestep, latents) at every `callback_steps` steps.", is_data=False
-    )
-    callback_steps: int = argument("how often `callback` is called.", 1, range="count")
     t0: int | None = argument(
         "steps before the end, below t1: later frames are the first frame as it is there, moved and made noisy again."
     )
@@ -100,9 +96,7 @@ def checked_arguments(arguments: M, num_frames: int) -> M:
     """The arguments as the image model's checks take them."""
     check_whole_number("video_length", num_frames)
     check_whole_number("num_inference_steps", arguments.num_inference_steps)
-    check_whole_number("callback_steps", arguments.callback_steps)
-    if arguments.callback is not None and not callable(arguments.callback):
-        raise ValueError(f"callback must be callable, got {shown(arguments.callback)}.")
+    arguments.check_old_callback()
     frame_ids = None if arguments.frame_ids is None else [int(place) for place in arguments.frame_ids]
     if frame_ids is not None and len(frame_ids) != num_frames:
         given = len(frame_ids)
@@ -188,9 +182,7 @@ def video_steps(
             if frames_each == 1:
                 changed: dict[str, Any] = dict(step.tensors)
                 conditions = replace(conditions, **changed)
-            is_due = step.index % arguments.callback_steps == 0 and not step.is_repeated
-            if arguments.callback is not None and is_due:
-                arguments.callback(step.index, step.timestep, step.latents)  # type: ignore[arg-type]
+            arguments.call_back(step)
 
     latents = noisy = pipeline.initial_noise(session, run)
     again = run
