@@ -171,9 +171,9 @@ def check_encoders(pipeline: Any, request: Request[Any]) -> None:
     names = [name for name in pipeline.component_names() if name.startswith(_ENCODERS)]
     of_texts = [name for name in names if name.startswith(("text", "token"))]
     check_there(pipeline, [name for name in names if name not in of_texts])
-    missing = "prompt_embeds" if request.prompts is not None else "negative_prompt_embeds"
+    embeds = "prompt_embeds" if request.prompts is not None else "negative_prompt_embeds"
     if request.prompts is not None or request.negative_prompts is not None:
-        check_there(pipeline, of_texts, f", or give {missing}")
+        check_there(pipeline, of_texts, f", or give {embeds}" if hasattr(request.arguments, embeds) else "")
 
 
 def request_of(pipeline: Any, unfinished: Unfinished) -> Request[Any]:
