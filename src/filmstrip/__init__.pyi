@@ -30,6 +30,9 @@ from filmstrip.models.stable_diffusion.pipeline_controlnet import StableDiffusio
 from filmstrip.models.stable_diffusion.pipeline_pix2pix import StableDiffusionInstructPix2PixPipeline as StableDiffusionInstructPix2PixPipeline
 from filmstrip.models.stable_diffusion.pipeline_text import StableDiffusionPipeline as StableDiffusionPipeline
 from filmstrip.models.stable_diffusion.unet import UNet2DConditionModel as UNet2DConditionModel
+from filmstrip.models.stable_video_diffusion.autoencoder import AutoencoderKLTemporalDecoder as AutoencoderKLTemporalDecoder
+from filmstrip.models.stable_video_diffusion.pipeline import StableVideoDiffusionPipeline as StableVideoDiffusionPipeline
+from filmstrip.models.stable_video_diffusion.unet import UNetSpatioTemporalConditionModel as UNetSpatioTemporalConditionModel
 from filmstrip.models.text2video_zero.attention import CrossFrameAttnProcessor as CrossFrameAttnProcessor
 from filmstrip.models.text2video_zero.pipeline import TextToVideoZeroPipeline as TextToVideoZeroPipeline
 from filmstrip.models.text2video_zero.pipeline_controlnet import TextToVideoZeroControlNetPipeline as TextToVideoZeroControlNetPipeline
@@ -56,6 +59,7 @@ __all__ = [
     "AutoencoderKL",
     "AutoencoderKLCogVideoX",
     "AutoencoderKLLTXVideo",
+    "AutoencoderKLTemporalDecoder",
     "CogVideoXDDIMScheduler",
     "CogVideoXDPMScheduler",
     "CogVideoXFunControlPipeline",
@@ -93,11 +97,13 @@ __all__ = [
     "StableDiffusionControlNetPipeline",
     "StableDiffusionInstructPix2PixPipeline",
     "StableDiffusionPipeline",
+    "StableVideoDiffusionPipeline",
     "TextToVideoZeroControlNetPipeline",
     "TextToVideoZeroInstructPix2PixPipeline",
     "TextToVideoZeroPipeline",
     "TextToVideoZeroSDXLPipeline",
     "UNet2DConditionModel",
+    "UNetSpatioTemporalConditionModel",
     "UniPCMultistepScheduler",
     "canny_edges",
     "export_to_gif",
