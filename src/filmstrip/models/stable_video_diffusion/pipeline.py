@@ -158,9 +158,8 @@ class StableVideoDiffusionPipeline(Pipeline):
     def encode(self, session: AnySession) -> Conditions:
         """The picture as CLIP and as the autoencoder see it, and three numbers."""
         request, arguments = session.request, session.request.arguments
-        latents, small = self._picture_latents(session), request.small_pixels
-        if small is None:
-            small = self._seen_by_clip(latents)
+        latents = self._picture_latents(session)
+        small = self._seen_by_clip(request, latents)
         numbers = (known(arguments.fps) - 1, arguments.motion_bucket_id, arguments.noise_aug_strength)
         time_ids = torch.tensor([numbers], dtype=torch.float32).expand(request.num_videos, -1)
         return Conditions(self._embedded(small, request), self._rows(latents, request), time_ids)
@@ -182,11 +181,17 @@ class StableVideoDiffusionPipeline(Pipeline):
                 return posterior_of(wide, pixels, session.coding).mode().float()
         return posterior_of(vae, pixels, session.coding).mode().float()
 
-    def _seen_by_clip(self, latents: Tensor) -> Tensor:
-        """The pictures of latents, as small as CLIP takes them."""
-        device, vae = execution_device(self.vae), self.vae
-        frames = vae.decode(latents.to(device, vae.dtype), num_frames=1, return_dict=False)[0].float().clamp(-1, 1)
-        return resized_for_clip(check_finite(frames, "vae", "the last frame"), self.image_encoder.config.image_size)
+    def _seen_by_clip(self, request: VideoRequest, latents: Tensor) -> Tensor:
+        """The pictures, or those that latents stand for, as small as CLIP takes them."""
+        small, side, image = request.small_pixels, self.image_encoder.config.image_size, request.arguments.image
+        if small is None:
+            vae = self.vae
+            given = latents.to(execution_device(vae), vae.dtype)
+            frames = vae.decode(given, num_frames=1, return_dict=False)[0].float().clamp(-1, 1)
+            return resized_for_clip(check_finite(frames, "vae", "the last frame"), side)
+        if small.shape[-1] != side and image is not None:  # the request was made where no encoder was at hand
+            return read_pictures(image, request.size.height, request.size.width, side)[1]
+        return small if small.shape[-1] == side else resized_for_clip(small, side)
 
     def _embedded(self, small: Tensor, request: VideoRequest) -> Tensor:
         """CLIP's embedding of each video's picture, (videos, 1, dim)."""
