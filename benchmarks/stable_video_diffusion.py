@@ -63,9 +63,9 @@ def joints(frames: int, size: tuple[int, int]) -> None:
     ours, _ = autoencoders(torch.float32)
     latents = torch.randn(1, 4, *size) + 0.3 * torch.randn(frames, 4, *size)
     whole = ours.decode(latents, frames).sample
-    for chunk in (1, 2, 4, 8):
+    for chunk in (2, 8):
         found = []
-        for overlap in (0, 1, 2, 4, 8):
+        for overlap in (0, 1, 2, 4):
             part = ours.decode(latents, frames, coding=ours.in_chunks(chunk, overlap)).sample
             found.append(f"{overlap}: {float((part - whole).norm() / whole.norm()):.1e}")
         print(f"chunks of {chunk} frames, error by frames beyond  {'  '.join(found)}", flush=True)

@@ -137,6 +137,15 @@ def test_a_batch_goes_on_as_each_clip_does(pipe):
     close(both, torch.cat(alone))
 
 
+def test_the_recipe_of_the_guide_for_long_clips(pipe, tmp_path):
+    clips = [latents_of(pipe)]
+    for _ in range(2):
+        clips.append(latents_of(pipe, image=None, continue_from=clips[-1])[:, 1:])
+    frames = pipe.decode_latents(torch.cat(clips, dim=1), decode_chunk_size=25)
+    filmstrip.export_to_video(list((frames[0].movedim(0, 1) / 2 + 0.5).clamp(0, 1)), tmp_path / "long.mkv", fps=7)
+    assert len(filmstrip.load_video(tmp_path / "long.mkv")) == 4 + 3 + 3
+
+
 # ---- decoding --------------------------------------------------------------------------------------------------------
 
 
