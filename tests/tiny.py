@@ -10,6 +10,8 @@ from transformers import (
     CLIPTextConfig,
     CLIPTextModel,
     CLIPTextModelWithProjection,
+    CLIPVisionConfig,
+    CLIPVisionModelWithProjection,
     PreTrainedTokenizerFast,
     T5Config,
     T5EncoderModel,
@@ -112,6 +114,24 @@ STABLE_DIFFUSION_AUTOENCODER: dict[str, Any] = {
     "up_block_types": ("UpDecoderBlock2D",) * 2,
     "norm_num_groups": 4,
 }
+STABLE_VIDEO_DIFFUSION_UNET: dict[str, Any] = {
+    "sample_size": 8,
+    "block_out_channels": (32, 64),
+    "down_block_types": ("CrossAttnDownBlockSpatioTemporal", "DownBlockSpatioTemporal"),
+    "up_block_types": ("UpBlockSpatioTemporal", "CrossAttnUpBlockSpatioTemporal"),
+    "layers_per_block": 1,
+    "num_attention_heads": (2, 4),
+    "cross_attention_dim": 16,
+    "addition_time_embed_dim": 8,
+    "projection_class_embeddings_input_dim": 24,
+    "num_frames": 4,
+}
+STABLE_VIDEO_DIFFUSION_AUTOENCODER: dict[str, Any] = {
+    "block_out_channels": (32, 64),
+    "down_block_types": ("DownEncoderBlock2D",) * 2,
+    "layers_per_block": 1,
+    "sample_size": 32,
+}
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
@@ -180,3 +200,18 @@ def clip_config(dim: int, length: int, num_layers: int = 3, **more: Any) -> CLIP
         pad_token_id=1,
         **more,
     )
+
+
+def clip_vision_encoder(dim: int = 16, side: int = 32) -> CLIPVisionModelWithProjection:
+    """A CLIP encoder of pictures with two layers; it sees sixteen patches."""
+    torch.manual_seed(0)
+    config = CLIPVisionConfig(
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        image_size=side,
+        patch_size=side // 4,
+        projection_dim=dim,
+    )
+    return CLIPVisionModelWithProjection(config).eval()

@@ -33,6 +33,9 @@ from filmstrip.models.stable_diffusion.pipeline_controlnet import StableDiffusio
 from filmstrip.models.stable_diffusion.pipeline_pix2pix import StableDiffusionInstructPix2PixPipeline as StableDiffusionInstructPix2PixPipeline
 from filmstrip.models.stable_diffusion.pipeline_text import StableDiffusionPipeline as StableDiffusionPipeline
 from filmstrip.models.stable_diffusion.unet import UNet2DConditionModel as UNet2DConditionModel
+from filmstrip.models.stable_video_diffusion.autoencoder import AutoencoderKLTemporalDecoder as AutoencoderKLTemporalDecoder
+from filmstrip.models.stable_video_diffusion.pipeline import StableVideoDiffusionPipeline as StableVideoDiffusionPipeline
+from filmstrip.models.stable_video_diffusion.unet import UNetSpatioTemporalConditionModel as UNetSpatioTemporalConditionModel
 from filmstrip.models.text2video_zero.attention import CrossFrameAttnProcessor as CrossFrameAttnProcessor
 from filmstrip.models.text2video_zero.pipeline import TextToVideoZeroPipeline as TextToVideoZeroPipeline
 from filmstrip.models.text2video_zero.pipeline_controlnet import TextToVideoZeroControlNetPipeline as TextToVideoZeroControlNetPipeline
@@ -64,6 +67,7 @@ __all__ = [
     "AutoencoderKL",
     "AutoencoderKLCogVideoX",
     "AutoencoderKLLTXVideo",
+    "AutoencoderKLTemporalDecoder",
     "CogVideoXDDIMScheduler",
     "CogVideoXDPMScheduler",
     "CogVideoXFunControlPipeline",
@@ -105,6 +109,7 @@ __all__ = [
     "StableDiffusionControlNetPipeline",
     "StableDiffusionInstructPix2PixPipeline",
     "StableDiffusionPipeline",
+    "StableVideoDiffusionPipeline",
     "TCDScheduler",
     "TextToVideoSDPipeline",
     "TextToVideoZeroControlNetPipeline",
@@ -113,6 +118,7 @@ __all__ = [
     "TextToVideoZeroSDXLPipeline",
     "UNet2DConditionModel",
     "UNet3DConditionModel",
+    "UNetSpatioTemporalConditionModel",
     "UniPCMultistepScheduler",
     "VideoToVideoSDPipeline",
     "canny_edges",

@@ -11,6 +11,8 @@ SMALLER = {
     '.to("cuda")': "",
     'device="cuda", ': "",
     "torch.float16": "torch.bfloat16",
+    "ms.float16": "ms.bfloat16",
+    "pipeline.enable_model_cpu_offload()": "",  # which needs a device to come to
     "(1, 4, 64, 64)": "(1, 4, 8, 8)",
 }
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from transformers import CLIPImageProcessor
 
 import filmstrip
 from tests import tiny
@@ -77,6 +78,37 @@ generator=np.random.Generator(np.random.PCG64(seed=42)),
 )[0][0]
 export_to_video(video, "output.mp4", fps=8)
 """
+SVD = """
+import torch
+from filmstrip import StableVideoDiffusionPipeline
+from filmstrip.utils import load_image, export_to_video
+
+pipeline = StableVideoDiffusionPipeline.from_pretrained(
+    "stabilityai/stable-video-diffusion-img2vid-xt", torch_dtype=torch.float16, variant="fp16"
+)
+pipeline.enable_model_cpu_offload()
+
+image = load_image("https://huggingface.co/datasets/huggingface/documentation-images/svd/rocket.png")
+image = image.resize((1024, 576))
+
+generator = torch.manual_seed(42)
+frames = pipeline(image, decode_chunk_size=8, generator=generator).frames[0]
+export_to_video(frames, "output.mp4", fps=7)
+"""
+SVD_MINDSPORE = """
+import mindspore as ms
+from filmstrip import StableVideoDiffusionPipeline
+from filmstrip.utils import load_image, export_to_video
+import numpy as np
+pipeline = StableVideoDiffusionPipeline.from_pretrained(
+"stabilityai/stable-video-diffusion-img2vid-xt", mindspore_dtype=ms.float16, variant="fp16"
+)
+image = load_image("https://huggingface.co/datasets/huggingface/documentation-images/svd/rocket.png")
+image = image.resize((1024, 576))
+generator = np.random.Generator(np.random.PCG64(42))
+frames = pipeline(image, decode_chunk_size=8, generator=generator, num_frames=5)[0]
+export_to_video(frames, "output.mp4", fps=7)
+"""
 
 
 def tiny_ltx() -> Any:
@@ -97,6 +129,16 @@ def tiny_cogvideox() -> Any:
         scheduler=filmstrip.CogVideoXDDIMScheduler(),
         text_encoder=tiny.text_encoder(),
         tokenizer=tiny.tokenizer(),
+    )
+
+
+def tiny_svd() -> Any:
+    return filmstrip.StableVideoDiffusionPipeline(
+        vae=filmstrip.AutoencoderKLTemporalDecoder(**tiny.STABLE_VIDEO_DIFFUSION_AUTOENCODER),
+        image_encoder=tiny.clip_vision_encoder(),
+        unet=filmstrip.UNetSpatioTemporalConditionModel(**tiny.STABLE_VIDEO_DIFFUSION_UNET),
+        scheduler=filmstrip.EulerDiscreteScheduler(prediction_type="v_prediction", timestep_type="continuous"),
+        feature_extractor=CLIPImageProcessor(),
     )
 
 
@@ -123,3 +165,13 @@ def test_cogvideox_from_a_picture(hub, monkeypatch, snippet):
     monkeypatch.setattr("filmstrip.media.download.download", lambda address, path, what: rocket.save(path, "png"))
     run(snippet)
     check_video(17, (48, 32))
+
+
+@pytest.mark.parametrize(("snippet", "num_frames"), [(SVD, 4), (SVD_MINDSPORE, 5)], ids=["Diffusers", "MindSpore"])
+def test_svd_from_a_picture(hub, monkeypatch, snippet, num_frames):
+    torch.manual_seed(0)
+    hub("stabilityai/stable-video-diffusion-img2vid-xt", tiny_svd(), variant="fp16")
+    rocket = Image.new("RGB", (72, 48), "orange")
+    monkeypatch.setattr("filmstrip.media.download.download", lambda address, path, what: rocket.save(path, "png"))
+    run(snippet)
+    check_video(num_frames, (22, 12))

@@ -70,6 +70,8 @@ class Case:
     """The output type of a call that names none."""
     field: str = "frames"
     """The first field of the output, which unpacking gives."""
+    guidance: str = "guidance_scale"
+    """The argument that says how strong guidance is; with 1 there is none."""
     extra_steps: int = 0
     """Denoising steps beside num_inference_steps."""
     bfloat16_error: float = 0.04

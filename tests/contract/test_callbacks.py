@@ -87,9 +87,10 @@ def test_a_tensor_that_a_run_has_not_is_none_for_a_callback(case):
         given.append(dict(tensors))
         return tensors
 
-    unguided = video(case, guidance_scale=1.0)
+    alone = {case.guidance: 1.0}
+    unguided = video(case, **alone)
     arguments = {"callback_on_step_end": keep, "callback_on_step_end_tensor_inputs": list(names)}
-    assert torch.equal(video(case, guidance_scale=1.0, **arguments), unguided)
+    assert torch.equal(video(case, **alone, **arguments), unguided)
     assert all(tensors[name] is None for tensors in given for name in names if name.startswith("negative"))
 
 
@@ -148,7 +149,7 @@ def test_a_callback_sees_the_pipeline(case):
         assert seen.guidance_scale == 2.0
         assert seen.do_classifier_free_guidance
 
-    call(case, guidance_scale=2.0, callback_on_step_end=look)
+    call(case, **{case.guidance: 2.0}, callback_on_step_end=look)
 
 
 @over_those_with("callback", "callback_steps")

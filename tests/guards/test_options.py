@@ -45,8 +45,8 @@ def named(sources: Iterable[Source], names: Collection[str]) -> Iterator[str]:
 def test_shared_code_names_no_option_of_a_family():
     found = options()
     assert {"image", "t0", "guess_mode", "decode_timestep", "use_dynamic_cfg", "clip_skip"} <= found
-    # Words that mean other things as well: a file's streams, a setting of solvers.
-    expect_none(named(package_sources(), found - {"video", "image", "timesteps", "sigmas"}))
+    # Words that mean other things as well: a file's streams and its rate, a setting of solvers.
+    expect_none(named(package_sources(), found - {"video", "image", "fps", "timesteps", "sigmas"}))
 
 
 @pytest.mark.parametrize("text", ['values["clip_skip"]', 'getattr(arguments, "t0")', '_ONLY = ("guess_mode",)'])

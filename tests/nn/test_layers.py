@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from filmstrip.kernels.attention import attention
+from filmstrip.nn.attention_layers import Attention
 from filmstrip.nn.embeddings import AdaLayerNormSingle, sinusoidal_embedding
 from filmstrip.nn.feed_forward import FeedForward
 from filmstrip.nn.normalization import modulate, rms_norm
@@ -190,3 +191,15 @@ def test_an_output_is_read_by_name_by_key_and_by_position():
     tensor = torch.zeros(1)
     output = SampleOutput(tensor)
     assert output.sample is output["sample"] is output[0] is output.to_tuple()[0] is tensor
+
+
+@torch.no_grad()
+def test_attention_to_a_single_token_needs_no_queries():
+    layer = Attention(16, 12, heads=2, dim_head=8)
+    tokens, single = torch.randn(2, 5, 16), torch.randn(2, 1, 12)
+    found = layer(tokens, single)
+    twice = layer(tokens, single.expand(-1, 2, -1))  # two equal tokens, by the ordinary way
+    torch.testing.assert_close(found, twice)
+    with torch.enable_grad():
+        layer(tokens, single).sum().backward()
+    assert layer.to_q.weight.grad is not None

@@ -53,10 +53,11 @@ def changed_by_words(job: Job, options: Mapping[str, Any]) -> Job:
     components, revisions = _components(options["component"] or ())
     inputs = _inputs(options, job.inputs)
     kept = dict(job.arguments)
-    if job.pipeline is not None and (options["seconds"] is not None or LENGTH in arguments):
-        kept.pop(PipelineCall(resolve_class("filmstrip", job.pipeline)).length or LENGTH, None)
+    call = None if job.pipeline is None else PipelineCall(resolve_class("filmstrip", job.pipeline))
+    if call is not None and (options["seconds"] is not None or LENGTH in arguments):
+        kept.pop(call.length or LENGTH, None)
     if options["fps"] is not None:
-        kept.pop(RATE, None)
+        kept.pop((call and call.rate) or RATE, None)
     texts = {name: text for name, text in arguments.items() if name in TEXTS}
     where: dict[str, Any] = {name: options[name] for name in _WHERE if options[name] is not None}
     then = []

@@ -24,7 +24,7 @@ MOST_TOKENS = 8192
 """Of a prompt: encoders are trained for a few hundred, and every token looks at every other."""
 OUTPUT_TYPES = ("pil", "np", "pt", "uint8", "latent")
 Texts = str | Sequence[str]
-Role = Literal["text", "picture", "clip", "length", "side"]
+Role = Literal["text", "picture", "clip", "length", "rate", "side"]
 """What an argument is for, as far as others than the pipeline act by it: a plan, the command, a server."""
 
 
@@ -106,15 +106,30 @@ class Watched(Arguments):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Guided(Arguments):
+class InTurn(Arguments):
+    """Guidance whose predictions can be made one after the other."""
+
+    sequential_guidance: bool | None = argument(
+        "run the network for the prompt and against it in turn: less memory, more time; None: as `fit` chose, else "
+        "together."
+    )
+
+    def in_turn(self: T) -> T | None:
+        """The same call with guidance in turn, if there is guidance and the call does not say."""
+        if self.sequential_guidance is None and self.is_guided:
+            return dataclasses.replace(self, sequential_guidance=True)
+        return None
+
+
+T = TypeVar("T", bound=InTurn)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Guided(InTurn):
     """Classifier-free guidance."""
 
     guidance_scale: float | None = argument(
         "how strongly to follow the prompt (arXiv:2207.12598); 1 is not at all, at half the cost."
-    )
-    sequential_guidance: bool | None = argument(
-        "run the network for the prompt and against it in turn: less memory, more time; None: as `fit` chose, else "
-        "together."
     )
 
     @property
@@ -126,15 +141,6 @@ class Guided(Arguments):
     def rescale(self) -> float:
         """How far the contrast of guidance is brought back, from 0 (not) to 1 (fully)."""
         return 0.0
-
-    def in_turn(self: G) -> G | None:
-        """The same call with guidance in turn, if there is guidance and the call does not say."""
-        if self.sequential_guidance is None and self.is_guided:
-            return dataclasses.replace(self, sequential_guidance=True)
-        return None
-
-
-G = TypeVar("G", bound=Guided)
 
 
 @dataclass(frozen=True, eq=False)

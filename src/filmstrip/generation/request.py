@@ -73,15 +73,33 @@ def prompted(
     Raises:
         ValueError: an argument makes no sense, or can have no effect.
     """
-    check_ranges(arguments)
-    if isinstance(arguments, Noised):
-        arguments.check_noise()
-    per_prompt = check_whole_number(*arguments.videos_per_prompt)
-    check_callback(arguments, callback_tensors)
     prompts, negatives, count = check_prompts(
         arguments.prompt, arguments.negative_prompt, arguments.embeds, is_guided=arguments.is_guided
     )
-    check_held(size, count * per_prompt)
+    found |= {"prompts": prompts, "negative_prompts": negatives}
+    return requested(kind, arguments, size, callback_tensors, count, arguments.videos_per_prompt, **found)
+
+
+def requested(
+    kind: Callable[..., R],
+    arguments: Watched,
+    size: Resolved,
+    callback_tensors: Sequence[str],
+    count: int,
+    per_prompt: tuple[str, int],
+    **found: Any,
+) -> R:
+    """The request of a call for so many prompts, or pictures where a model takes no prompts; see `prompted`.
+
+    Args:
+        per_prompt: the name of the argument that says how many videos there are of each, and its value.
+    """
+    check_ranges(arguments)
+    if isinstance(arguments, Noised):
+        arguments.check_noise()
+    num_videos = count * check_whole_number(*per_prompt)
+    check_callback(arguments, callback_tensors)
+    check_held(size, num_videos)
     adjustments = [*size.adjustments]
     if unused := list(without_effect(arguments)):
         adjustments.append(f"Without guidance (guidance_scale of 1 or less), {', '.join(unused)} has no effect.")
@@ -90,11 +108,9 @@ def prompted(
     return kind(
         arguments=arguments,
         size=replace(size, adjustments=tuple(adjustments)),
-        num_videos=count * per_prompt,
-        num_videos_per_prompt=per_prompt,
-        generator=check_generator(arguments.generator, count * per_prompt),
-        prompts=prompts,
-        negative_prompts=negatives,
+        num_videos=num_videos,
+        num_videos_per_prompt=per_prompt[1],
+        generator=check_generator(arguments.generator, num_videos),
         **found,
     )
 

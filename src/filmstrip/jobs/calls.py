@@ -40,6 +40,7 @@ TEXTS = ("prompt", "negative_prompt")
 SIDES = ("height", "width")
 LENGTH = "num_frames"
 RATE = "frame_rate"
+"""A family's default of that name is the rate of its videos, whether or not calls can choose it."""
 TELLING = ("num_inference_steps", "guidance_scale")
 """Arguments that are worth a line of their own where a job is told."""
 _PICTURES = ("image",)
@@ -85,6 +86,11 @@ class PipelineCall:
     def length(self) -> str | None:
         """The argument that says how many frames to make, if there is one."""
         return next((name for name, fact in self.facts.items() if fact.role == "length"), None)
+
+    @property
+    def rate(self) -> str | None:
+        """The argument that says how many frames a second the motion is meant for, if there is one."""
+        return next((name for name, fact in self.facts.items() if fact.role == "rate"), None)
 
     def __contains__(self, name: str) -> bool:
         return name in self.hints

@@ -238,9 +238,9 @@ def _arguments(job: Job, call: PipelineCall, defaults: Mapping[str, object]) -> 
     given = {length if name == calls.LENGTH else name: (name, value) for name, value in job.arguments.items()}
     said = {name: job.said[by] for name, (by, _) in given.items() if by in job.said}
     values = {name: call.checked(name, value, said.get(name, name)) for name, (_, value) in given.items()}
-    if job.fps is not None and calls.RATE in call and calls.RATE not in values:
-        said[calls.RATE] = "--fps"
-        values[calls.RATE] = call.checked(calls.RATE, job.fps, "--fps")
+    if job.fps is not None and call.rate is not None and call.rate not in values:
+        said[call.rate] = "--fps"
+        values[call.rate] = call.checked(call.rate, job.fps, "--fps")
     for assignment in job.assignments:
         name, value = call.parse(assignment)
         if name in said:
@@ -267,13 +267,14 @@ def _num_frames(
         raise ValueError(f"--seconds must be more than 0, got {seconds}.")
     if length in values:
         raise ValueError("--num-frames and --seconds say the same thing; give one of them.")
-    rate = values.get(calls.RATE) or defaults.get(calls.RATE) or fps or _OTHER_FPS
+    name = call.rate or calls.RATE
+    rate = values.get(name) or defaults.get(name) or fps or _OTHER_FPS
     assert isinstance(rate, (int, float)), "the call has checked it"
     return call.checked(length, max(1, round(seconds * rate)), "--seconds")
 
 
 def _file_fps(job: Job, inputs: Mapping[str, Input], call: PipelineCall, request: Request[Any]) -> float:
-    if calls.RATE in call:
+    if call.rate is not None:
         return float(request.size.frame_rate)
     if job.fps is not None:
         return job.fps

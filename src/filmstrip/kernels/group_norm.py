@@ -36,21 +36,42 @@ def group_moments(hidden_states: Tensor, num_groups: int) -> tuple[Tensor, Tenso
 
 def _moments_in_portions(video: Tensor, num_groups: int) -> tuple[Tensor, Tensor]:
     positions = video.movedim(0, -1).flatten(0, 2)  # (positions, channels)
-    portions = positions.split(max(1, portion(video) // positions.shape[1]))
-    # Deviations from a value near the mean: squares of the values themselves would cancel.
-    pivot = portions[0].float().mean(dim=0)
-    sums, squares = [], []
-    for part in in_turn(portions, video):
-        deviation = part.float() - pivot  # (positions, channels), float32
-        sums.append(deviation.sum(dim=0))
-        squares.append(deviation.square_().sum(dim=0))
-    count = positions.shape[0]
-    deviation = torch.stack(sums).sum(dim=0) / count  # (channels,), of each channel's mean
-    spread = torch.stack(squares).sum(dim=0) / count - deviation.square()  # each channel's variance
-    means = (pivot + deviation).unflatten(0, (num_groups, -1))
-    mean = means.mean(dim=1)
-    variance = (spread.unflatten(0, (num_groups, -1)) + (means - mean[:, None]).square()).mean(dim=1)
-    return mean, variance
+    moments = Moments()
+    for part in in_turn(positions.split(max(1, portion(video) // positions.shape[1])), video):
+        moments.add(part)
+    mean, variance = moments.of_groups(num_groups)
+    return mean[0], variance[0]
+
+
+class Moments:
+    """Mean and variance of the channels of one video, added up in portions."""
+
+    def __init__(self) -> None:
+        self._pivot: Tensor | None = None
+        self._sums: list[Tensor] = []
+        self._squares: list[Tensor] = []
+        self._count = 0
+
+    def add(self, positions: Tensor) -> None:
+        """Further positions, (positions, channels)."""
+        values = positions.float()
+        if self._pivot is None:
+            # Deviations from a value near the mean: squares of the values themselves would cancel.
+            self._pivot = values.mean(dim=0)
+        deviation = values - self._pivot  # (positions, channels), float32
+        self._sums.append(deviation.sum(dim=0))
+        self._squares.append(deviation.square_().sum(dim=0))
+        self._count += len(positions)
+
+    def of_groups(self, num_groups: int) -> tuple[Tensor, Tensor]:
+        """As `group_moments` gives them, of all that was added; each (1, groups)."""
+        assert self._pivot is not None, "moments of nothing"
+        deviation = torch.stack(self._sums).sum(dim=0) / self._count  # (channels,), of each channel's mean
+        spread = torch.stack(self._squares).sum(dim=0) / self._count - deviation.square()  # each channel's variance
+        means = (self._pivot + deviation).unflatten(0, (num_groups, -1))
+        mean = means.mean(dim=1)
+        variance = (spread.unflatten(0, (num_groups, -1)) + (means - mean[:, None]).square()).mean(dim=1)
+        return mean[None], variance[None]
 
 
 @dataclass(frozen=True)
@@ -66,7 +87,11 @@ class Affine:
     @classmethod
     def of_norm(cls, norm: nn.GroupNorm, hidden_states: Tensor) -> Affine:
         """What a group normalisation with its learned scale and shift does to this video."""
-        mean, variance = group_moments(hidden_states, norm.num_groups)
+        return cls.of_moments(norm, *group_moments(hidden_states, norm.num_groups))
+
+    @classmethod
+    def of_moments(cls, norm: nn.GroupNorm, mean: Tensor, variance: Tensor) -> Affine:
+        """The same where the moments, as `group_moments` gives them, are known."""
         size = norm.num_channels // norm.num_groups
         scale = torch.rsqrt(variance + norm.eps).repeat_interleave(size, dim=1) * norm.weight.float()
         shift = norm.bias.float() - mean.repeat_interleave(size, dim=1) * scale

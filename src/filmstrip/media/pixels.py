@@ -216,8 +216,8 @@ def preprocess_image(image: Any, height: int, width: int) -> Tensor:
         return _to_symmetric(pixels)
     tensors = [_image_tensor(item) for item in images]
     is_symmetric = any(one.is_floating_point() and one.numel() and bool(one.amin() < 0) for one in tensors)
-    pixels = torch.cat([_symmetric_rgb(one, is_symmetric, tell) for one in tensors])
-    return torch.nn.functional.interpolate(pixels, size=(height, width)).contiguous()
+    several = (_symmetric_rgb(one, is_symmetric, tell) for one in tensors)  # of any sizes
+    return torch.cat([torch.nn.functional.interpolate(one, size=(height, width)) for one in several]).contiguous()
 
 
 def picture_size(image: Any) -> tuple[int, int]:

@@ -33,6 +33,9 @@ class AttnProcessor:
         attention_mask: Tensor | None = None,  # added to the scores; broadcasts to (batch, heads, tokens, key_tokens)
     ) -> Tensor:  # (batch, tokens, dim)
         key, value = attn.keys_and_values(hidden_states if encoder_hidden_states is None else encoder_hidden_states)
+        if value.shape[2] == 1 and not torch.is_grad_enabled():
+            # All attend to that one token, whatever their queries are; only these would miss their gradients of zero.
+            return attn.join_heads(value).expand(-1, hidden_states.shape[1], -1)
         return attn.join_heads(self.attend(attn.queries(hidden_states), key, value, attention_mask))
 
     @staticmethod

@@ -31,12 +31,18 @@ def sinusoidal_embedding(
 
 
 class TwoLayers(nn.Module):
-    """Two linear layers with an activation between them: embedded timesteps and captions brought to a model's width."""
+    """Two linear layers with an activation between them: embedded timesteps and captions brought to a model's width.
 
-    def __init__(self, in_channels: int, dim: int, activation: Callable[[Tensor], Tensor]) -> None:
+    Args:
+        out_dim: of what comes out; None: `dim`, as between the layers.
+    """
+
+    def __init__(
+        self, in_channels: int, dim: int, activation: Callable[[Tensor], Tensor], out_dim: int | None = None
+    ) -> None:
         super().__init__()
         self.linear_1 = nn.Linear(in_channels, dim)
-        self.linear_2 = nn.Linear(dim, dim)
+        self.linear_2 = nn.Linear(dim, out_dim or dim)
         self.activation = activation
 
     def forward(self, features: Tensor) -> Tensor:

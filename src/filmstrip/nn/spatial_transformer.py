@@ -120,10 +120,14 @@ class SpatialTransformer(nn.Module):
     ) -> Tensor:  # (batch, channels, height, width)
         rows = hidden_states.shape[-2]
         tokens = self._projected(self.proj_in, self.norm(hidden_states).flatten(2).transpose(1, 2))
+        tokens = self._projected(self.proj_out, self.transform(tokens, given))
+        return hidden_states + tokens.transpose(1, 2).unflatten(2, (rows, -1))
+
+    def transform(self, tokens: Tensor, given: Conditions) -> Tensor:
+        """What the blocks make of tokens, (batch, positions, channels)."""
         for block in self.transformer_blocks:
             tokens = block(tokens, given)
-        tokens = self._projected(self.proj_out, tokens)
-        return hidden_states + tokens.transpose(1, 2).unflatten(2, (rows, -1))
+        return tokens
 
     def _projected(self, layer: nn.Module, tokens: Tensor) -> Tensor:
         """Tokens, (batch, positions, channels), projected."""

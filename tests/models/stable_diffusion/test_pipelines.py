@@ -26,7 +26,7 @@ def test_a_text_without_an_encoder_is_refused_and_embeddings_are_not(name):
     positive, negative = encoder.encode_prompt("a cat")
     without = {**parts(), "tokenizer": None, "text_encoder": None}
     pipeline = getattr(filmstrip, name)(**without)
-    with pytest.raises(ValueError, match="has no text_encoder .None.; give it one"):
+    with pytest.raises(ValueError, match="has no text_encoder"):
         pipeline("a cat", **CALL)
     if name == "StableDiffusionPipeline":
         made = pipeline(prompt_embeds=positive, negative_prompt_embeds=negative, **CALL, generator=seeded())

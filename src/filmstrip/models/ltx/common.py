@@ -58,7 +58,7 @@ class Decoded(Arguments):
 class Paced(Lasting):
     """A length, and how fast it passes."""
 
-    frame_rate: float | None = argument("frames a second that the motion is meant for.")
+    frame_rate: float | None = argument("frames a second that the motion is meant for.", role="rate")
 
 
 @record("ltx arguments")

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from filmstrip.kernels.plain import is_free
 from filmstrip.kernels.valueless import is_on_cpu
 from filmstrip.memory.coding import Coding, Way, half_settings, overlap_settings, square, tile_settings
-from filmstrip.memory.tiling import Tile, Tiles, exceeds, tiled_in_space
+from filmstrip.memory.tiling import Coder, Tile, Tiles, exceeds, tiled_in_space
 from filmstrip.models.stable_diffusion.autoencoder_coders import Decoder, Encoder
 from filmstrip.nn.attention_layers import AttentionModel
 from filmstrip.nn.autoencoder import Autoencoder, check_block_types
@@ -24,7 +24,59 @@ DOWN_BLOCK, UP_BLOCK = "DownEncoderBlock2D", "UpDecoderBlock2D"
 PIXELS_AT_ONCE = 2**20
 
 
-class AutoencoderKL(Autoencoder, AttentionModel):
+class PictureAutoencoder(Autoencoder, AttentionModel):
+    """What autoencoders have in common that encode pictures each for itself, whatever their decoders are."""
+
+    sets_latent_tiles = True
+    computing_methods = ("encode", "decode", "decode_stream")
+    keep_precise = ("norm", r"coder\.conv_in$", r"coder\.conv_out$", "quant_conv$")
+    encoder: Encoder
+    quant_conv: nn.Conv2d | None
+
+    tile_sample_min_size = square(tile_settings())
+    tile_latent_min_size = square(half_settings("latent_tile"))
+    tile_overlap_factor = square(overlap_settings())
+
+    def enable_tiling(self, tile_sample_min_size: int | None = None, tile_overlap_factor: float | None = None) -> None:
+        """Code pictures larger than a tile in overlapping tiles; None keeps a setting.
+
+        Tiles differ from the undivided result: each has its own statistics and its own borders.
+
+        Args:
+            tile_sample_min_size: a tile's sides in pixels.
+            tile_overlap_factor: the share of a tile, below 1, that overlaps the next.
+        """
+        latents = None if tile_sample_min_size is None else tile_sample_min_size // self.spatial_compression_ratio
+        self.set_tiles(
+            tile_sample_min_size=tile_sample_min_size,
+            tile_latent_min_size=latents,
+            tile_overlap_factor=tile_overlap_factor,
+        )
+
+    def _slices(self, batch: Tensor, coding: Coding) -> Sequence[Tensor]:
+        return batch.split(_pictures_at_once(batch, batch.shape[2] * batch.shape[3], coding))
+
+    def _encode(self, part: Tensor, coding: Coding) -> Tensor:
+        ratio = self.spatial_compression_ratio
+        tiles = _tiles(coding.tile, ratio, coding)
+        if not coding.is_tiled or not exceeds(part, tiles):
+            return self._encode_tile(part)
+        return tiled_in_space(self._encode_tile, part, *tiles, Fraction(1, ratio))
+
+    def _encode_tile(self, pictures: Tensor) -> Tensor:
+        moments = self.encoder(pictures)
+        return moments if self.quant_conv is None else self.quant_conv(moments)
+
+    def _in_tiles(self, decode: Coder, latents: Tensor, coding: Coding) -> Tensor:
+        """What `decode` makes of pictures' latents, whole or in tiles as the coding says."""
+        ratio = self.spatial_compression_ratio
+        tiles = _tiles(coding.latents_of_tile(ratio), 1, coding)
+        if not coding.is_tiled or not exceeds(latents, tiles):
+            return decode(latents)
+        return tiled_in_space(decode, latents, *tiles, Fraction(ratio))
+
+
+class AutoencoderKL(PictureAutoencoder):
     """Compresses pictures to latents and back, each for itself.
 
     Pictures are (batch, 3, height, width) in [-1, 1]; their latents are (batch, latent_channels, height / ratio,
@@ -42,9 +94,6 @@ class AutoencoderKL(Autoencoder, AttentionModel):
         (r"(\.attentions\.0\.)value\.", r"\1to_v."),
         (r"(\.attentions\.0\.)proj_attn\.", r"\1to_out.0."),
     )
-    sets_latent_tiles = True
-    computing_methods = ("encode", "decode", "decode_stream")
-    keep_precise = ("norm", r"coder\.conv_in$", r"coder\.conv_out$", "quant_conv$")
 
     def __init__(
         self,
@@ -78,26 +127,6 @@ class AutoencoderKL(Autoencoder, AttentionModel):
         side = sample_size if isinstance(sample_size, int) else sample_size[0]
         self.coding = Coding(tile=(side, side)).with_overlap((0.25, 0.25))
 
-    tile_sample_min_size = square(tile_settings())
-    tile_latent_min_size = square(half_settings("latent_tile"))
-    tile_overlap_factor = square(overlap_settings())
-
-    def enable_tiling(self, tile_sample_min_size: int | None = None, tile_overlap_factor: float | None = None) -> None:
-        """Code pictures larger than a tile in overlapping tiles; None keeps a setting.
-
-        Tiles differ from the undivided result: each has its own statistics and its own borders.
-
-        Args:
-            tile_sample_min_size: a tile's sides in pixels.
-            tile_overlap_factor: the share of a tile, below 1, that overlaps the next.
-        """
-        latents = None if tile_sample_min_size is None else tile_sample_min_size // self.spatial_compression_ratio
-        self.set_tiles(
-            tile_sample_min_size=tile_sample_min_size,
-            tile_latent_min_size=latents,
-            tile_overlap_factor=tile_overlap_factor,
-        )
-
     def decoding_ways(self) -> Iterator[Way]:
         """A few pictures at a time; one; in tiles of the size that the model was made for, a half and a quarter."""
         yield Way("a few pictures at a time", replace(self.coding, is_sliced=False, is_tiled=False))
@@ -122,28 +151,8 @@ class AutoencoderKL(Autoencoder, AttentionModel):
         """Yield the pictures of `decode` a few at a time, in the memory that those few need."""
         coding = coding or self.coding
         pixels = z.shape[2] * z.shape[3] * self.spatial_compression_ratio**2
-        return (self._decode(part, coding) for part in z.split(_pictures_at_once(z, pixels, coding)))
-
-    def _slices(self, batch: Tensor, coding: Coding) -> Sequence[Tensor]:
-        return batch.split(_pictures_at_once(batch, batch.shape[2] * batch.shape[3], coding))
-
-    def _encode(self, part: Tensor, coding: Coding) -> Tensor:
-        ratio = self.spatial_compression_ratio
-        tiles = _tiles(coding.tile, ratio, coding)
-        if not coding.is_tiled or not exceeds(part, tiles):
-            return self._encode_tile(part)
-        return tiled_in_space(self._encode_tile, part, *tiles, Fraction(1, ratio))
-
-    def _decode(self, latents: Tensor, coding: Coding) -> Tensor:
-        ratio = self.spatial_compression_ratio
-        tiles = _tiles(coding.latents_of_tile(ratio), 1, coding)
-        if not coding.is_tiled or not exceeds(latents, tiles):
-            return self._decode_tile(latents)
-        return tiled_in_space(self._decode_tile, latents, *tiles, Fraction(ratio))
-
-    def _encode_tile(self, pictures: Tensor) -> Tensor:
-        moments = self.encoder(pictures)
-        return moments if self.quant_conv is None else self.quant_conv(moments)
+        parts = z.split(_pictures_at_once(z, pixels, coding))
+        return (self._in_tiles(self._decode_tile, part, coding) for part in parts)
 
     def _decode_tile(self, latents: Tensor) -> Tensor:
         return self.decoder(latents if self.post_quant_conv is None else self.post_quant_conv(latents)).contiguous()
