@@ -196,6 +196,37 @@ def text2video_zero(setting: Setting) -> Work:
     )
 
 
+def modelscope(setting: Setting) -> Work:
+    """A guided step of 16 frames of 256x256."""
+    dtype = setting.pick(torch.float16, torch.bfloat16)
+    config = config_of("modelscope", "text-to-video-ms-1.7b", "unet")
+    small = {"block_out_channels": (32, 32, 64, 64), "cross_attention_dim": 32, "attention_head_dim": 8}
+    config |= setting.pick({}, {**small, "layers_per_block": 1})
+    frames, side = setting.pick((16, 32), (2, 16))
+    networks = pair("UNet3DConditionModel", config, setting, dtype)
+    latents = setting.normal(2, 4, frames, side, side, dtype=dtype)
+    prompt = setting.normal(2, 77, config["cross_attention_dim"], dtype=dtype)
+    given = latents, TIMESTEP, prompt
+    ours = remembering_prompts(lambda: networks[0](*given).sample)
+    return Work(ours, (lambda: networks[1](*given).sample) if HAS_REFERENCE else None, networks, note="whole")
+
+
+def stable_video_diffusion(setting: Setting) -> Work:
+    """A guided step of 14 frames of 1024x576."""
+    dtype = setting.pick(torch.float16, torch.bfloat16)
+    config = config_of("stable_video_diffusion", "stable-video-diffusion-img2vid", "unet")
+    small = {"block_out_channels": (32, 32, 64, 64), "num_attention_heads": (2, 2, 4, 4), "layers_per_block": 1}
+    config |= setting.pick({}, small)
+    frames, size = setting.pick((14, (72, 128)), (2, (16, 16)))
+    networks = pair("UNetSpatioTemporalConditionModel", config, setting, dtype)
+    latents = setting.normal(2, frames, 8, *size, dtype=dtype)
+    picture = setting.normal(2, 1, config["cross_attention_dim"], dtype=dtype)
+    numbers = torch.tensor([[6.0, 127.0, 0.02]] * 2, device=setting.device, dtype=dtype)
+    given = latents, 1.0, picture, numbers
+    ours = remembering_prompts(lambda: networks[0](*given).sample)
+    return Work(ours, (lambda: networks[1](*given).sample) if HAS_REFERENCE else None, networks, note="whole")
+
+
 # ---- decoders --------------------------------------------------------------------------------------------------------
 
 
@@ -245,6 +276,20 @@ def picture_decoder(setting: Setting) -> Work:
     return decoder("AutoencoderKL", config, setting, dtype, setting.pick((8, 64, 64), (2, 4, 4)))
 
 
+def stable_video_decoder(setting: Setting) -> Work:
+    """14 frames of 1024x576, all at once on both sides."""
+    config = config_of("stable_video_diffusion", "stable-video-diffusion-img2vid", "vae")
+    config |= setting.pick({}, {"block_out_channels": (32, 32, 32, 32), "layers_per_block": 1})
+    dtype = setting.pick(torch.float16, torch.bfloat16)
+    frames, size = setting.pick((14, (72, 128)), (2, (4, 4)))
+    networks = pair("AutoencoderKLTemporalDecoder", config, setting, dtype)
+    for network in networks:
+        del network.encoder
+    latents = setting.normal(frames, 4, *size, dtype=dtype)
+    ours, theirs = ((lambda vae=vae: vae.decode(latents, frames).sample) for vae in (networks * 2)[:2])
+    return Work(ours, theirs if HAS_REFERENCE else None, networks, note="all frames")
+
+
 WORKS: dict[str, Callable[[Setting], Work]] = {
     "ltx-2b step": ltx,
     "cogvideox-2b step": lambda setting: cogvideox(setting, "cogvideox-2b", None),
@@ -253,5 +298,8 @@ WORKS: dict[str, Callable[[Setting], Work]] = {
     "stable-diffusion decode": picture_decoder,
     "cogvideox-5b step": lambda setting: cogvideox(setting, "cogvideox-5b", 4),
     "cogvideox decode": cogvideox_decoder,
+    "modelscope step": modelscope,
+    "stable-video-diffusion step": stable_video_diffusion,
+    "stable-video-diffusion decode": stable_video_decoder,
 }
 COMPILED = ("ltx-2b step", "cogvideox-2b step", "cogvideox-5b step", "text2video-zero step")
