@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from filmstrip import devices
+from filmstrip import AutoencoderKLTemporalDecoder, devices
 from filmstrip.fitting.plan import DoesNotFitError, Planner
 from filmstrip.fitting.usual import usual_request
 from filmstrip.memory.coding import smaller_ways
@@ -20,12 +20,19 @@ pytestmark = [pytest.mark.gpu, needs_real]
 # What libraries take for themselves, such as a product's workspace of 32 MB, is no matter of a plan.
 LIBRARIES = 2**26
 KINDS = {type(fresh(case).vae).__name__: case for case in reversed(CASES)}  # a case of each class of autoencoder
-SIDES = {"AutoencoderKL": 1024, "AutoencoderKLCogVideoX": 720, "AutoencoderKLLTXVideo": 1280}
+SIDES = {
+    "AutoencoderKL": 1024,
+    "AutoencoderKLCogVideoX": 720,
+    "AutoencoderKLLTXVideo": 1280,
+    "AutoencoderKLTemporalDecoder": 1024,
+}
 """Of pictures whose decoding takes much more than libraries do."""
 LARGE = {
     "cogvideox": {"height": 512, "width": 768, "num_frames": 17},
     "ltx": {"height": 512, "width": 768, "num_frames": 65},
+    "modelscope": {"height": 384, "width": 384},
     "stable_diffusion": {"height": 384, "width": 384},
+    "stable_video_diffusion": {"height": 256, "width": 256},
     "text2video_zero": {"height": 384, "width": 384},
 }
 
@@ -128,7 +135,10 @@ def latents_for(vae, side):
 
 def decode(vae, latents, coding=None):
     """The video in runs of frames, (1, 3, frames, height, width); pictures are frames of one."""
-    runs = vae.decode_stream(latents.to(next(vae.parameters()).device), coding=coding)
+    latents = latents.to(next(vae.parameters()).device)
+    if isinstance(vae, AutoencoderKLTemporalDecoder):
+        return vae.decode_stream(latents, len(latents), coding=coding)
+    runs = vae.decode_stream(latents, coding=coding)
     return runs if latents.dim() == 5 else (pictures.movedim(0, 1)[None] for pictures in runs)
 
 

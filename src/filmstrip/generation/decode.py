@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from filmstrip.generation.finite import check_finite
@@ -64,10 +63,26 @@ def _exact(runs: Iterator[Tensor], num_frames: int) -> Iterator[tuple[int, Tenso
             return
 
 
-def joined(runs: list[Any]) -> Any:
-    """Runs of frames in one of the output types, joined along time."""
-    if isinstance(runs[0], list):
-        return [[frame for run in runs for frame in run[video]] for video in range(len(runs[0]))]
-    if isinstance(runs[0], np.ndarray):
-        return np.concatenate(runs, axis=1)
-    return torch.cat(runs, dim=1)
+class Collected:
+    """Runs of frames in one of the output types, put together along time as they come, so that none is there twice."""
+
+    def __init__(self, num_frames: int) -> None:
+        self._num_frames = num_frames
+        self._whole: Any = None
+
+    def add(self, done: int, run: Any) -> None:
+        """Put a run where it belongs; `done` is how many frames there are by its end."""
+        if isinstance(run, list):
+            self._whole = [[*before, *more] for before, more in zip(self._whole or [[]] * len(run), run, strict=True)]
+        elif run.shape[1] == self._num_frames:
+            self._whole = run
+        else:
+            if self._whole is None:
+                shape = (len(run), self._num_frames, *run.shape[2:])
+                self._whole = run.new_empty(shape) if isinstance(run, Tensor) else np.empty(shape, run.dtype)
+            self._whole[:, done - run.shape[1] : done] = run
+
+    @property
+    def frames(self) -> Any:
+        """All of them, once all have come."""
+        return self._whole

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from filmstrip.generation.arguments import Arguments, Watched
-from filmstrip.generation.decode import decoded_frames, joined
+from filmstrip.generation.decode import Collected, decoded_frames
 from filmstrip.generation.denoise import denoise
 from filmstrip.generation.events import TOLD, Event, Step
 from filmstrip.generation.guidance import Conditions, Given, Guidance, Predict
@@ -231,12 +231,12 @@ def _decoded(session: Session[Any], latents: Tensor, *, collect: bool) -> Iterat
     if output_type == "latent":
         frames = session.recipe.finished_latents(session, latents)
     else:
-        runs = []
+        collected = Collected(num_frames)
         for done, pixels in decoded_frames(session, latents):
             if collect:
-                runs.append(video_to_output(pixels, output_type))
+                collected.add(done, video_to_output(pixels, output_type))
             yield session.event("decode", done, num_frames, frames=pixels)
-        frames = joined(runs) if collect else None
+        frames = collected.frames
     yield session.event("done", 1, 1, latents=latents, output=session.recipe.output(frames, session.report))
 
 

@@ -119,5 +119,6 @@ CASES = [
         batch={"image": [picture(0), picture(1)]},
         singles=[{"image": picture(0)}, {"image": picture(1)}],
         guidance="max_guidance_scale",
+        bfloat16_error=0.08,
     ),
 ]
