@@ -10,6 +10,8 @@ from transformers import (
     CLIPTextConfig,
     CLIPTextModel,
     CLIPTextModelWithProjection,
+    CLIPVisionConfig,
+    CLIPVisionModelWithProjection,
     PreTrainedTokenizerFast,
     T5Config,
     T5EncoderModel,
@@ -180,3 +182,18 @@ def clip_config(dim: int, length: int, num_layers: int = 3, **more: Any) -> CLIP
         pad_token_id=1,
         **more,
     )
+
+
+def clip_vision_encoder(dim: int = 16, side: int = 32) -> CLIPVisionModelWithProjection:
+    """A CLIP encoder of pictures with two layers; it sees sixteen patches."""
+    torch.manual_seed(0)
+    config = CLIPVisionConfig(
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        image_size=side,
+        patch_size=side // 4,
+        projection_dim=dim,
+    )
+    return CLIPVisionModelWithProjection(config).eval()

@@ -1,6 +1,6 @@
 """What I2VGen-XL says about itself."""
 
-from filmstrip.families import Family
+from filmstrip.families import Family, Task
 
 FAMILY = Family(
     name="i2vgen-xl",
@@ -9,10 +9,15 @@ FAMILY = Family(
     licence="MIT",
     paper="2311.04145",
     order=46,
-    tasks={},
+    tasks={"image-to-video": Task("I2VGenXLPipeline", "ali-vilab/i2vgen-xl")},
     checkpoints=("ali-vilab/i2vgen-xl",),
-    public={"I2VGenXLUNet": "unet"},
+    public={
+        "I2VGenXLPipeline": "pipeline",
+        "I2VGenXLUNet": "unet",
+    },
     transformers_networks=("CLIPTextModel", "CLIPVisionModelWithProjection"),
     transformers_processors=("CLIPFeatureExtractor", "CLIPImageProcessor", "CLIPTokenizer", "CLIPTokenizerFast"),
+    builds_on=("modelscope", "stable_diffusion"),
     known_by="i2vgen",
+    manifests=("i2vgen-xl",),
 )
