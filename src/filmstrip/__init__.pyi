@@ -15,6 +15,8 @@ from filmstrip.models.cogvideox.pipeline_video import CogVideoXVideoToVideoPipel
 from filmstrip.models.cogvideox.schedulers import CogVideoXDDIMScheduler as CogVideoXDDIMScheduler
 from filmstrip.models.cogvideox.schedulers import CogVideoXDPMScheduler as CogVideoXDPMScheduler
 from filmstrip.models.cogvideox.transformer import CogVideoXTransformer3DModel as CogVideoXTransformer3DModel
+from filmstrip.models.i2vgen_xl.pipeline import I2VGenXLPipeline as I2VGenXLPipeline
+from filmstrip.models.i2vgen_xl.unet import I2VGenXLUNet as I2VGenXLUNet
 from filmstrip.models.ltx.autoencoder import AutoencoderKLLTXVideo as AutoencoderKLLTXVideo
 from filmstrip.models.ltx.conditions import LTXVideoCondition as LTXVideoCondition
 from filmstrip.models.ltx.pipeline_condition import LTXConditionPipeline as LTXConditionPipeline
@@ -91,6 +93,8 @@ __all__ = [
     "FlowMatchEulerDiscreteScheduler",
     "FlowMatchHeunDiscreteScheduler",
     "HeunDiscreteScheduler",
+    "I2VGenXLPipeline",
+    "I2VGenXLUNet",
     "KDPM2AncestralDiscreteScheduler",
     "KDPM2DiscreteScheduler",
     "LCMScheduler",

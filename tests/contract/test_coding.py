@@ -30,6 +30,8 @@ class Coder:
         self.vae, self.ratio = vae, vae.spatial_compression_ratio
         self.channels = vae.config.latent_channels
         self.is_video = hasattr(vae, "temporal_compression_ratio")
+        # Where frames are told from videos by their number: pictures are videos of one frame.
+        self.more = {"num_frames": 1} if isinstance(vae, filmstrip.AutoencoderKLTemporalDecoder) else {}
         self.seen = []
         for network in (vae.encoder, vae.decoder):
             network.conv_in.register_forward_pre_hook(lambda _, given: self.seen.append(tuple(given[0].shape[-2:])))
@@ -43,7 +45,7 @@ class Coder:
     def decode(self, latents):
         if self.is_video:
             return torch.cat(list(self.vae.decode_stream(latents)), dim=2)
-        return self.vae.decode(latents[:, :, 0], return_dict=False)[0][:, :, None]
+        return self.vae.decode(latents[:, :, 0], return_dict=False, **self.more)[0][:, :, None]
 
     def encode(self, pixels):
         found = self.vae.encode(pixels if self.is_video else pixels[:, :, 0]).latent_dist.mode()
@@ -58,7 +60,7 @@ def coder_of(name):
 def test_chunks_are_the_whole(name):
     coder = coder_of(name)
     latents = coder.latents(5, 6)
-    whole = coder.vae.decode(latents if coder.is_video else latents[:, :, 0], return_dict=False)[0]
+    whole = coder.vae.decode(latents if coder.is_video else latents[:, :, 0], return_dict=False, **coder.more)[0]
     whole = whole if coder.is_video else whole[:, :, None]
     ways = [way for way in decoding_ways(coder.vae) if way.tile is None]
     assert ways

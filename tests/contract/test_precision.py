@@ -29,6 +29,10 @@ def test_bfloat16_is_finite_and_near_float32(case):
     assert 0 < relative_error(half, video(case)) < case.bfloat16_error
 
 
+# Where all scores of a token are NaN, torch's attention for CPUs gives zeros: what makes scores can't show them.
+SCORING = ("to_q", "to_k")
+
+
 def working_parts(case):
     """For each network and each of its children that has a part in the case's video: one parameter in use there."""
     pipeline = shared(case.name)
@@ -42,6 +46,8 @@ def working_parts(case):
 
     for component, network in pipeline.networks.items():
         for name, module in network.named_modules():
+            if name.endswith(SCORING):
+                continue
             if isinstance(module, (nn.Linear, nn.Embedding, nn.modules.conv._ConvNd)):
                 place = (component, name.partition(".")[0], f"{name}.weight")
                 handles.append(module.register_forward_hook(note(*place)))

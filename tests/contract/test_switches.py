@@ -14,6 +14,12 @@ WITH_CHUNKS = [
     for name, network in shared(case.name).networks.items()
     if hasattr(network, "enable_forward_chunking")
 ]
+# Of autoencoders of pictures; where an autoencoder sees several frames, their number changes the video.
+WITH_DECODED_CHUNKS = [
+    case
+    for case in CASES
+    if case.takes("decode_chunk_size") and any(one.elsewhere for one in case.variations_of("decode_chunk_size"))
+]
 WITH_VAE = [case for case in CASES if "vae" in case.pipeline_class.component_names()]
 
 
@@ -54,6 +60,19 @@ def test_the_switches_of_the_autoencoder_itself_work_too(case):
         getattr(vae, f"disable_{switch}")()
         assert not getattr(vae, f"use_{switch}")
     assert shared(case.name).vae is not vae
+
+
+@over(WITH_DECODED_CHUNKS)
+def test_frames_decoded_a_few_at_a_time_are_the_same(case):
+    pipeline, counts = fresh(case), []
+    stream = pipeline.vae.decode_stream
+    pipeline.vae.decode_stream = lambda z, coding=None: (counts.append(len(z)), stream(z, coding))[1]
+    together = video(case, pipeline, **case.batch, decode_chunk_size=None)
+    assert len(counts) == 1
+    for size in (1, 3):
+        counts.clear()
+        close(video(case, pipeline, **case.batch, decode_chunk_size=size), together)
+        assert max(counts) == size and len(counts) > 1
 
 
 @over(WITH_FREE_U)

@@ -11,6 +11,7 @@ from torch import nn
 from filmstrip.fitting.ledger import AsWithValues, Ledger, replay, without_values
 from filmstrip.fitting.results import Results
 from filmstrip.kernels.valueless import in_turn, is_on_cpu, standing_for
+from tests import tiny
 
 KILO = 1000
 
@@ -73,6 +74,13 @@ def test_attention_holds_no_table_of_scores():
 
     assert attended.shape == query.shape
     assert ledger.peak == attended.nbytes + 1000 * 4
+
+
+def test_an_encoder_without_values_gives_its_layers_outputs_though_the_original_has_given_them_before():
+    encoder, ids = tiny.clip_text_encoder(), torch.zeros(1, 4, dtype=torch.long)
+    assert len(encoder(ids, output_hidden_states=True).hidden_states) == 4
+    copied = without_values(encoder)
+    assert len(copied(ids.to("meta"), output_hidden_states=True).hidden_states) == 4
 
 
 def test_a_network_without_values_has_the_types_asked_for_and_no_hooks():

@@ -308,7 +308,10 @@ def without_values(network: nn.Module, dtype: torch.dtype | None = None) -> nn.M
     for module in network.modules():  # hooks may hold more than can be copied
         for hooks in (module._forward_hooks, module._forward_pre_hooks):
             table[id(hooks)] = OrderedDict()
-    return copy.deepcopy(network, table)
+    copied = copy.deepcopy(network, table)
+    for module in copied.modules():  # or transformers takes its own hooks, by which it keeps layers' outputs, for there
+        module.__dict__.pop("_output_capturing_hooks_installed", None)
+    return copied
 
 
 def replay(network: nn.Module, name: str, ledger: Ledger) -> None:

@@ -254,8 +254,8 @@ class Way:
 
 
 def decoding_ways(vae: Any) -> tuple[Way, ...]:
-    """All ways in which an autoencoder can decode, in falling order of the memory that they need."""
-    return tuple(vae.decoding_ways()) if hasattr(vae, "decoding_ways") else (Way("whole"),)
+    """All ways in which an autoencoder can decode, each once, in falling order of the memory that they need."""
+    return tuple(dict.fromkeys(vae.decoding_ways())) if hasattr(vae, "decoding_ways") else (Way("whole"),)
 
 
 def smaller_ways(vae: Any, height: int, width: int, coding: Coding | None = None) -> tuple[Way, ...]:

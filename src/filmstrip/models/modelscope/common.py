@@ -79,17 +79,30 @@ class ModelScopeBase(StableDiffusionBase):
         self, session: Session[Any], vae: AutoencoderKL, latents: Tensor, coding: Coding | None
     ) -> Iterator[Tensor]:
         """Yield the videos in runs of frames, (batch, 3, frames, height, width)."""
-        latents = (latents / vae.config.scaling_factor).to(execution_device(vae), vae.dtype)
-        batch = len(latents)
-        frames = latents.permute(2, 0, 1, 3, 4).flatten(0, 1)  # (frames * batch, channels, height, width)
-        waiting: list[Tensor] = []
-        for part in vae.decode_stream(frames, coding=coding):
+        yield from decoded_videos(vae, latents, coding)
+
+    def output(self, frames: Any, report: Report) -> Any:
+        """The videos of a run."""
+        return VideoOutput(frames, report)
+
+
+def decoded_videos(
+    vae: AutoencoderKL, latents: Tensor, coding: Coding | None, most: int | None = None
+) -> Iterator[Tensor]:
+    """Yield videos in runs of frames, (batch, 3, frames, height, width), by an autoencoder of pictures.
+
+    Args:
+        latents: (batch, channels, frames, height / 8, width / 8), scaled.
+        most: pictures to decode at a time; None: as many as the autoencoder takes.
+    """
+    latents = (latents / vae.config.scaling_factor).to(execution_device(vae), vae.dtype)
+    batch = len(latents)
+    frames = latents.permute(2, 0, 1, 3, 4).flatten(0, 1)  # (frames * batch, channels, height, width)
+    waiting: list[Tensor] = []
+    for some in frames.split(most or len(frames)):
+        for part in vae.decode_stream(some, coding=coding):
             pictures = torch.cat([*waiting, part]) if waiting else part
             whole = len(pictures) // batch * batch  # a frame is given when it is there for all videos
             waiting = [pictures[whole:]] if whole < len(pictures) else []
             if whole:
                 yield pictures[:whole].unflatten(0, (-1, batch)).permute(1, 2, 0, 3, 4)
-
-    def output(self, frames: Any, report: Report) -> Any:
-        """The videos of a run."""
-        return VideoOutput(frames, report)

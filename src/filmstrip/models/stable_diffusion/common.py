@@ -65,6 +65,8 @@ class StableDiffusionBase(Pipeline):
     """Latents that the U-Net is given side by side: the noisy ones, and those of a picture if it changes one."""
     _frame_dim: ClassVar[int | None] = None
     """The axis of frames of the latents that a run starts from, if there is one."""
+    _skips_for_negatives: ClassVar[bool] = False
+    """Whether layers of the text encoder that are left out are so for negative prompts, too."""
 
     def __init__(
         self,
@@ -146,11 +148,12 @@ class StableDiffusionBase(Pipeline):
         arguments: PictureArguments,
         size: tuple[int, int],
         num_frames: int = 1,
+        frame_rate: float | None = None,
         **found: Any,
     ) -> RequestType:
         """The request that a call's completed arguments make, of that class, for a size (height, width)."""
         self.check_components()
-        rate = self.defaults.get("frame_rate", 1)
+        rate = self.defaults.get("frame_rate", 1) if frame_rate is None else frame_rate
         resolved = resolve(self.rules, height=size[0], width=size[1], num_frames=num_frames, frame_rate=rate)
         schedules = arguments.own_schedule
         if len(schedules) > 1:
@@ -226,9 +229,10 @@ class StableDiffusionBase(Pipeline):
         def encode(some: Sequence[str], length: int, skip: int | None = None) -> Prompts:
             return encode_clip_text(self.tokenizer, self.text_encoder, some, skip=skip, num_parts=length // window)
 
-        # As in the reference, layers are left out for the prompts and not for the negative prompts.
+        # As in the reference, pipelines of pictures leave out layers for the prompts and not for the negative prompts.
         encode_positive = partial(encode, skip=clip_skip)
-        return encode_prompts(parts * window, encode_positive, texts, negatives, embeds, encode)
+        encode_negative = encode_positive if self._skips_for_negatives else encode
+        return encode_prompts(parts * window, encode_positive, texts, negatives, embeds, encode_negative)
 
     # ---- sampling ------------------------------------------------------------------------------------------------
 

@@ -32,7 +32,6 @@ FAMILY = Family(
     transformers_processors=("CLIPFeatureExtractor", "CLIPImageProcessor", "CLIPTokenizer", "CLIPTokenizerFast"),
     known_by=r"stable[ _-]?(video[ _-]?)?diffusion",
     manifests=(
-        "i2vgen-xl",
         "instruct-pix2pix",
         "sd-controlnet-canny",
         "sd-controlnet-openpose",

@@ -71,6 +71,8 @@ class StableVideoDiffusionPipeline(Pipeline):
 
     def usual_defaults(self) -> dict[str, Any]:
         """The family's defaults, and the size and length that the U-Net was trained for: wide, 16 by 9."""
+        if self.unet is None or self.vae is None:
+            return dict(self.family_defaults)
         config, multiple = self.unet.config, self.vae.spatial_compression_ratio
         side = (config.sample_size or 96) * multiple  # of a square of as many pixels
         height, width = (max(1, round(share * side / multiple)) * multiple for share in (3 / 4, 4 / 3))
