@@ -130,7 +130,7 @@ STABLE_VIDEO_DIFFUSION_AUTOENCODER: dict[str, Any] = {
     "block_out_channels": (32, 64),
     "down_block_types": ("DownEncoderBlock2D",) * 2,
     "layers_per_block": 1,
-    "sample_size": 32,
+    "sample_size": 48,
 }
 
 
