@@ -223,6 +223,9 @@ class StableDiffusionBase(Pipeline):
         if texts is None and negatives is None:  # then there may be no tokenizer either
             given: dict[str, Any] = {name: one for name, one in embeds.items() if one is not None}
             return Prompts(**given)
+        if self.tokenizer is None or self.text_encoder is None:
+            raise ValueError("texts need a tokenizer and a text_encoder; pass them, or embeddings.")
+        self._check_clip_skip(clip_skip)  # again: a request that was made without the encoder's weights could not
         window = self.tokenizer.model_max_length
         parts = num_clip_parts(self.tokenizer, [*(texts or ()), *(negatives or ())]) if long_prompts else 1
 
