@@ -9,7 +9,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import filmstrip
-from filmstrip.models.i2vgen_xl.pictures import cropped, normalized_for_clip, pictures_in, seen_by_clip
+from filmstrip.models.i2vgen_xl.pictures import cropped, normalized_for_clip, pictures_in, seen_by_clip, squares_of
 from tests.tiny_i2vgen_xl import SIDE, image_processor, parts, picture
 
 CALL = {
@@ -90,18 +90,18 @@ def test_every_form_of_a_picture_is_the_same_one(pipeline):
     expected = pipeline.request(**CALL)
     for form in forms:
         request = pipeline.request(**{**CALL, "image": form})
-        assert torch.equal(request.pixels, expected.pixels) and torch.equal(request.small_pixels, expected.small_pixels)
+        assert torch.equal(request.pixels, expected.pixels) and torch.equal(request.squares, expected.squares)
 
 
 def test_pictures_of_several_sizes_are_taken(pipeline):
     request = pipeline.request(**{**CALL, "prompt": ["a", "b"], "image": [picture(0, 30, 40), picture(1, 40, 30)]})
-    assert request.pixels.shape == (2, 3, 16, 12) and request.small_pixels.shape == (2, 3, SIDE, SIDE)
+    assert request.pixels.shape == (2, 3, 16, 12) and request.squares.shape == (2, 12, 12, 3)
     assert [one.size for one in pictures_in([picture(0, 30, 40), torch.zeros(2, 3, 5, 6)])] == [(30, 40), *[(6, 5)] * 2]
 
 
 def test_clip_sees_pictures_as_its_processor_normalises_them():
     processor = image_processor()
-    small = seen_by_clip([picture(0, 48, 32)], 24, SIDE)
+    small = seen_by_clip(squares_of([picture(0, 48, 32)], 24), SIDE)
     levels = ((small / 2 + 0.5) * 255).round().to(torch.uint8)
     options = {"do_resize": False, "do_center_crop": False, "return_tensors": "pt"}
     expected = processor(images=list(levels), **options).pixel_values

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+import torch
 from PIL import Image
 from PIL.Image import Resampling
 from torch import Tensor
@@ -12,7 +14,6 @@ from torch import Tensor
 from filmstrip.media.levels import once, to_rgb, warn
 from filmstrip.media.pixels import picture_size, preprocess_image, video_to_output
 
-CLIP_SIDE = 224
 # What CLIP was trained with (arXiv:2103.00020), where no image processor says it.
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
@@ -68,10 +69,15 @@ def seen_by_autoencoder(pictures: Sequence[Image.Image], width: int, height: int
     return preprocess_image([cropped(one, width, height) for one in pictures], height, width)
 
 
-def seen_by_clip(pictures: Sequence[Image.Image], width: int, side: int) -> Tensor:
-    """Pictures in [-1, 1] as squares, (pictures, 3, side, side), by way of squares as wide as the video."""
-    squares = [cropped(one, width, width).resize((side, side), Resampling.BILINEAR) for one in pictures]
-    return preprocess_image(squares, side, side)
+def squares_of(pictures: Sequence[Image.Image], width: int) -> Tensor:
+    """Pictures as squares as wide as the video, uint8, (pictures, width, width, 3): what CLIP's are made of."""
+    return torch.stack([torch.from_numpy(np.array(cropped(one, width, width))) for one in pictures])
+
+
+def seen_by_clip(squares: Tensor, side: int) -> Tensor:
+    """Squares of `squares_of` in [-1, 1] as large as CLIP takes them, (pictures, 3, side, side)."""
+    small = [Image.fromarray(one.numpy()).resize((side, side), Resampling.BILINEAR) for one in squares]
+    return preprocess_image(small, side, side)
 
 
 def normalized_for_clip(pixels: Tensor, processor: Any) -> Tensor:

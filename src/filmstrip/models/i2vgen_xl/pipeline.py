@@ -35,12 +35,12 @@ from filmstrip.generation.session import Session
 from filmstrip.memory.coding import Coding
 from filmstrip.memory.residency import execution_device
 from filmstrip.models.i2vgen_xl.pictures import (
-    CLIP_SIDE,
     crop_notes,
     normalized_for_clip,
     pictures_in,
     seen_by_autoencoder,
     seen_by_clip,
+    squares_of,
 )
 from filmstrip.models.i2vgen_xl.unet import I2VGenXLUNet
 from filmstrip.models.modelscope.common import ModelScopeBase, decoded_videos
@@ -99,7 +99,7 @@ class ImageRequest(PictureRequest[ImageArguments]):
     """What a run of I2VGen-XL is to do."""
 
     pixels: Tensor | None = None  # of pictures as large as the video, (pictures, 3, height, width)
-    small_pixels: Tensor | None = None  # of the same as CLIP sees them, (pictures, 3, side, side)
+    squares: Tensor | None = None  # of the same pictures for CLIP, uint8, (pictures, width, width, 3)
 
 
 AnySession = Session[ImageRequest]
@@ -181,11 +181,10 @@ class I2VGenXLPipeline(ModelScopeBase):
         pictures = pictures_in(arguments.image)
         check_count("pictures", pictures, request.num_prompts)
         height, width = request.size.height, request.size.width
-        side = CLIP_SIDE if self.image_encoder is None else self.image_encoder.config.image_size
         request = replace(
             request,
             pixels=seen_by_autoencoder(pictures, width, height),
-            small_pixels=seen_by_clip(pictures, width, side),
+            squares=squares_of(pictures, width),
         )
         return adjusted(request, *crop_notes(pictures, width, height))
 
@@ -225,7 +224,9 @@ class I2VGenXLPipeline(ModelScopeBase):
     def _image_embeddings(self, request: ImageRequest) -> Tensor:
         """CLIP's embedding of each video's picture, (videos, 1, dim)."""
         encoder = self.image_encoder
-        pixels = normalized_for_clip(known(request.small_pixels), self.feature_extractor)
+        pixels = normalized_for_clip(
+            seen_by_clip(known(request.squares), encoder.config.image_size), self.feature_extractor
+        )
         embeds = encoder(pixel_values=pixels.to(execution_device(encoder), encoder.dtype)).image_embeds
         return request.per_video(check_finite(embeds, "image_encoder")[:, None])
 
