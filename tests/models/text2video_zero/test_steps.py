@@ -4,7 +4,6 @@ import pytest
 import torch
 
 import filmstrip
-from filmstrip.models.stable_diffusion.controlling import Controlling, Strengths
 from tests.contract.registered import CASES
 
 ZERO = next(case for case in CASES if case.pipeline == "TextToVideoZeroPipeline")
@@ -51,33 +50,3 @@ def test_a_run_that_ends_before_the_end_makes_whole_steps(name):
         run = pipe.scheduler.start(6)
         made = sum(timestep in run.timesteps for timestep, rows in calls if rows > 1)
         assert run.begins[1] + made in run.begins
-
-
-class Net:
-    """A ControlNet that remembers how strong it was to be."""
-
-    dtype = torch.float32
-    config = type("Config", (), {"global_pool_conditions": False})
-
-    def __init__(self):
-        self.scales = []
-
-    def __call__(self, *arguments, conditioning_scale, **settings):
-        self.scales.append(conditioning_scale)
-        return [torch.zeros(1, 1)], torch.zeros(1, 1)
-
-
-class Given:
-    """Conditions of one row."""
-
-    follows, pictures, prompt_embeds = (True,), (torch.zeros(1, 1),), torch.zeros(1, 1)
-
-
-@pytest.mark.parametrize("calls_each", [1, 2])
-def test_a_controls_share_of_the_steps_parts_none(calls_each):
-    net, timesteps = Net(), [0.0] * (7 if calls_each == 2 else 4)
-    strengths = Strengths([1.0], [0.25], [0.75])
-    control = Controlling([net], strengths, timesteps, calls_each=calls_each, guess_mode=False)
-    for call in range(len(timesteps)):
-        control(torch.zeros(1, 1), call, Given())
-    assert net.scales == ([0.0] * calls_each + [1.0] * 2 * calls_each + [0.0] * calls_each)[: len(timesteps)]

@@ -108,21 +108,13 @@ class Controlling:
 
     Args:
         timesteps: those of the run.
-        calls_each: how often the network is called for a step.
         guess_mode: whether the predictions for the prompts alone follow the pictures.
     """
 
     def __init__(
-        self,
-        nets: Sequence[Any],
-        strengths: Strengths,
-        timesteps: Sequence[float],
-        *,
-        calls_each: int = 1,
-        guess_mode: bool,
+        self, nets: Sequence[Any], strengths: Strengths, timesteps: Sequence[float], *, guess_mode: bool
     ) -> None:
         self._nets, self._strengths, self._timesteps = nets, strengths, timesteps
-        self._calls_each = calls_each
         # A network that gives one number for each channel is always used in this way.
         self.guesses = bool(guess_mode or nets[0].config.global_pool_conditions)
 
@@ -138,11 +130,10 @@ class Controlling:
                 prompt_embeds[spared:],
                 [one[spared:] for one in pictures],
             )
-        timestep, num_calls = self._timesteps[step], len(self._timesteps)
+        timestep, num_steps = self._timesteps[step], len(self._timesteps)
         down: list[Tensor] = []
         mid: Tensor | None = None
-        # PNDM's call more than its steps counts as a step, as in the reference.
-        scales = self._strengths.at(step // self._calls_each, -(-num_calls // self._calls_each))
+        scales = self._strengths.at(step, num_steps)
         for net, picture, scale in zip(self._nets, pictures, scales, strict=True):
             arguments = (latents.to(net.dtype), timestep, prompt_embeds.to(net.dtype), picture.to(net.dtype))
             more, last = net(*arguments, conditioning_scale=scale, guess_mode=self.guesses, return_dict=False)
@@ -150,7 +141,7 @@ class Controlling:
             mid = last if mid is None else mid + last
         residuals = [*down, known(mid)]
         for residual in residuals:
-            check_finite(residual, "controlnet", f"step {step + 1} of {num_calls}")
+            check_finite(residual, "controlnet", f"step {step + 1} of {num_steps}")
         if spared:
             residuals = [torch.cat([one.new_zeros(spared, *one.shape[1:]), one]) for one in residuals]
         return {"down_block_additional_residuals": residuals[:-1], "mid_block_additional_residual": residuals[-1]}

@@ -28,7 +28,6 @@ from filmstrip.models.stable_diffusion.controlling import Controlled, Controllin
 from filmstrip.models.stable_diffusion.controlnet import ControlNetModel
 from filmstrip.records import record
 from filmstrip.roles import uncompiled
-from filmstrip.schedulers import Run
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,10 +104,10 @@ class ControlledBase(StableDiffusionBase):
                 if list(_items(theirs)) != list(_items(ours)):
                     raise ValueError(f"the ControlNet was made for another U-Net: its {name} is {theirs}, not {ours}.")
 
-    def controlling(self, session: Session[ControlRequest], nets: Sequence[Any], run: Run) -> Controlling:
+    def controlling(self, session: Session[ControlRequest], nets: Sequence[Any], timesteps: list[float]) -> Controlling:
         """What the U-Net is given of the ControlNets, or of others in their place, in a run."""
-        strengths, guess_mode = session.request.strengths, session.request.arguments.guess_mode
-        return Controlling(nets, strengths, run.timesteps.tolist(), calls_each=run.order, guess_mode=guess_mode)
+        request = session.request
+        return Controlling(nets, request.strengths, timesteps, guess_mode=request.arguments.guess_mode)
 
     def given_to_nets(self, name: str, given: Any) -> list[Any]:
         """What each ControlNet is given.
@@ -169,6 +168,6 @@ class StableDiffusionControlNetPipeline(ControlledBase):
     def steps(self, session: Session[ControlRequest], conditions: PictureConditions) -> Iterator[Step]:
         """Yield the latents after every step."""
         run = self.start(session.request)
-        control = self.controlling(session, self.nets, run)
+        control = self.controlling(session, self.nets, run.timesteps.tolist())
         split = control.split(session.request.arguments)
         yield from self.sample(session, conditions, self.initial_noise(session, run), run, control, split=split)

@@ -81,6 +81,6 @@ class TextToVideoZeroControlNetPipeline(VideosOfPictures, ControlledBase):
         run, num_frames = self.start(session.request), session.request.size.num_frames
         latents = self.initial_noise(session, run).repeat_interleave(num_frames, 0)
         unet, *nets = (AcrossFrames(network, num_frames) for network in (self.unet, *self.nets))
-        control = self.controlling(session, nets, run)
+        control = self.controlling(session, nets, run.timesteps.tolist())
         split, generator = control.split(session.request.arguments), generator_of_rows(session, num_frames)
         yield from self.sample(session, conditions, latents, run, control, unet=unet, split=split, generator=generator)
