@@ -168,7 +168,8 @@ def test_narrow_weights_compute_what_their_rounded_values_would(case):
         for parameter in plain.get_submodule(name).parameters():
             parameter.data = parameter.data.to(FP8).float()
     expected = video(case, rounded)
-    assert torch.equal(video(case, pipeline), expected)
+    # Weights that lie elsewhere can take another kernel, which sums in another order.
+    assert relative_error(video(case, pipeline), expected) < 1e-5
     assert 1e-4 < relative_error(expected, video(case)) < 0.3  # 0.22 at most; the weights of the tiny models are wide
 
 
