@@ -304,7 +304,7 @@ def checkpoint(tmp_path_factory):
 def test_the_guide_is_true(page, checkpoint, monkeypatch, capsys):
     monkeypatch.setattr("filmstrip.checkpoints.locate.builtin_folder", lambda name: checkpoint)
     text = (ROOT / "docs" / page).read_text(encoding="utf-8")
-    [section] = [part for part in re.split(r"\n##+ ", text) if "enable_model_cpu_offload" in part]
+    [section] = [part for part in re.split(r"\n##+ ", text) if "enable_group_offload" in part]
     offloading, casting, quantizing = re.findall(r"^```python\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
     exec(offloading, {})  # here without an accelerator: nothing changes
     exec(casting, {})
