@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 OutputType = Literal["pil", "np", "pt", "uint8"]
 OUTPUT_TYPES: tuple[str, ...] = ("pil", "np", "pt", "uint8")
+CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+"""Of the channels of what CLIP was trained with (arXiv:2103.00020)."""
 
 
 def _is_tensor(value: object) -> TypeGuard[Tensor]:
@@ -325,3 +327,15 @@ def preprocess_video(video: Any, height: int, width: int) -> Tensor:
             f"videos of a batch must have the same number of frames, got {samples[0].shape[1]} and {min(lengths)}."
         )
     return torch.stack(samples)
+
+
+def normalized_for_clip(pixels: Tensor, processor: Any) -> Tensor:
+    """Pictures in [-1, 1] with the mean and deviation of each channel that CLIP was trained with.
+
+    Args:
+        pixels: (batch, 3, height, width).
+        processor: the image processor that says them; what it does not say is CLIP's own.
+    """
+    mean, std = getattr(processor, "image_mean", CLIP_MEAN), getattr(processor, "image_std", CLIP_STD)
+    means, deviations = (pixels.new_tensor(values)[:, None, None] for values in (mean, std))
+    return (pixels / 2 + 0.5 - means) / deviations

@@ -29,6 +29,25 @@ class FreeU:
         return hidden_states, skip + (self.skip_scales[block] - 1) * low_frequencies(skip)
 
 
+class FreeUSwitch:
+    """The part of a U-Net that switches FreeU on and off."""
+
+    free_u: FreeU | None = None
+
+    def enable_freeu(self, s1: float, s2: float, b1: float, b2: float) -> None:
+        """Strengthen the stream and weaken the skips in the first two blocks on the way up (arXiv:2309.11497).
+
+        Args:
+            s1, s2: what the low frequencies of the skips are scaled by, in the first block and in the second.
+            b1, b2: what half of the stream's channels are scaled by.
+        """
+        self.free_u = FreeU((s1, s2), (b1, b2))
+
+    def disable_freeu(self) -> None:
+        """Join stream and skips as they are again."""
+        self.free_u = None
+
+
 def low_frequencies(picture: Tensor) -> Tensor:  # (batch, channels, height, width), both ways
     """What a picture has at the frequencies 0 and -1 along each axis, the real part of it.
 

@@ -182,6 +182,28 @@ class UpBlock(_Block):
         return hidden_states
 
 
+def run_all(
+    network: Any,
+    hidden_states: Tensor,
+    given: Conditions,
+    down_residuals: Sequence[Tensor] | None = None,
+    mid_residual: Tensor | None = None,
+    skip: Skip | None = None,
+) -> Tensor:
+    """The stream after all blocks of a U-Net, which are its `down_blocks`, `mid_block` and `up_blocks`.
+
+    Args:
+        down_residuals, mid_residual: added to the skips and to the middle, as a ControlNet gives them.
+    """
+    hidden_states, skips = run_down(network.down_blocks, hidden_states, given)
+    if down_residuals is not None:
+        skips = [one + more.to(one.dtype) for one, more in zip(skips, down_residuals, strict=True)]
+    hidden_states = network.mid_block(hidden_states, given)
+    if mid_residual is not None:
+        hidden_states = hidden_states + mid_residual.to(hidden_states.dtype)
+    return run_up(network.up_blocks, hidden_states, skips, given, skip)
+
+
 def run_down(blocks: Sequence[nn.Module], hidden_states: Tensor, given: Conditions) -> tuple[Tensor, list[Tensor]]:
     """The stream after all blocks on the way down, and the skips that they leave, its beginning included."""
     skips = [hidden_states]

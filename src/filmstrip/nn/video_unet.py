@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from filmstrip.network import Model
 from filmstrip.nn.attention_layers import AttentionModel
 from filmstrip.nn.feed_forward import ForwardChunking
-from filmstrip.nn.free_u import FreeU
+from filmstrip.nn.free_u import FreeUSwitch
 from filmstrip.nn.modules import module_list, weights_channels_last
 from filmstrip.nn.resnet import Downsample2D, ResnetBlock2D, Upsample2D
 from filmstrip.nn.spatial_transformer import SpatialTransformer
@@ -30,8 +30,7 @@ from filmstrip.nn.unet import (
     Widths,
     check_blocks,
     down_widths,
-    run_down,
-    run_up,
+    run_all,
     up_widths,
 )
 
@@ -86,7 +85,7 @@ class Layers:
         return ResnetBlock2D(in_channels, out_channels, self.temb_channels, self.groups, self.eps, **settings)  # type: ignore[arg-type]
 
 
-class VideoUNet(AttentionModel, ForwardChunking, Model):
+class VideoUNet(FreeUSwitch, AttentionModel, ForwardChunking, Model):
     """Blocks with layers along time; a family's network has embeddings of its own in front of them."""
 
     _supports_gradient_checkpointing = True
@@ -138,21 +137,7 @@ class VideoUNet(AttentionModel, ForwardChunking, Model):
         )
         self.conv_norm_out = nn.GroupNorm(layers.groups, width, layers.eps)
         self.conv_out = nn.Conv2d(width, out_channels, 3, padding=1)
-        self.free_u: FreeU | None = None
         weights_channels_last(self)
-
-    def enable_freeu(self, s1: float, s2: float, b1: float, b2: float) -> None:
-        """Strengthen the stream and weaken the skips in the first two blocks on the way up (arXiv:2309.11497).
-
-        Args:
-            s1, s2: what the low frequencies of the skips are scaled by, in the first block and in the second.
-            b1, b2: what half of the stream's channels are scaled by.
-        """
-        self.free_u = FreeU((s1, s2), (b1, b2))
-
-    def disable_freeu(self) -> None:
-        """Join stream and skips as they are again."""
-        self.free_u = None
 
     def predicted(
         self,
@@ -168,12 +153,6 @@ class VideoUNet(AttentionModel, ForwardChunking, Model):
         """
         frames = as_frames(sample).contiguous(memory_format=torch.channels_last)
         hidden_states = self.transformer_in(self.conv_in(frames), given)
-        hidden_states, skips = run_down(self.down_blocks, hidden_states, given)
-        if down_residuals is not None:
-            skips = [skip + more.to(skip.dtype) for skip, more in zip(skips, down_residuals, strict=True)]
-        hidden_states = self.mid_block(hidden_states, given)
-        if mid_residual is not None:
-            hidden_states = hidden_states + mid_residual.to(hidden_states.dtype)
-        hidden_states = run_up(self.up_blocks, hidden_states, skips, given, self.free_u)
+        hidden_states = run_all(self, hidden_states, given, down_residuals, mid_residual, self.free_u)
         predicted = self.conv_out(F.silu(self.conv_norm_out(hidden_states)))
         return as_videos(predicted, given.num_frames)

@@ -9,7 +9,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import filmstrip
-from filmstrip.models.i2vgen_xl.pictures import cropped, normalized_for_clip, pictures_in, seen_by_clip, squares_of
+from filmstrip.media.pixels import normalized_for_clip
+from filmstrip.models.i2vgen_xl.pictures import cropped, pictures_in, seen_by_clip, squares_of
 from tests.tiny_i2vgen_xl import SIDE, image_processor, parts, picture
 
 CALL = {

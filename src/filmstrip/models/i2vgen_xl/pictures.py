@@ -14,9 +14,6 @@ from torch import Tensor
 from filmstrip.media.levels import once, to_rgb, warn
 from filmstrip.media.pixels import picture_size, preprocess_image, video_to_output
 
-# What CLIP was trained with (arXiv:2103.00020), where no image processor says it.
-MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-
 
 def pictures_in(image: Any) -> list[Image.Image]:
     """What was given, as pictures in RGB.
@@ -78,10 +75,3 @@ def seen_by_clip(squares: Tensor, side: int) -> Tensor:
     """Squares of `squares_of` in [-1, 1] as large as CLIP takes them, (pictures, 3, side, side)."""
     small = [Image.fromarray(one.numpy()).resize((side, side), Resampling.BILINEAR) for one in squares]
     return preprocess_image(small, side, side)
-
-
-def normalized_for_clip(pixels: Tensor, processor: Any) -> Tensor:
-    """Pictures in [-1, 1] with the mean and deviation of each channel that CLIP was trained with."""
-    mean, std = getattr(processor, "image_mean", MEAN), getattr(processor, "image_std", STD)
-    means, stds = (pixels.new_tensor(values)[:, None, None] for values in (mean, std))
-    return (pixels / 2 + 0.5 - means) / stds

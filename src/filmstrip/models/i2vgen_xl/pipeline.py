@@ -32,11 +32,11 @@ from filmstrip.generation.prompts import embeddings
 from filmstrip.generation.request import adjusted
 from filmstrip.generation.resolve import Rules
 from filmstrip.generation.session import Session
+from filmstrip.media.pixels import normalized_for_clip
 from filmstrip.memory.coding import Coding
 from filmstrip.memory.residency import execution_device
 from filmstrip.models.i2vgen_xl.pictures import (
     crop_notes,
-    normalized_for_clip,
     pictures_in,
     seen_by_autoencoder,
     seen_by_clip,

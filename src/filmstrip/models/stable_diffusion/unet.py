@@ -9,16 +9,16 @@ from torch import Tensor, nn
 
 from filmstrip.models.stable_diffusion.unet_encoder import CALLS, DOWN_BLOCKS, MID_BLOCK, UNetEncoder
 from filmstrip.nn.activations import ACTIVATIONS
-from filmstrip.nn.free_u import FreeU
+from filmstrip.nn.free_u import FreeUSwitch
 from filmstrip.nn.modules import module_list, weights_channels_last
 from filmstrip.nn.resnet import Upsample2D
-from filmstrip.nn.unet import UpBlock, check_blocks, per_level, run_down, run_up, up_widths
+from filmstrip.nn.unet import UpBlock, check_blocks, per_level, run_all, up_widths
 from filmstrip.outputs import SampleOutput
 
 UP_BLOCKS = ("CrossAttnUpBlock2D", "UpBlock2D")
 
 
-class UNet2DConditionModel(UNetEncoder):
+class UNet2DConditionModel(FreeUSwitch, UNetEncoder):
     """Predicts noise or v of picture latents from their noisy state, the timestep and a prompt.
 
     Args: those of the published `config.json` of Stable Diffusion 1.x, 2.x and XL. As there, `attention_head_dim`
@@ -72,21 +72,7 @@ class UNet2DConditionModel(UNetEncoder):
         )
         self.conv_norm_out = nn.GroupNorm(norm_num_groups, block_out_channels[0], norm_eps)
         self.conv_out = nn.Conv2d(block_out_channels[0], out_channels, 3, padding=1)
-        self.free_u: FreeU | None = None
         weights_channels_last(self)
-
-    def enable_freeu(self, s1: float, s2: float, b1: float, b2: float) -> None:
-        """Strengthen the stream and weaken the skips in the first two blocks on the way up (arXiv:2309.11497).
-
-        Args:
-            s1, s2: what the low frequencies of the skips are scaled by, in the first block and in the second.
-            b1, b2: what half of the stream's channels are scaled by.
-        """
-        self.free_u = FreeU((s1, s2), (b1, b2))
-
-    def disable_freeu(self) -> None:
-        """Join stream and skips as they are again."""
-        self.free_u = None
 
     def forward(
         self,
@@ -125,15 +111,8 @@ class UNet2DConditionModel(UNetEncoder):
         )
         if self.config.center_input_sample:
             sample = 2 * sample - 1
-        hidden_states, skips = run_down(self.down_blocks, self.conv_in(sample), given)
-        if down_block_additional_residuals is not None:
-            skips = [
-                skip + more.to(skip.dtype) for skip, more in zip(skips, down_block_additional_residuals, strict=True)
-            ]
-        hidden_states = self.mid_block(hidden_states, given)
-        if mid_block_additional_residual is not None:
-            hidden_states = hidden_states + mid_block_additional_residual.to(hidden_states.dtype)
-        hidden_states = run_up(self.up_blocks, hidden_states, skips, given, self.free_u)
+        residuals = down_block_additional_residuals, mid_block_additional_residual
+        hidden_states = run_all(self, self.conv_in(sample), given, *residuals, self.free_u)
         activation = ACTIVATIONS[self.config.act_fn]
         sample = self.conv_out(activation(self.conv_norm_out(hidden_states)))
         return SampleOutput(sample) if return_dict else (sample,)

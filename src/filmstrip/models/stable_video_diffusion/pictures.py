@@ -12,8 +12,6 @@ from filmstrip.media.pixels import picture_size, preprocess_image
 from filmstrip.models.stable_video_diffusion.resizing import resized_for_clip
 
 CLIP_SIDE = 224
-# What CLIP was trained with (arXiv:2103.00020), where no image processor says it.
-MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
 
 def read_pictures(image: Any, height: int, width: int, side: int) -> tuple[Tensor, Tensor]:
@@ -32,10 +30,3 @@ def read_pictures(image: Any, height: int, width: int, side: int) -> tuple[Tenso
         groups = [image]  # whose range of numbers is found of all together
     small = [resized_for_clip(preprocess_image(one, *picture_size(one)), side) for one in groups]
     return pixels, torch.cat(small)
-
-
-def normalized_for_clip(pixels: Tensor, processor: Any) -> Tensor:
-    """Pictures in [-1, 1] with the mean and deviation of each channel that CLIP was trained with."""
-    mean, std = getattr(processor, "image_mean", MEAN), getattr(processor, "image_std", STD)
-    channels = [pixels.new_tensor(values)[:, None, None] for values in (mean, std)]
-    return (pixels / 2 + 0.5 - channels[0]) / channels[1]

@@ -20,6 +20,7 @@ from filmstrip.generation.output import VideoOutput
 from filmstrip.generation.request import adjusted, asked, check_shape, check_steps, requested
 from filmstrip.generation.resolve import Rules
 from filmstrip.generation.session import Session
+from filmstrip.media.pixels import normalized_for_clip
 from filmstrip.memory.coding import Coding
 from filmstrip.memory.falling_back import in_float32
 from filmstrip.memory.residency import execution_device
@@ -30,7 +31,7 @@ from filmstrip.models.stable_video_diffusion.arguments import (
     VideoRequest,
 )
 from filmstrip.models.stable_video_diffusion.autoencoder import AutoencoderKLTemporalDecoder
-from filmstrip.models.stable_video_diffusion.pictures import CLIP_SIDE, normalized_for_clip, read_pictures
+from filmstrip.models.stable_video_diffusion.pictures import CLIP_SIDE, read_pictures
 from filmstrip.models.stable_video_diffusion.resizing import resized_for_clip
 from filmstrip.models.stable_video_diffusion.unet import UNetSpatioTemporalConditionModel
 from filmstrip.randomness import draw_noise

@@ -27,8 +27,7 @@ from filmstrip.nn.unet import (
     check_blocks,
     down_widths,
     per_level,
-    run_down,
-    run_up,
+    run_all,
     up_widths,
 )
 from filmstrip.outputs import SampleOutput
@@ -176,9 +175,7 @@ class UNetSpatioTemporalConditionModel(AttentionModel, ForwardChunking, Model):
             num_frames=num_frames,
         )
         pictures = sample.flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        hidden_states, skips = run_down(self.down_blocks, self.conv_in(pictures), given)
-        hidden_states = self.mid_block(hidden_states, given)
-        hidden_states = run_up(self.up_blocks, hidden_states, skips, given)
+        hidden_states = run_all(self, self.conv_in(pictures), given)
         pictures = self.conv_out(F.silu(self.conv_norm_out(hidden_states)))
         sample = pictures.unflatten(0, (-1, num_frames))
         return SampleOutput(sample) if return_dict else (sample,)
