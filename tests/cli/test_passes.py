@@ -109,3 +109,30 @@ def test_when_a_later_pass_fails_what_was_made_before_stays_and_is_told(filmstri
     [left] = [one.name for one in tmp_path.iterdir() if one.suffix == ".mkv"]
     assert left in result.stderr and "generate --video goes on from it" in result.stderr
     assert len(frames(left)) == 9
+
+
+def test_each_model_is_loaded_once_for_all_videos(filmstrip, checkpoint, upsampler, monkeypatch):
+    from filmstrip.jobs import passes, videos
+
+    loaded = []
+    for module in (passes, videos):
+        monkeypatch.setattr(module, "load", lambda one, load=videos.load: loaded.append(one.call.name) or load(one))
+    words = ("--then", upsampler, "--then", checkpoint, "--num-videos", "2", "-o", "x.mkv")
+    made(filmstrip, "generate", "a cat", "--model", checkpoint, *SMALL, *words)
+    assert loaded == ["LTXPipeline", "LTXLatentUpsamplePipeline", "LTXConditionPipeline"]
+
+
+def test_a_video_that_is_done_is_told_when_the_pass_of_the_next_one_fails(filmstrip, checkpoint, tmp_path, monkeypatch):
+    from filmstrip.jobs import videos
+
+    write, seen = videos.write_video, []
+
+    def once(*given):
+        seen.append(given)
+        return write(*given) if len(seen) == 1 else 1 / 0
+
+    monkeypatch.setattr(videos, "write_video", once)
+    words = ("--then", checkpoint, "--num-videos", "2", "-o", "x.mkv", "-q")
+    result = filmstrip("generate", "a cat", "--model", checkpoint, *SMALL, *words)
+    assert result.exit_code == 1 and "x-1-before-1.mkv; generate --video goes on from it" in result.stderr
+    assert len(frames("x-1-before-1.mkv")) == 9

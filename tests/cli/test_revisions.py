@@ -125,3 +125,18 @@ def test_what_python_keeps_of_a_run_names_the_revision(filmstrip, hub, tmp_path)
     [kept] = tmp_path.glob("*.latents.safetensors")
     assert read_unfinished(kept).revision == OLD
     made(filmstrip, "decode", kept, "-o", "a.mkv", "--device", "cpu")
+
+
+def test_a_later_pass_is_of_the_commit_that_was_checked(filmstrip, hub, checkpoint, monkeypatch):
+    from filmstrip.jobs import passes
+
+    first = passes.make_pass
+
+    def make_pass(*given, **named):
+        made = first(*given, **named)
+        point(hub, main=OLD)  # as somebody's push does meanwhile
+        return made
+
+    monkeypatch.setattr(passes, "make_pass", make_pass)
+    made(filmstrip, "generate", "a cat", "--model", checkpoint, *SMALL, "--then", "org/name", "-o", "a.mkv")
+    assert read_metadata("a.mkv")["revisions"] == {"org/name": NEW}

@@ -91,7 +91,9 @@ def make_again(made: Path, options: Mapping[str, Any]) -> None:
         try:
             resolved = resolve_job(job)
         except ValueError as error:  # most of the job's values stand in the file, so it is named
-            raise error if str(made) in str(error) else ValueError(f"{made} can't be made again: {error}") from error
+            if str(made) in str(error):
+                raise
+            raise ValueError(f"{made} can't be made again: {error}") from error
         _carry_out(resolved, replace(output, path=output.path or again), notes)
 
 

@@ -54,7 +54,8 @@ def pinned(job: Job) -> Job:
     """
     names = [job.model, *job.components.values()]
     commits = {name: commit_of(name, **job.access(name)) for name in dict.fromkeys(names)}
-    return replace(job, revisions={name: commit for name, commit in commits.items() if commit is not None})
+    known = {name: commit for name, commit in commits.items() if commit is not None}
+    return replace(job, revisions=known, then=tuple(map(pinned, job.then)))
 
 
 def commit_of(name: str, revision: str | None = None, *, local_files_only: bool = False) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ from filmstrip.files import remove, unused
 from filmstrip.jobs.events import MadeVideo, Noted, Tell
 from filmstrip.jobs.inputs import read_input
 from filmstrip.jobs.job import Source
-from filmstrip.jobs.resolution import ResolvedJob, next_job, resolve_job
+from filmstrip.jobs.resolution import ResolvedJob, resolve_job
 from filmstrip.jobs.videos import load, make_pass
 
 if TYPE_CHECKING:
@@ -22,54 +22,55 @@ BETWEEN_SUFFIX = ".mkv"
 
 
 def make(
-    resolved: ResolvedJob,
-    targets: list[Path],
-    tell: Tell,
-    *,
-    pipeline: Pipeline | None = None,
-    before: Mapping[str, object] | None = None,
-    **how: Any,
+    resolved: ResolvedJob, targets: list[Path], tell: Tell, *, pipeline: Pipeline | None = None, **how: Any
 ) -> list[MadeVideo]:
     """Make the videos of a job, one for each target, each of which is written whole or not at all.
 
-    Videos between passes lie beside their targets, and are removed when those are whole. All videos go through one
-    pass before the next one begins, so that each model is loaded once.
+    All videos go through one pass before the next one begins, so that each model is loaded once, and one is held.
+    Between passes they lie beside their targets, until the next pass has made the same video.
 
     Args:
         tell: is handed each event; what it raises ends the job, of which `finish_video` goes on from what is kept.
         pipeline: as `load` made it for this job or one like it; it is loaded if left out.
-        before: the record of the video that these are made of.
         how: `has_sheet`, `every`, `overwrite` and `told`, as `make_pass` has them.
 
     Raises:
         ValueError: a video can't be written to its target.
     """
-    from filmstrip.media.metadata import json_path
-
-    if not resolved.job.then:
-        return make_pass(resolved, targets, tell, pipeline=pipeline, before=before, **how)
-    between = [unused(_between(target, len(resolved.job.then))) for target in targets]
-    own = {**how, "has_sheet": False, "overwrite": False}
-    firsts = make_pass(resolved, between, tell, pipeline=pipeline, before=before, **own)
-    pipeline = None  # its memory is for the next one
-    made: list[MadeVideo] = []
+    passes = resolved.job.then
+    if not passes:
+        return make_pass(resolved, targets, tell, pipeline=pipeline, **how)
+    between = {**how, "has_sheet": False, "overwrite": False}
+    lying = _between(targets, len(passes))
     try:
-        for number, (first, target) in enumerate(zip(firsts, targets, strict=True)):
-            job = replace(next_job(resolved.job), seed=resolved.job.seed + number)
-            following = resolve_job(job, read_input("video", Source(str(first.path))))
-            if pipeline is None:
-                pipeline = load(following)
-            made += make(following, [target], tell, pipeline=pipeline, before=first.record, **how)
-            remove(first.path)
-            remove(json_path(first.path))
+        made = make_pass(resolved, lying, tell, pipeline=pipeline, **between)
+        for left, job in zip(reversed(range(len(passes))), passes, strict=True):
+            paths, own = (_between(targets, left), between) if left else (targets, how)
+            lying += paths if left else []
+            pipeline = None  # its memory is for the next one
+            for number, (video, path) in enumerate(zip(made, paths, strict=True)):
+                asked = replace(job, seed=resolved.job.seed + number)
+                following = resolve_job(asked, read_input("video", Source(str(video.path))))
+                pipeline = load(following) if pipeline is None else pipeline
+                [made[number]] = make_pass(following, [path], tell, pipeline=pipeline, before=video.record, **own)
+                _remove(video.path)
     except BaseException:
-        left = ", ".join(str(one.path) for one in firsts if one.path.exists())
-        tell(Noted(f"What was made before this pass is {left}; generate --video goes on from it.", is_urgent=True))
+        if kept := [str(path) for path in lying if path.exists()]:
+            sentence = f"What was made before this pass is {', '.join(kept)}; generate --video goes on from it."
+            tell(Noted(sentence, is_urgent=True))
         raise
     return made
 
 
-def _between(target: Path, left: int) -> Path:
-    """Where a video goes that has so many passes before it."""
-    name = target.stem if target.suffix else target.name
-    return target.with_name(f"{name}-before-{left}{BETWEEN_SUFFIX}")
+def _between(targets: Sequence[Path], left: int) -> list[Path]:
+    """Where videos go that have so many passes before them."""
+    names = [target.stem if target.suffix else target.name for target in targets]
+    pairs = zip(targets, names, strict=True)
+    return [unused(target.with_name(f"{name}-before-{left}{BETWEEN_SUFFIX}")) for target, name in pairs]
+
+
+def _remove(video: Path) -> None:
+    from filmstrip.media.metadata import json_path
+
+    remove(video)
+    remove(json_path(video))

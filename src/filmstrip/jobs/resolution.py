@@ -136,16 +136,12 @@ def resolve_next(resolved: ResolvedJob) -> ResolvedJob | None:
         return None
     size = resolved.request.size
     frames = [Image.new("RGB", (size.width, size.height))] * size.num_frames
+    following, *others = resolved.job.then
     try:
-        return resolve_job(next_job(resolved.job), Input("", "", frames, resolved.fps))
+        job = replace(following, then=tuple(others), seed=resolved.job.seed)
+        return resolve_job(job, Input("", "", frames, resolved.fps))
     except ValueError as error:
-        raise ValueError(f"{resolved.job.then[0].model} can't make the next pass: {error}") from error
-
-
-def next_job(job: Job) -> Job:
-    """The pass that follows on a job; it has the same seed."""
-    following, *others = job.then
-    return replace(following, then=tuple(others), seed=job.seed, num_videos=1)
+        raise ValueError(f"{following.model} can't make the next pass: {error}") from error
 
 
 def _taken(job: Job, call: PipelineCall) -> dict[str, object]:
