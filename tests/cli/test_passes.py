@@ -136,3 +136,10 @@ def test_a_video_that_is_done_is_told_when_the_pass_of_the_next_one_fails(filmst
     result = filmstrip("generate", "a cat", "--model", checkpoint, *SMALL, *words)
     assert result.exit_code == 1 and "x-1-before-1.mkv; generate --video goes on from it" in result.stderr
     assert len(frames("x-1-before-1.mkv")) == 9
+
+
+def test_without_the_prompt_no_pass_tells_it(filmstrip, checkpoint, tmp_path):
+    words = ("--then", checkpoint, "--no-prompt", "-o", "a.mkv")
+    made(filmstrip, "generate", "a secret cat", "--model", checkpoint, *SMALL, *words)
+    assert read_metadata("a.mkv")["before"]["prompt"] is None
+    assert b"secret" not in (tmp_path / "a.mkv").read_bytes() + (tmp_path / "a.json").read_bytes()

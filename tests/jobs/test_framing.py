@@ -11,7 +11,7 @@ from PIL import Image
 
 from filmstrip import export_to_video, read_metadata
 from filmstrip.jobs import Source, job_of, make, resolve_job
-from filmstrip.jobs.framing import size_by_inputs
+from filmstrip.jobs.framing import framed_pictures, size_by_inputs
 from filmstrip.jobs.inputs import Input, read_input
 from filmstrip.media import read_video
 from filmstrip.media.framing import bordered, scaled
@@ -175,3 +175,10 @@ def test_an_address_is_written_down_without_what_opens_it(caplog, monkeypatch):
         read_input("image", source)
     assert "hunter2" not in str(refused.value) + caplog.text and "signature" not in str(refused.value) + caplog.text
     assert read_input("image", replace(source, pixels_sha256=None)).source == one.source, "it is needed to fetch it"
+
+
+def test_pictures_larger_than_the_machine_are_refused_before_they_are_made():
+    asked = {"width": 10**6, "height": 10**6}
+    one = Input("a.png", "", [Image.new("RGB", (8, 6))])
+    with pytest.raises(ValueError, match=r"1 pictures of 1000000x1000000 take 3,000 GB.*smaller --size"):
+        framed_pictures({"image": one}, asked)
