@@ -137,6 +137,7 @@ def main():
     for number in (signal.SIGTERM, signal.SIGHUP):
 
         def ended(number=number):
+            signal.signal(number, signal.SIG_DFL)  # whoever runs this may ignore it, as nohup does
             FAULTS["decoding"](lambda: os.kill(os.getpid(), number))
             return cli.main([*CALL, *EVERY])
 

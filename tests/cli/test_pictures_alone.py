@@ -8,7 +8,7 @@ from PIL import Image
 
 import filmstrip as package
 from filmstrip.media import read_video
-from tests.models.stable_video_diffusion.cases import parts
+from tests.tiny_stable_video_diffusion import parts
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,8 @@ from filmstrip.generation.session import Session
 from filmstrip.models.stable_video_diffusion.pictures import read_pictures
 from tests.contract.registered import CASES
 from tests.contract.runs import close, seeded, video
-from tests.models.stable_video_diffusion.cases import CALL, SCHEDULE, parts, picture
+from tests.models.stable_video_diffusion.cases import CALL
+from tests.tiny_stable_video_diffusion import SCHEDULE, parts, picture
 
 MANIFESTS = Path(__file__).parent / "manifests"
 CASE = next(case for case in CASES if case.name == "Stable Video Diffusion")
