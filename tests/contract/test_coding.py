@@ -8,11 +8,11 @@ import torch
 import filmstrip
 from filmstrip.memory.coding import coding_settings, decoding_ways
 from tests.contract.registered import CASES
-from tests.contract.runs import close, fresh, set_to
+from tests.contract.runs import close, fresh, set_to, shared
 from tests.contract.seams import border_gradient_ratio, waves
 from training.shapes import clips
 
-KINDS = {type(fresh(case).vae).__name__: case for case in reversed(CASES)}  # the first case of each class
+KINDS = {type(shared(case.name).vae).__name__: case for case in reversed(CASES)}  # the first case of each class
 VISIBLE = 1.05
 over_autoencoders = pytest.mark.parametrize("name", KINDS)
 

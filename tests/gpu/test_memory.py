@@ -12,14 +12,14 @@ from filmstrip.fitting.usual import usual_request
 from filmstrip.memory.coding import smaller_ways
 from filmstrip.memory.falling_back import decoded
 from tests.contract.registered import CASES
-from tests.contract.runs import fresh, over, over_all, seeded, video
+from tests.contract.runs import fresh, over, over_all, seeded, shared, video
 from tests.gpu.accelerator import DEVICE, FAMILIES, FLOAT32_ERROR, error, needs_real, there
 
 pytestmark = [pytest.mark.gpu, needs_real]
 
 # What libraries take for themselves, such as a product's workspace of 32 MB, is no matter of a plan.
 LIBRARIES = 2**26
-KINDS = {type(fresh(case).vae).__name__: case for case in reversed(CASES)}  # a case of each class of autoencoder
+KINDS = {type(shared(case.name).vae).__name__: case for case in reversed(CASES)}  # a case of each class of autoencoder
 SIDES = {
     "AutoencoderKL": 1024,
     "AutoencoderKLCogVideoX": 720,

@@ -198,3 +198,23 @@ def test_files_of_clip_load_with_and_without_the_older_level_of_names(pipeline, 
     loaded = quiet(filmstrip.I2VGenXLPipeline.from_pretrained(tmp_path))
     for call in (CALL, {**CALL, "clip_skip": None}):
         assert torch.equal(loaded(**call, generator=seeded(0)).frames, pipeline(**call, generator=seeded(0)).frames)
+
+
+# ---- solvers that draw noise -----------------------------------------------------------------------------------------
+
+
+def test_with_noise_at_each_step_a_batch_is_what_its_videos_are_alone():
+    pipeline = quiet(filmstrip.I2VGenXLPipeline(**parts("EulerAncestralDiscreteScheduler")))
+    texts, pictures = ["a star", "two dogs"], [picture(0), picture(1)]
+    given = {**CALL, "prompt": texts, "image": pictures, "generator": [seeded(1), seeded(2)]}
+    batch = pipeline(**given).frames
+    for index, (text, image) in enumerate(zip(texts, pictures, strict=True)):
+        alone = pipeline(**{**CALL, "prompt": text, "image": image, "generator": seeded(index + 1)}).frames
+        torch.testing.assert_close(batch[index : index + 1], alone, rtol=1e-4, atol=1e-5)
+    assert not torch.equal(batch[0], pipeline(**{**given, "generator": [seeded(3), seeded(2)]}).frames[0])
+
+
+def test_eta_is_refused_by_solvers_without_it():
+    pipeline = quiet(filmstrip.I2VGenXLPipeline(**parts("EulerAncestralDiscreteScheduler")))
+    with pytest.raises(ValueError, match="eta has no effect with EulerAncestralDiscreteScheduler"):
+        pipeline(**CALL, eta=0.5)

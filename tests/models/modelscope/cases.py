@@ -30,7 +30,7 @@ CALL = {
     "height": 16,
     "width": 12,
     "num_frames": FRAMES,
-    "num_inference_steps": 3,
+    "num_inference_steps": 2,
     "guidance_scale": 2.0,
 }
 GIVEN = {"prompt": None, "prompt_embeds": embeds(0)}
@@ -133,8 +133,8 @@ VIDEO = Case(
             changes(0.7),
             raises(1.5, "between 0 and 1"),
             raises(-0.5, "between 0 and 1"),
-            raises(0.0, "leaves none of 3 steps"),
-            raises(0.1, "leaves none of 3 steps"),
+            raises(0.0, "leaves none of 2 steps"),
+            raises(0.1, "leaves none of 2 steps"),
         ],
     },
     batch={**PROMPTS["batch"], "video": [small_clip(0), small_clip(1)]},
